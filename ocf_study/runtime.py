@@ -106,13 +106,21 @@ def run_all(
             bar.update()
             if (following := submit()) is not None: done.add(following)
 
-# %% ../nbs/method/00a_runtime.ipynb #108699dc
+# %% ../nbs/method/00a_runtime.ipynb #d05e3a74
+class _Reported(tqdm):
+    "A bar that is written to a file, for the command line that runs this notebook in another process"
+    def display(self, msg=None, pos=None):
+        with atomic(os.environ['OCF_PROGRESS']) as t: t.write_text(json.dumps(dict(desc=self.desc, n=self.n, total=self.total)))
+
+# %% ../nbs/method/00a_runtime.ipynb #690f3c88
 def progress(
     items: Iterable|None,    # iterated over; None: the caller calls `update`
     desc: str,               # what is being done
     total: int|None = None,  # number of items, when it cannot be asked for
 ):                           # an iterable, also a context manager
-    "A progress bar on a terminal, silence anywhere else"
+    "A progress bar: on a terminal, through `ocf-study run` where that runs the notebook, and silence anywhere else"
+    if 'OCF_PROGRESS' in os.environ:
+        return _Reported(items, desc=desc, total=total, mininterval=.5, leave=False, file=open(os.devnull, 'w'))
     return tqdm(items, desc=desc, total=total, disable=not sys.stderr.isatty(), dynamic_ncols=True, leave=False)
 
 # %% ../nbs/method/00a_runtime.ipynb #7087f1dc
