@@ -1,0 +1,38 @@
+# make study: set up and rerun the whole study · make test: set up and pass every test
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info[:2] in [(3,11),(3,12),(3,13)] and print("$(p)")' 2>/dev/null)))
+LOCK ?= requirements/cpu.txt
+PROFILE ?= demo
+OUT ?= reports/$(PROFILE)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.PHONY: study test check docs lab bench lock
+
+study: $(BIN)/.installed
+	ocf-study run --profile $(PROFILE) --out $(OUT)
+
+test: check
+	nbdev_test --n_workers 2
+
+check: $(BIN)/.installed
+	pytest
+
+docs: $(BIN)/.installed
+	sphinx-build -W --keep-going -q -E -b html -d _docs/.doctrees docs _docs/html
+
+lab: $(BIN)/.installed
+	jupyter lab nbs/guides/explore.ipynb
+
+bench: $(BIN)/.installed
+	ocf-study run --profile $(PROFILE) --out $(OUT) --until 90_benchmarks
+
+lock:
+	for x in cpu gpu; do uv pip compile pyproject.toml --universal --python-version 3.11 --extra $$x --extra dev --extra docs --upgrade \
+		--generate-hashes --no-emit-index-url --no-header -q -o requirements/$$x.txt; done
+
+$(BIN)/.installed: $(LOCK) settings.ini setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed and none was found: make PYTHON=/path/to/python'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
