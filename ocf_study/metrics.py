@@ -118,16 +118,16 @@ def average_precision(
     curve = pr(y, p)
     return float(np.sum(np.diff(curve.recall) * curve.precision[1:]))
 
-# %% ../nbs/method/10_metrics.ipynb #4c30a63b
+# %% ../nbs/method/10_metrics.ipynb #f2b002f8
 def auc_pr_trapezoid(
     y, # (N,) label of each body
     p, # (N,) probability of label 1
 )->float:
-    "AUC-PR by linear interpolation between the points, from (0, first precision) on; optimistic, for comparison alone."
+    "AUC-PR by linear interpolation between the points, from (0, first precision) on; for comparison alone."
     curve = pr(y, p)
     return float(np.trapezoid(curve.precision, curve.recall))
 
-# %% ../nbs/method/10_metrics.ipynb #a5608cb5
+# %% ../nbs/method/10_metrics.ipynb #6c34bf66
 @dataclass(frozen=True)
 class Threshold:
     "A threshold with its rule, the rule's parameter, and the split that it was chosen on."
@@ -136,6 +136,9 @@ class Threshold:
     split: str # where it was chosen
     value: float # bodies at or above it are flagged; infinite when none is
     def __float__(self): return float(self.value)
+    @property
+    def name(self): # rule and parameter, for tables
+        return self.rule if np.isnan(self.parameter) else f'{self.rule} {self.parameter:g}'
     def flags(self,
         p, # (N,) probability of label 1
     ): # (N,) bool
@@ -146,11 +149,9 @@ class Threshold:
     )->float:
         "Share of the bodies that are flagged."
         return float(np.mean(self.flags(p)))
-    def __str__(self):
-        of = '' if np.isnan(self.parameter) else f' {self.parameter:g}'
-        return f'{self.rule}{of} set on {self.split}: {self.value:.4g}'
+    def __str__(self): return f'{self.name} set on {self.split}: {self.value:.4g}'
 
-# %% ../nbs/method/10_metrics.ipynb #401589ee
+# %% ../nbs/method/10_metrics.ipynb #27e23e70
 def _top_share(y, p, share):
     k = max(int(np.floor(share * len(p) + .5)), 1)
     return np.partition(p, len(p) - k)[len(p) - k]
@@ -161,9 +162,9 @@ def _youden(y, p, _):
 
 def _ppv_at_least(y, p, ppv):
     value, tp, fp = _counts(y, p)
-    enough = np.flatnonzero((tp > 0) & (tp >= ppv * (tp + fp)))
-    if not len(enough): raise ValueError(f'no threshold reaches a PPV of {ppv:g}; the highest is {np.max(tp / (tp + fp)):.3g}')
-    return value[enough[-1]]
+    reached = np.where(tp >= ppv * (tp + fp), tp, 0)
+    if not reached.any(): raise ValueError(f'no threshold reaches a PPV of {ppv:g}; the highest is {np.max(tp / (tp + fp)):.3g}')
+    return value[np.argmax(reached)]
 
 def _sensitivity_at_least(y, p, sensitivity):
     value, tp, _ = _counts(y, p)
