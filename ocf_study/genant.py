@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'TYPES', 'SEVERITIES', 'SQ_CLASSES', 'GRADE_LOSS', 'to_label', 'to_grade', 'to_type', 'sq_class', 'heights',
-           'deformities', 'grade_from_points']
+           'neighbour_height', 'deformities', 'largest_deformity', 'grade_from_points', 'z_scores']
 
 # %% ../nbs/method/00_genant.ipynb #6b397e74
 import numpy as np
@@ -55,7 +55,7 @@ def to_type(
     "Where an SQ class has lost its height."
     return _lookup(sq, 'type')
 
-# %% ../nbs/method/00_genant.ipynb #56febce2
+# %% ../nbs/method/00_genant.ipynb #6914af11
 def sq_class(
     grade,  # (N,) Genant grades 0 to 3, or one of them
     type,  # (N,) wedge, biconcave or crush; not read for grade 0
@@ -64,41 +64,83 @@ def sq_class(
     grade, type = np.broadcast_arrays(grade, np.asarray(type, object))
     known = {(g, t): sq for g, t, sq in zip(SQ_CLASSES.grade, SQ_CLASSES.type, SQ_CLASSES.sq)}
     keys = [(g, t if g else '') for g, t in zip(grade.ravel().tolist(), type.ravel())]
-    if unknown := sorted({k for k in keys if k not in known}, key=str):
+    if unknown := sorted(set(keys) - known.keys(), key=str):
         raise ValueError('no SQ class for ' + ', '.join(f'grade {g!r} with type {t!r}' for g, t in unknown[:10]))
     found = np.array([known[k] for k in keys]).reshape(grade.shape)
     return found if grade.ndim else found.item()
 
-# %% ../nbs/method/00_genant.ipynb #08e03b6f
+# %% ../nbs/method/00_genant.ipynb #3be02c75
 def heights(
     points,  # (N, 6, 2) px
 ):  # (N, 3) posterior, middle, anterior height, px
-    "Three heights of a body, each the distance between a superior point and the inferior point below it."
+    "Three heights of a body, each the distance from a superior point to the inferior point below it."
     points = np.asarray(points, float)
+    if points.shape[-2:] != (6, 2): raise ValueError(f'six points a body, (N, 6, 2), are needed, not {points.shape}')
     return np.linalg.norm(points[..., :3, :] - points[..., :2:-1, :], axis=-1)
 
-# %% ../nbs/method/00_genant.ipynb #0234e940
+# %% ../nbs/method/00_genant.ipynb #4353ff7d
+def neighbour_height(
+    posterior,  # (N,) posterior height, px
+    level,  # (N,) T4..L4
+    film,  # (N,) what the bodies of one film share; only they are neighbours
+    profile=None,  # (13,) typical posterior height from T4 to L4, any unit; None: the same at every level
+    reach: int = 1,  # bodies looked at above and below
+):  # (N,) px; NaN for a body without neighbours
+    "Posterior height expected of each body: the mean of its neighbours', brought to its level."
+    row = pd.Categorical(film).codes
+    column = pd.Index(LEVELS).get_indexer(np.asarray(level))
+    if (column < 0).any(): raise ValueError(f'unknown level: {", ".join(map(str, sorted(set(np.asarray(level)[column < 0]))))}')
+    if pd.DataFrame({'film': row, 'level': column}).duplicated().any(): raise ValueError('a level stands twice on one film')
+    profile = np.ones(len(LEVELS)) if profile is None else np.asarray(profile, float)
+    scale = np.full((row.max(initial=-1) + 1, len(LEVELS) + 2 * reach), np.nan)
+    scale[row, column + reach] = np.asarray(posterior, float) / profile[column]
+    around = np.stack([scale[row, column + reach + d] for d in range(-reach, reach + 1) if d])
+    seen = np.isfinite(around)
+    return np.divide(np.where(seen, around, 0).sum(0), seen.sum(0), out=np.full(len(row), np.nan), where=seen.any(0)) * profile[column]
+
+# %% ../nbs/method/00_genant.ipynb #53001c58
 def deformities(
     points,  # (N, 6, 2) px
-    neighbour=None,  # (N,) expected posterior height, px, from the neighbours; NaN where there is none; None: no crush
-):  # DataFrame of N rows: wedge, biconcave, crush, largest, each a share of height lost
-    "Height lost at the front, in the middle and at the back (Genant 1993)."
+    neighbour=None,  # (N,) expected posterior height, px, as from `neighbour_height`; None: no crush is looked for
+) -> pd.DataFrame:  # N rows: wedge, biconcave, crush (NaN without neighbours), each the share of height lost
+    "Height lost in front, in the middle and behind (Genant 1993)."
     posterior, middle, anterior = heights(points).T
+    if (coincident := np.flatnonzero(~(posterior > 0))).size: raise ValueError(f'no posterior height in rows {coincident[:10].tolist()}')
     expected = np.full(len(posterior), np.nan) if neighbour is None else np.asarray(neighbour, float)
-    d = pd.DataFrame({'wedge': 1 - anterior / posterior, 'biconcave': 1 - middle / posterior, 'crush': 1 - posterior / expected})
-    return d.assign(largest=d.max(axis=1))
+    return pd.DataFrame({'wedge': 1 - anterior / posterior, 'biconcave': 1 - middle / posterior, 'crush': 1 - posterior / expected})
 
-# %% ../nbs/method/00_genant.ipynb #374cdb61
-GRADE_LOSS = [.20, .25, .40]  # share of height lost from which a body is grade 1, 2, 3 (Genant 1993)
+# %% ../nbs/method/00_genant.ipynb #1cc52d22
+def largest_deformity(
+    points,  # (N, 6, 2) px
+    neighbour=None,  # (N,) expected posterior height, px
+):  # (N,) share of height lost
+    "The largest of the three deformities: the score that an image model has to beat."
+    return deformities(points, neighbour).max(axis=1).to_numpy()
+
+# %% ../nbs/method/00_genant.ipynb #a05ad0b6
+GRADE_LOSS = (.20, .25, .40)  # share of height lost from which a body is grade 1, 2, 3 (Genant 1993)
 
 def grade_from_points(
     points,  # (N, 6, 2) px
     neighbour=None,  # (N,) expected posterior height, px
     loss=GRADE_LOSS,  # share of height lost from which a body is grade 1, 2, 3
-) -> pd.DataFrame:  # grade 0-3, type, sq, label, and the deformities
+) -> pd.DataFrame:  # N rows: wedge, biconcave, crush, largest, grade, type, sq, label
     "Semiquantitative grade and type implied by six points."
     d = deformities(points, neighbour)
-    grade = np.digitize(d.largest, loss)
-    type = np.where(grade > 0, d[TYPES].fillna(-np.inf).idxmax(axis=1), '')
+    largest = d.max(axis=1)
+    grade = np.digitize(largest, loss)
+    type = np.where(grade > 0, np.array(TYPES)[d.fillna(-np.inf).to_numpy().argmax(1)], '')
     sq = sq_class(grade, type)
-    return d.assign(grade=grade, type=type, sq=sq, label=to_label(sq))
+    return d.assign(largest=largest, grade=grade, type=type, sq=sq, label=to_label(sq))
+
+# %% ../nbs/method/00_genant.ipynb #d41f776b
+def z_scores(
+    measures: pd.DataFrame,  # (N, m) any measures that the norms have: wedge, posterior in mm, ...
+    level,  # (N,) T4..L4
+    sex,  # (N,) M | F
+    norms: pd.DataFrame,  # index (level, sex), columns ('mean', measure) and ('sd', measure)
+) -> pd.DataFrame:  # (N, m) standard deviations; NaN where the norms have no such level and sex
+    "Measures of bodies in standard deviations of normal bodies of their level and sex."
+    mine = norms.reindex(pd.MultiIndex.from_arrays([np.asarray(level), np.asarray(sex)]))
+    shared = [m for m in measures if m in norms['mean']]
+    return pd.DataFrame((measures[shared].to_numpy(float) - mine['mean'][shared].to_numpy()) / mine['sd'][shared].to_numpy(), measures.index, shared)
