@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'simulate', 'Ranked', 'resample_weights', 'areas', 'positions', 'at_threshold',
-           'interval', 'bootstrap']
+           'interval', 'bootstrap', 'wilson', 'auc_covariance', 'delong', 'delong_difference', 'carried', 'compare',
+           'band', 'benchmark']
 
-# %% ../nbs/method/14_resampling.ipynb #8e20a663
-from dataclasses import dataclass
+# %% ../nbs/method/14_resampling.ipynb #3b9b40fd
+import time
 import numpy as np, pandas as pd
 from scipy import stats
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit
-from .metrics import MEASURES, Threshold, _ratio, checked, from_counts, threshold
+from .metrics import _ratio, checked, from_counts, threshold
 from .runtime import rng
 
 # %% ../nbs/method/14_resampling.ipynb #3eff0c56
@@ -251,3 +252,196 @@ def _named(thresholds):
     "Thresholds as a dict name -> `Threshold`."
     if thresholds is None: return {}
     return dict(thresholds) if hasattr(thresholds, 'keys') else {t.name: t for t in thresholds}
+
+# %% ../nbs/method/14_resampling.ipynb #7034fdf8
+def wilson(
+    count, # bodies counted; number or array
+    of, # bodies in all
+    level=.95, # of confidence
+): # low, high; NaN where `of` is 0
+    "Wilson's score interval of a proportion of independent bodies (Wilson 1927)."
+    z, of = stats.norm.ppf((1 + level) / 2), np.asarray(of, float)
+    middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+# %% ../nbs/method/14_resampling.ipynb #c8a56a24
+def auc_covariance(
+    y, # (N,) label of each body
+    p, # (N,) probabilities, or (N, K) of K models
+    subject=None, # (N,) whose body it is; None: bodies are independent (DeLong), else clustered (Obuchowski)
+): # areas (K,), their covariance (K, K)
+    "AUC-ROC of each model with covariance (DeLong 1988; clustered: Obuchowski 1997)."
+    p = np.asarray(p, float).reshape(len(y), -1)
+    for column in p.T: positive = checked(y, column, both=True)[0]
+    unit = np.arange(len(positive)) if subject is None else pd.factorize(_whole(subject, len(positive)))[0]
+    parts, area = [], None
+    for one, sign in ((positive, 1), (~positive, -1)):
+        others = len(one) - one.sum()
+        placed = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / others
+        placed = placed if sign == 1 else 1 - placed
+        area = placed.mean(0)
+        summed = np.stack([np.bincount(unit[one], d, unit.max() + 1) for d in (placed - area).T], axis=1) / one.sum()
+        parts.append((summed, len(np.unique(unit[one]))))
+    (a, people_a), (b, people_b), people = *parts, unit.max() + 1
+    if min(people_a, people_b) < 2: raise ValueError('the variance of an area needs label 1 and label 0 in at least two subjects each')
+    shared = a.T @ b * people / (people - 1)
+    return area, a.T @ a * people_a / (people_a - 1) + b.T @ b * people_b / (people_b - 1) + shared + shared.T
+
+# %% ../nbs/method/14_resampling.ipynb #f95f47d8
+def delong(
+    y, # (N,) label of each body
+    p, # (N,) probability of label 1
+    subject=None, # (N,) whose body it is; None: independent bodies
+    level=.95, # of confidence
+    scale='normal', # `normal` as in DeLong, or `logit`, which stays inside 0-1
+)->dict: # value, se, low, high
+    "AUC-ROC with an interval from its variance."
+    (area,), ((variance,),) = auc_covariance(y, p, subject)
+    z, se = stats.norm.ppf((1 + level) / 2), np.sqrt(variance)
+    if scale == 'logit' and 0 < area < 1: low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
+    else: low, high = max(area - z * se, 0), min(area + z * se, 1)
+    return {k: float(v) for k, v in dict(value=area, se=se, low=low, high=high).items()}
+
+# %% ../nbs/method/14_resampling.ipynb #dd6a4a48
+def delong_difference(
+    y, # (N,) label of each body
+    a, # (N,) probabilities of one model
+    b, # (N,) probabilities of another
+    subject=None, # (N,) whose body it is; None: independent bodies
+    level=.95, # of confidence
+)->dict: # value (a - b), se, low, high, p (two-sided)
+    "Difference of two areas on the same bodies, paired (DeLong 1988, Obuchowski 1997)."
+    area, covariance = auc_covariance(y, np.stack([a, b], 1), subject)
+    value, se = area[0] - area[1], np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
+    z = stats.norm.ppf((1 + level) / 2)
+    return {k: float(v) for k, v in dict(value=value, se=se, low=value - z * se, high=value + z * se, p=2 * stats.norm.sf(abs(value) / se) if se else 1.).items()}
+
+# %% ../nbs/method/14_resampling.ipynb #192701ae
+def carried(
+    chosen_on, # (y, p, subject) of the split on which the rules are applied; subject None: bodies are drawn
+    applied_to, # (y, p, subject) of the split that is evaluated
+    thresholds, # dict name -> `Threshold` (rule and parameter are used), or list of them
+    n=2000, # resamples of both
+    seed=0,
+    level=.95, # of confidence
+    method='percentile', # or `logit`
+): # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
+    "Measures of thresholds chosen on one split and applied to another, by nested resampling of both."
+    source, target = Ranked(*chosen_on), Ranked(*applied_to)
+    streams = [resample_weights(r.units, n, rng(seed, 'carried', k), portion=min(_portion(source.units), _portion(target.units))) for k, r in enumerate((source, target))]
+    def apply(pair):
+        found = {}
+        for name, t in _named(thresholds).items():
+            flagged = positions(source, pair[0], t.rule, t.parameter)
+            cut = np.where(flagged > 0, source.p[np.maximum(flagged, 1) - 1], np.where(flagged == 0, np.inf, np.nan)) if t.rule != 'fixed' else np.full(len(flagged), t.value)
+            there = np.where(np.isnan(cut), -1, np.searchsorted(-target.p, -cut, side='right'))
+            found |= {(name, k): v for k, v in (at_threshold(target, pair[1], there) | dict(cut=cut)).items()}
+        return found
+    made = _stacked(map(apply, zip(*streams)))
+    value = {k: v[0] for k, v in apply([np.ones((r.units, 1), np.float32) for r in (source, target)]).items()}
+    rows = []
+    for (name, measure), v in value.items():
+        size = _sizes(target, len(target.y) * value[name, 'alert_rate']).get(measure, len(source.y))
+        low, high = interval(made[name, measure], v, method, level, size=size)
+        rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/method/14_resampling.ipynb #659705cf
+def compare(
+    y, # (N,) label of each body
+    a, # (N,) probabilities (or scores in 0-1) of one model
+    b, # (N,) probabilities of another
+    subject=None, # (N,) whose body it is: people are drawn; None: bodies are
+    thresholds=None, # dict name -> `Threshold`: its rule is applied to each model, in each resample
+    n=2000, # resamples
+    seed=0,
+    level=.95, # of confidence
+): # DataFrame threshold, measure, a, b, difference (a - b), low, high, p (two-sided), undefined
+    "Paired comparison of two models by bootstrap, percentile interval of the difference."
+    for model in (a, b): checked(y, model, both=True)
+    models = [Ranked(y, model, subject) for model in (a, b)]
+    rules = {k: (t.rule, t.parameter) for k, t in _named(thresholds).items()}
+    one, ones = models[0], np.ones((models[0].units, 1), np.float32)
+    made = [_stacked(parts) for parts in zip(*([_all_measures(m, w, rules) for m in models] for w in resample_weights(one.units, n, rng(seed, 'compare'))))]
+    value = [_all_measures(m, ones, rules) for m in models]
+    rows = []
+    for key in value[0]:
+        away, difference = made[0][key] - made[1][key], float(value[0][key][0] - value[1][key][0])
+        kept = away[~np.isnan(away)]
+        low, high = interval(away, difference, level=level)
+        tail = (1 + min((kept <= 0).sum(), (kept >= 0).sum())) / (1 + len(kept))
+        rows.append(dict(threshold=key[0], measure=key[1], a=value[0][key][0], b=value[1][key][0], difference=difference, low=low, high=high,
+                         p=min(2 * tail, 1.), undefined=n - len(kept)))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/method/14_resampling.ipynb #0e299a93
+def band(
+    y, # (N,) label of each body
+    p, # (N,) probability of label 1
+    subject=None, # (N,) whose body it is: people are drawn; None: bodies are
+    curve='roc', # `roc`: sensitivity at a false positive rate; `pr`: PPV at a sensitivity
+    grid=None, # where; 101 even steps of 0-1 when None
+    n=2000, # resamples
+    seed=0,
+    level=.95, # of confidence
+): # DataFrame x, value, low, high (pointwise), low_all, high_all (simultaneous)
+    "ROC or PR curve on a grid, with pointwise and simultaneous bands."
+    checked(y, p, both=True)
+    ranked, grid = Ranked(y, p, subject), np.linspace(0, 1, 101) if grid is None else np.asarray(grid, float)
+    made = np.hstack([_on_grid(ranked, w, curve, grid) for w in resample_weights(ranked.units, n, rng(seed, 'band', curve))])
+    value = _on_grid(ranked, np.ones((ranked.units, 1), np.float32), curve, grid)[:, 0]
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.nanquantile(made, tails, axis=1)
+    sd = np.nanstd(made, axis=1, ddof=1)
+    apart = np.abs(_ratio(made - value[:, None], sd[:, None]))
+    reach = np.quantile(np.nanmax(apart[:, ~np.isnan(made).any(0)], axis=0, initial=0), level) * sd
+    return pd.DataFrame(dict(x=grid, value=value, low=low, high=high, low_all=np.clip(value - reach, 0, 1), high_all=np.clip(value + reach, 0, 1)))
+
+# %% ../nbs/method/14_resampling.ipynb #e86014c2
+def _on_grid(ranked, weights, curve, grid):
+    "Height of each resample's curve at the grid: the best threshold within that false positive rate, or the first that reaches that sensitivity."
+    tp, fp = (np.vstack([np.zeros_like(c[:1]), c]) for c in ranked.counts(ranked.knots, weights))
+    positive, negative = tp[-1], fp[-1]
+    out = np.full((len(grid), weights.shape[1]), np.nan)
+    for r in np.flatnonzero(positive * negative):
+        if curve == 'roc': out[:, r] = tp[np.searchsorted(fp[:, r], grid * negative[r] + 1e-9, side='right') - 1, r] / positive[r]
+        else:
+            at = np.searchsorted(tp[:, r], np.maximum(grid * positive[r] - 1e-9, 1e-9))
+            out[:, r] = tp[at, r] / (tp[at, r] + fp[at, r])
+    return out
+
+# %% ../nbs/method/14_resampling.ipynb #4d18a25f
+def benchmark(
+    n=2000, # resamples
+    peer_n=60, # resamples of the peer's loop that are timed
+    **size, # of `simulate`
+): # DataFrame name, ours, unit, peer, peers_value, ratio
+    "Bootstrap by subject of both areas and both thresholds' measures, beside a loop over scikit-learn."
+    people = simulate(**size)
+    y, p, subject = (people[c].values for c in ('label', 'probability', 'subject'))
+    thresholds = {'threshold 1': threshold('top_share', y, p), 'threshold 2': threshold('youden', y, p)}
+    seconds = {}
+    for unit, who in (('', subject), ('_by_body', None)):
+        start = time.perf_counter()
+        bootstrap(y, p, who, thresholds, n=n)
+        seconds[unit] = time.perf_counter() - start
+    start = time.perf_counter()
+    _sklearn_loop(y, p, subject, thresholds['threshold 1'].parameter, peer_n)
+    peers, peer = (time.perf_counter() - start) * n / peer_n, f'scikit-learn loop, {peer_n} of {n} resamples timed'
+    rows = [(f'bootstrap{unit}_seconds', s, 's', peer, peers, peers / s) for unit, s in seconds.items()]
+    rows.append(('bootstrap_ratio_sklearn', peers / seconds[''], 'times', peer, 1., peers / seconds['']))
+    return pd.DataFrame(rows, columns=['name', 'ours', 'unit', 'peer', 'peers_value', 'ratio'])
+
+# %% ../nbs/method/14_resampling.ipynb #56eb733d
+def _sklearn_loop(y, p, subject, share, n):
+    "The same measures with scikit-learn, one resample after the other."
+    from sklearn import metrics as sk
+    bodies = list(pd.Series(np.arange(len(y))).groupby(subject).indices.values())
+    draw = rng(0, 'peer')
+    for _ in range(n):
+        i = np.concatenate([bodies[k] for k in draw.integers(0, len(bodies), len(bodies))])
+        yi, pi = y[i], p[i]
+        sk.average_precision_score(yi, pi)
+        fpr, tpr, value = sk.roc_curve(yi, pi)
+        sk.auc(fpr, tpr)
+        for cut in (np.sort(pi)[-int(share * len(pi) + .5)], value[np.argmax(tpr - fpr)]): from_counts(*sk.confusion_matrix(yi, pi >= cut).ravel())
