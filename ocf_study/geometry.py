@@ -68,15 +68,14 @@ def mirror(
     points[..., 0] = width.reshape(width.shape + (1,) * (points.ndim - 1 - width.ndim)) - points[..., 0]
     return points
 
-# %% ../nbs/method/06_geometry.ipynb #a9bb73a5
+# %% ../nbs/method/06_geometry.ipynb #d20305e2
 class Variant(NamedTuple):
     "Choices of the geometry; each can be set alone."
     truncate: bool = False  # coordinates in the rotated film cut to integers, and the square's corner and side again
     cut_short: bool = False  # a square that leaves the rotated film is cut there and stretched to the patch, instead of zero padded
     two_steps: bool = False  # the rotated film is sampled on its own pixels first, then resized, instead of once
-    side_uniform: bool = False  # augmentation draws the side's factor uniformly, not the area's
 
-VARIANTS = {"paper": Variant(), "published": Variant(True, True, True, True)}
+VARIANTS = {"paper": Variant(), "published": Variant(True, True, True)}
 
 def variant_of(
     variant,  # "paper", "published" or a `Variant`
