@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'PAPER_SHARE', 'RULES', 'SHARES', 'checked', 'confusion', 'from_counts', 'measures', 'roc', 'pr',
-           'auc_roc', 'average_precision', 'auc_pr_trapezoid', 'Threshold', 'threshold', 'by_share', 'by_group']
+           'auc_roc', 'average_precision', 'auc_pr_trapezoid', 'Threshold', 'threshold', 'by_share', 'by_group',
+           'evaluated']
 
-# %% ../nbs/method/10_metrics.ipynb #7f85e3da
+# %% ../nbs/method/10_metrics.ipynb #5fe0fa84
 from dataclasses import dataclass
 import numpy as np, pandas as pd
+from .manifest import DataError, Problem
 
 # %% ../nbs/method/10_metrics.ipynb #71d060d4
 def checked(
@@ -220,3 +222,24 @@ def by_group(
     rows = {g: (group == g) for g in (np.unique(group) if order is None else order)}
     none = dict.fromkeys(MEASURES, np.nan)
     return pd.DataFrame([dict(group=g, bodies=int(m.sum()), fractures=int(y[m].sum()), **(measures(y[m], p[m], threshold) if m.any() else none)) for g, m in rows.items()])
+
+# %% ../nbs/method/10_metrics.ipynb #288f43e0
+def evaluated(
+    predictions, # DataFrame body_id, probability, perhaps model
+    bodies, # DataFrame body_id, label, split and what else is known of a body
+    split=None, # the split that is wanted; None: all that have predictions
+    model=None, # which model's predictions; None: there must be only one
+)->pd.DataFrame:
+    "Bodies of a split with their `probability`, or a `DataError` that lists unknown, repeated, missing and impossible predictions."
+    if 'model' in predictions:
+        if model is None and predictions.model.nunique() > 1: raise ValueError(f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}')
+        predictions = predictions[predictions.model == (model if model is not None else predictions.model.iloc[0])]
+    wanted = bodies if split is None else bodies[bodies.split == split]
+    if not len(wanted): raise ValueError(f'no body is in split {split!r}: {", ".join(sorted(bodies.split.unique()))}')
+    found, p = predictions.body_id, predictions.probability
+    faults = [('unknown body', found[~found.isin(bodies.body_id)]), ('second prediction of this body', found[found.duplicated()]),
+              ('probability outside 0-1', found[~p.between(0, 1)])]
+    if split is not None: faults.append(('no prediction', wanted.body_id[~wanted.body_id.isin(found)]))
+    problems = [Problem('predictions', None, 'body_id', b, what) for what, ids in faults for b in ids]
+    if problems: raise DataError(problems)
+    return wanted.merge(predictions[['body_id', 'probability']], on='body_id', validate='one_to_one')
