@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFOUNDERS', 'Problem', 'DataError', 'report', 'root', 'schema', 'check', 'check_references', 'read_table',
-           'published']
+           'published', 'published_numbers', 'agreement', 'implied_counts', 'arithmetic']
 
 # %% ../nbs/method/01_manifest.ipynb #4a33069b
 from dataclasses import asdict, dataclass
@@ -66,14 +66,16 @@ def root() -> Path:
         raise FileNotFoundError(f'no folder {folder}: install from a checkout, or set OCF_DATA_MANIFEST to its data_manifest')
     return folder
 
-# %% ../nbs/method/01_manifest.ipynb #7417ebb7
+# %% ../nbs/method/01_manifest.ipynb #5c734653
 def schema(
-    name: str,  # subjects, films, bodies, predictions, readings, mros_annotations, corrections, published
+    name: str,  # subjects, films, bodies, predictions, readings, mros_annotations, corrections, or one of the published tables
 ) -> dict:
     "Frictionless Table Schema of a table."
     path = root()/'schema'/f'{name}.json'
-    if not path.is_file(): raise ValueError(f'no schema {name!r} (known: {", ".join(sorted(x.stem for x in path.parent.glob("*.json")))})')
-    return json.loads(path.read_text(encoding='utf-8'))
+    if path.is_file(): return json.loads(path.read_text(encoding='utf-8'))
+    package = {x['name']: x['schema'] for x in json.loads((root()/'published/datapackage.json').read_text(encoding='utf-8'))['resources']}
+    if name in package: return package[name]
+    raise ValueError(f'no schema {name!r} (known: {", ".join(sorted([x.stem for x in path.parent.glob("*.json")] + [*package]))})')
 
 # %% ../nbs/method/01_manifest.ipynb #323fc8e4
 CONFOUNDERS = ['noise', 'cut_off', 'metal', 'inverted', 'sticker', 'schmorl', 'parallax', 'fused', 'disc_calcification',
@@ -142,16 +144,26 @@ def _say(kind, rule):
     if kind == 'less_than_or_equal_to': return f'is above {rule["maximum"]:g}'
     return f'breaks the rule {kind}'
 
-# %% ../nbs/method/01_manifest.ipynb #ebc23fd4
+# %% ../nbs/method/01_manifest.ipynb #591ad88e
 def _repeated(parsed, spec, lines):
-    "Rows whose key has stood before, and the line where it first did; (row, column, message)."
+    "Rows whose key has stood before, and the line where it first did."
     key = [k for k in np.atleast_1d(spec.get('primaryKey', [])).tolist() if k in parsed]
     if not key or len(key) < len(np.atleast_1d(spec['primaryKey'])): return
     again = parsed.duplicated(key) & parsed[key].notna().all(axis=1)
     if not again.any(): return
     first = pd.Series(lines).groupby(parsed.groupby(key, dropna=False).ngroup().to_numpy()).transform('first')
     same = f', with the same {" and ".join(key[1:])}' if key[1:] else ''
-    for i in np.flatnonzero(again): yield i, key[0], f'stands on line {first[i]} already{same}'
+    for i in np.flatnonzero(again): yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
+
+def _annotated_twice(parsed, lines):
+    "Bodies that stand again: with the same label the second row is superfluous, with another it is an error."
+    if not {'body_id', 'sq'} <= set(parsed): return
+    label = parsed.sq.map(SQ_CLASSES.set_index('sq').label)
+    place = pd.Series(np.arange(len(parsed)), parsed.index).groupby(parsed.body_id).transform('first')
+    for i in np.flatnonzero(parsed.duplicated('body_id') & parsed.body_id.notna()):
+        first = int(place.iat[i])
+        agree = label.iat[i] == label.iat[first]
+        yield i, 'body_id', f'stands on line {lines[first]} already, with {"the same" if agree else "another"} label', 'warning' if agree else 'error'
 
 def _contradicted(parsed):
     "Rows of bodies whose label is not the one of their grade."
@@ -159,9 +171,9 @@ def _contradicted(parsed):
     rows = np.flatnonzero(parsed.sq.isin(SQ_CLASSES.sq) & parsed.label.notna())
     sq, label = parsed.sq.to_numpy()[rows], parsed.label.to_numpy()[rows]
     implied = to_label(sq)
-    for i in np.flatnonzero(label != implied): yield rows[i], 'label', f'contradicts sq = {sq[i]:g}, which means {implied[i]}'
+    for i in np.flatnonzero(label != implied): yield rows[i], 'label', f'contradicts sq = {sq[i]:g}, which means {implied[i]}', 'error'
 
-# %% ../nbs/method/01_manifest.ipynb #8e4eb2d1
+# %% ../nbs/method/01_manifest.ipynb #ba74d3d8
 def check(
     df: pd.DataFrame,  # text or typed columns
     name: str,  # of the schema
@@ -173,16 +185,15 @@ def check(
     problems = [Problem(file, 1, x['name'], None, 'column is missing') for x in spec['fields']
                 if x['name'] not in df and (x.get('constraints', {}).get('required') or x['name'] in keys)]
     parsed, unread = _parse(df, spec)
-    found = [(i, column, message) for column, (bad, message) in unread.items() for i in np.flatnonzero(bad)]
+    found = [(i, column, message, 'error') for column, (bad, message) in unread.items() for i in np.flatnonzero(bad)]
     rules = {x['name']: x.get('constraints', {}) for x in spec['fields']}
     for (column, kind), cells in _broken(parsed, spec).groupby(['column', 'kind'], sort=False):
         message, skip = _say(kind, rules[column]), unread.get(column, (np.zeros(len(df), bool),))[0]
-        found += [(i, column, message) for i in cells['index'] if not skip[i]]
-    found += _repeated(parsed, spec, lines)
-    if name == 'bodies': found += _contradicted(parsed)
+        found += [(i, column, message, 'error') for i in cells['index'] if not skip[i]]
+    found += [*_annotated_twice(parsed, lines), *_contradicted(parsed)] if name == 'bodies' else _repeated(parsed, spec, lines)
     order = {c: i for i, c in enumerate(df.columns)}
-    values = {c: df[c].to_numpy(object) for c in {c for _, c, _ in found}}
-    return problems + [Problem(file, int(lines[i]), c, _plain(values[c][i]), m) for i, c, m in sorted(found, key=lambda x: (x[0], order[x[1]]))]
+    values = {c: df[c].to_numpy(object) for c in {c for _, c, *_ in found}}
+    return problems + [Problem(file, int(lines[i]), c, _plain(values[c][i]), *said) for i, c, *said in sorted(found, key=lambda x: (x[0], order[x[1]]))]
 
 def _plain(value):
     "Value as Python's own type, None for a missing one."
@@ -258,11 +269,130 @@ def read_table(
     typed = typed.join(df[[c for c in df if c not in typed]])
     return typed if keep_lines else typed.reset_index(drop=True)
 
-# %% ../nbs/method/01_manifest.ipynb #29e012f1
+# %% ../nbs/method/01_manifest.ipynb #fe15243f
 def published(
-    name: str,  # table1 .. table5, figure1 .. figure6, text, differences
+    name: str,  # table1 .. table5, figure6, text, related, differences
 ) -> pd.DataFrame:
-    "Numbers of the paper, each row with a pointer to where it stands."
+    "A table of the paper, each row with a pointer to where it stands."
     path = root()/'published'/f'{name}.csv'
     if not path.is_file(): raise ValueError(f'nothing published as {name!r} (known: {", ".join(sorted(x.stem for x in path.parent.glob("*.csv")))})')
     return pd.read_csv(path)
+
+# %% ../nbs/method/01_manifest.ipynb #9c76a86d
+def published_numbers(
+    names=('table1', 'table2', 'table3', 'table4', 'table5', 'figure6', 'text'),  # published tables
+) -> pd.DataFrame:  # table, row, column, value, decimals (digits printed after the point), unit, where
+    "Every number of the paper, one a row."
+    parts = []
+    for name in names:
+        spec = schema(name)
+        text = pd.read_csv(root()/'published'/f'{name}.csv', dtype=str, keep_default_na=False)
+        key = np.atleast_1d(spec['primaryKey']).tolist()
+        numeric = {x['name']: x.get('unit', '') for x in spec['fields'] if x['type'] in ('number', 'integer') and x['name'] not in [*key, 'threshold']}
+        long = text.assign(row=text[key].agg(' '.join, axis=1)).melt([c for c in ('row', 'unit', 'where') if c == 'row' or c in text], [*numeric], 'column', 'printed')
+        parts.append(long.assign(table=name, unit=long.unit if 'unit' in long else long.column.map(numeric)))
+    d = pd.concat(parts, ignore_index=True)
+    mantissa = d.printed.str.replace(r'e.*$', '', regex=True).str.partition('.')[2].str.len()
+    d = d.assign(value=d.printed.astype(float), decimals=mantissa - pd.to_numeric(d.printed.str.extract(r'e(.*)$')[0]).fillna(0).astype(int))
+    return d[['table', 'row', 'column', 'value', 'decimals', 'unit', 'where']]
+
+# %% ../nbs/method/01_manifest.ipynb #3557dfe3
+def agreement(
+    what,  # what is compared
+    where,  # where the printed number stands
+    printed,  # number as printed
+    decimals,  # digits printed after the point
+    low,  # smallest value that follows from the other printed numbers
+    high=None,  # largest one; None: it follows exactly
+) -> dict:  # a row of `arithmetic`
+    "One printed number beside what follows from others."
+    high = low if high is None else high
+    half = .5 * 10. ** -decimals + 1e-9
+    return dict(what=what, where=where, printed=printed, low=low, high=high, agrees=bool(low - half <= printed <= high + half))
+
+# %% ../nbs/method/01_manifest.ipynb #1ed5ba6b
+def _rates(tp, flagged, P, N):
+    "The seven measures of table 3 from counts, in its units."
+    fp, fn = flagged - tp, P - tp
+    tn = N - flagged - fn
+    return {'sensitivity': 100 * tp / P, 'specificity': 100 * tn / (tn + fp), 'ppv': 100 * tp / flagged, 'npv': 100 * tn / (tn + fn),
+            'fdr': 100 * fp / flagged, 'f1': 2 * tp / (tp + P + flagged - tp), 'accuracy': 100 * (tp + tn) / N}
+
+def implied_counts(
+    bodies=(14000, 16500),  # range of N to look through
+    positives=(100, 250),  # range of P to look through
+) -> pd.DataFrame:  # bodies, positives, cutoff, true_positives, flagged: every combination that prints as table 3
+    "Counts that reproduce table 3 to its printed digits; the share of N is rounded down or up."
+    table = published('table3').set_index('cutoff')
+    half = pd.Series(.05, table.columns).where(table.columns != 'f1', .005) + 1e-9
+    N, P = (x.ravel() for x in np.meshgrid(np.arange(bodies[0], bodies[1] + 1), np.arange(positives[0], positives[1] + 1), indexing='ij'))
+    rows = []
+    for cutoff, row in table.iterrows():
+        share = cutoff / 100 * N
+        found = pd.concat([pd.DataFrame({'bodies': N, 'positives': P, 'cutoff': cutoff, 'true_positives': tp, 'flagged': flagged})
+                           for tp in (np.floor(row.sensitivity / 100 * P), np.ceil(row.sensitivity / 100 * P)) for flagged in (np.floor(share), np.ceil(share))])
+        rates = _rates(found.true_positives, found.flagged, found.positives, found.bodies)
+        found = found[np.all([(v - row[m]).abs() <= half[m] for m, v in rates.items()], axis=0)].drop_duplicates()
+        rows.append(found)
+        keep = pd.MultiIndex.from_frame(found[['bodies', 'positives']].drop_duplicates())
+        N, P = keep.get_level_values(0).to_numpy(), keep.get_level_values(1).to_numpy()
+    all_rows = pd.concat(rows)
+    return all_rows[pd.MultiIndex.from_frame(all_rows[['bodies', 'positives']]).isin(keep)].astype({'true_positives': int, 'flagged': int}).reset_index(drop=True)
+
+# %% ../nbs/method/01_manifest.ipynb #e8d8a82c
+def _measures_agree(name, key, prevalence=None):
+    "FDR and F1 of each row of table 3 or 4, and PPV where the prevalence is known."
+    for row in published(name).to_dict('records'):
+        place = f'{name[:-1]} {name[-1]}, {row[key]}'
+        yield agreement('FDR = 100 - PPV', place, row['fdr'], 1, 100 - row['ppv'])
+        s, p = ((row[m] / 100 - .0005, row[m] / 100 + .0005) for m in ('sensitivity', 'ppv'))
+        yield agreement('F1 from sensitivity and PPV', place, row['f1'], 2, 2 * s[0] * p[0] / (s[0] + p[0]), 2 * s[1] * p[1] / (s[1] + p[1]))
+        if (share := (prevalence or {}).get(row[key])) is not None:
+            ppv = lambda d: share * (row['sensitivity'] + d) / (share * (row['sensitivity'] + d) + (1 - share) * (100 - row['specificity'] - d)) * 100
+            yield agreement('PPV from sensitivity, specificity and the ratio of down-sampling', place, row['ppv'], 1, ppv(-.05), ppv(.05))
+
+# %% ../nbs/method/01_manifest.ipynb #06be84ec
+def _table1_agrees():
+    "Parts and wholes of table 1."
+    t = published('table1').set_index(['characteristic', 'statistic'])
+    parts, said = ['train_before', 'validation', 'test'], published('text').set_index('key').value
+    n = t.loc[('subjects', 'number')]
+    yield agreement('subjects: training + validation + test', 'table 1, all', n.entire, 0, n[parts].sum())
+    yield agreement('subjects: the text', 'table 1, all', n.entire, 0, said.subjects_visit1)
+    yield agreement('subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men)
+    for part, share in zip(parts, ('fraction_train', 'fraction_validation', 'fraction_test')):
+        yield agreement(f"subjects: {said[share]:g} % of table 1's own total", f'table 1, {part}', n[part], 0, said[share] / 100 * n.entire - 1, said[share] / 100 * n.entire + 1)
+    for (what, statistic), row in t.iterrows():
+        if statistic in ('mean', 'percent'):
+            mean = (row[parts] * n[parts]).sum() / n[parts].sum()
+            yield agreement(f'{what}: mean of the parts by their number', 'table 1, all', row.entire, 1, mean - .05, mean + .05)
+    for part in [*parts, 'train_after', 'entire']:
+        yield agreement('race and ethnicity add up to 100 %', f'table 1, {part}', 100, 0, t.xs('percent', level=1)[part].sum())
+
+# %% ../nbs/method/01_manifest.ipynb #2a3305b0
+def _text_agrees():
+    "Sums in the text, and what abstract, figure and tables say of the same thing."
+    s, f = published('text').set_index('key').value, published('figure6').set_index('measure').value
+    row = published('table3').set_index('cutoff').loc[s.top_share]
+    yield agreement('films of both visits', 'abstract', s.abstract_films, 0, s.films_visit1 + s.films_visit2)
+    yield agreement('films of MrOS, both visits', 'methods, MrOS Dataset', s.mros_films, 0, s.mros_films_visit1 + s.mros_films_visit2)
+    yield agreement('excluded of all men', 'methods, MrOS Dataset', s.mros_excluded_percent, 2, 100 * s.mros_excluded / s.mros_men)
+    yield agreement('annotated at visit 1: all but the excluded', 'methods, MrOS Dataset', s.mros_annotated_visit1, 0, s.mros_men - s.mros_excluded)
+    yield agreement('graded: found but not discarded', 'results, MrOS Dataset', s.bodies_graded, 0, s.bodies_found - s.bodies_discarded)
+    yield agreement('bodies: graded but not annotated twice', 'results, MrOS Dataset', s.bodies, 0, s.bodies_graded - s.bodies_twice)
+    yield agreement('bodies: lumbar + thoracic', 'results, MrOS Dataset', s.bodies, 0, s.bodies_lumbar + s.bodies_thoracic)
+    for visit in (1, 2): yield agreement('films: at most two a subject', f'results, visit {visit}', s[f'films_visit{visit}'], 0, 0, 2 * s[f'subjects_visit{visit}'])
+    yield agreement('PPV of one false per ten true positives', 'discussion', s.acceptable_ppv, 0, 100 * s.acceptable_true_per_false / (s.acceptable_true_per_false + 1))
+    yield agreement('range of the sigmoid gain: low end below the high', 'methods, augmentation', s.gain_low, 0, 0, s.gain_high)
+    for m in row.index.drop('where'): yield agreement(f'{m} at the top {s.top_share:g} %: figure 6', 'table 3', row[m], 2, f[m])
+    for m in ('sensitivity', 'ppv', 'f1', 'auc_roc', 'auc_pr'): yield agreement(f'{m}: figure 6', 'abstract', s[f'abstract_{m}'], 2, f[m])
+
+# %% ../nbs/method/01_manifest.ipynb #5500909a
+def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
+    "Printed numbers beside what follows from other printed numbers: tables 1, 3, 4, figure 6, abstract and text."
+    s, counts = published('text').set_index('key').value, implied_counts()
+    fractured = 1 / (1 + s.downsample_ratio)
+    flagged = counts[counts.cutoff == s.top_share].flagged / counts[counts.cutoff == s.top_share].positives * 100
+    best = published('table3').set_index('cutoff').sensitivity[s.top_share]
+    return pd.DataFrame([*_table1_agrees(), *_measures_agree('table3', 'cutoff'), *_measures_agree('table4', 'set', {'train': fractured, 'train_augmented': fractured}),
+                         agreement('sensitivity: at most flagged / fractured', f'table 3, {s.top_share:g}', best, 1, 0, flagged.max()), *_text_agrees()])
