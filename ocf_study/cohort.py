@@ -8,8 +8,8 @@ __all__ = ['XY', 'FAULTS', 'SPLITS', 'SETS', 'Cohort', 'load', 'points', 'point_
            'partition', 'downsample', 'thin', 'LeakError', 'pixel_hashes', 'certificate', 'split_manifest',
            'verify_split', 'table1', 'suppress', 'expected_posterior', 'morphometry', 'audit']
 
-# %% ../nbs/method/05_cohort.ipynb #bdb575e9
-import hashlib, hmac, json, os, re
+# %% ../nbs/method/05_cohort.ipynb #ed41138b
+import hashlib, hmac, json, os, secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import pydicom
 from . import genant, manifest, nhanes, radiograph, runtime
 from .manifest import DataError, Problem
 
-# %% ../nbs/method/05_cohort.ipynb #6564194b
+# %% ../nbs/method/05_cohort.ipynb #6f54941d
 @dataclass
 class Cohort:
     "Subjects, films and bodies of one study, with the flow that led to them."
@@ -28,7 +28,8 @@ class Cohort:
     films: pd.DataFrame  # a row per radiograph; `path` relative to `about['root']`
     bodies: pd.DataFrame  # a row per body; x1..y6 in px of the stored film; `split` and `used` after `partition`
     flow: pd.DataFrame  # step, split, subjects, films, bodies, label0, label1
-    about: dict = field(default_factory=dict)  # root, data (one sentence), rendered, warnings, choices of the readers
+    about: dict = field(default_factory=dict)  # root, data (one sentence), rendered, number of warnings, choices of the readers; no identifier
+    salt: str = field(default='', repr=False)  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
         return (f"Cohort of {self.films.subject_id.nunique():,} subjects, {len(self.films):,} films, {len(self.bodies):,} bodies "
@@ -44,16 +45,24 @@ class Cohort:
         return radiograph.read(_join(self.about['root'], film.path), facing=film.facing, flip_vertical=bool(film.flip_vertical))
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
-        "Write subjects, films, bodies, flow (Parquet) and about.json."
+        "Write subjects, films, bodies, flow (Parquet), about.json and the salt; a folder written again keeps its salt."
         with runtime.atomic(folder) as f:
             f.mkdir()
             for name in _TABLES: getattr(self, name).to_parquet(f/f'{name}.parquet', index=False)
+            (f/_SALT).write_text(self.salt or _salt(Path(folder)/_SALT, self.about))
             (f/'about.json').write_text(json.dumps(self.about | {'root': _stored_root(self.about['root'], folder)}, indent=1)+'\n')
         return Path(folder)
 
-# %% ../nbs/method/05_cohort.ipynb #e2134dda
+# %% ../nbs/method/05_cohort.ipynb #2e2c9942
 _TABLES = ['subjects', 'films', 'bodies', 'flow']
 XY = [f'{c}{i}' for i in range(1, 7) for c in 'xy']  # columns of the six points
+
+_SALT = 'salt.txt'
+
+def _salt(path, about):
+    "The salt a folder has, else a new one: secret, but for rendered people, whose salt anybody may know."
+    if path.exists(): return path.read_text()
+    return 'rendered people have no secrets' if about.get('rendered') else secrets.token_hex(16)
 
 def _join(root, path): return f'{str(root).rstrip("/")}/{path}'
 
@@ -68,7 +77,7 @@ def load(
     folder = Path(folder)
     about = json.loads((folder/'about.json').read_text())
     if '://' not in about['root']: about['root'] = os.path.normpath(folder/about['root'])
-    return Cohort(**{name: pd.read_parquet(folder/f'{name}.parquet') for name in _TABLES}, about=about)
+    return Cohort(**{name: pd.read_parquet(folder/f'{name}.parquet') for name in _TABLES}, about=about, salt=(folder/_SALT).read_text())
 
 # %% ../nbs/method/05_cohort.ipynb #d4f30edc
 def points(
@@ -312,7 +321,7 @@ def _typed(df, schema):
     numbers = [c for c in df if types.get(c) in ('integer', 'number')]
     return df.assign(**{c: pd.to_numeric(df[c]) for c in numbers})
 
-# %% ../nbs/method/05_cohort.ipynb #abfbbd9e
+# %% ../nbs/method/05_cohort.ipynb #22fd5b59
 def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
     a, problems = _read_text(root, _MROS, 'mros_annotations')
@@ -332,7 +341,7 @@ def _mros(root, workers, film_rule):
     check_flow(flow)
     bodies = graded[~second][_BODY_COLUMNS].astype({'label': int}).reset_index(drop=True)
     rendered = _exists(_join(root, 'rendered.json'))
-    about = _about(root, rendered, len(films), layout='mros', film_rule=film_rule, warnings=[str(p) for p in problems])
+    about = _about(root, rendered, len(films), layout='mros', film_rule=film_rule, warnings=len(problems))
     return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies, flow, about), problems
 
 def read_mros(
@@ -358,7 +367,7 @@ def repair_order(
     best = wrong.argmin(1)
     return np.take_along_axis(points, _ORDERS[best][..., None], 1), best > 0
 
-# %% ../nbs/method/05_cohort.ipynb #8a7baadb
+# %% ../nbs/method/05_cohort.ipynb #3bac360c
 def _find_table(root, name):
     return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
 
@@ -398,7 +407,7 @@ def _tables(root, workers, repair):
     flow = flow_of(bodies, [])
     check_flow(flow)
     subjects = t['subjects'].drop(columns='line')
-    about = _about(root, _exists(_join(root, 'rendered.json')), len(films), layout='tables', repaired=int(repaired.sum()), warnings=[str(p) for p in problems])
+    about = _about(root, _exists(_join(root, 'rendered.json')), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)
     return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies[_BODY_COLUMNS], flow, about), problems
 
@@ -542,29 +551,31 @@ def certificate(
     return dict(disjoint={name: True for name in keys} | ({} if hashes is not None else {'pixels': 'not looked at'}), pictures_twice_in_one_split=again,
                 splits={s: sizes[s] for s in SPLITS if s in sizes}, seed=cohort.about.get('seed'), fractions=cohort.about.get('fractions'), stratified=cohort.about.get('stratified'))
 
-# %% ../nbs/method/05_cohort.ipynb #b6d5e24c
-def _hashed(ids, salt):
-    return [hmac.new(salt.encode(), i.encode(), 'sha256').hexdigest()[:24] for i in ids]
-
+# %% ../nbs/method/05_cohort.ipynb #3b70992c
 def split_manifest(
-    cohort: Cohort,  # partitioned
-    salt: str,  # key of the hash, at least 16 characters; secret for real data
+    cohort: Cohort,  # partitioned, with its salt
 ) -> pd.DataFrame:  # subject (hash), split; sorted by hash
     "The split as it can be published."
-    if len(salt) < 16: raise ValueError('the salt needs at least 16 characters')
+    if len(cohort.salt) < 16: raise ValueError('a cohort without a salt: save and load it first')
     s = cohort.bodies[['subject_id', 'split']].drop_duplicates()
-    return pd.DataFrame({'subject': _hashed(s.subject_id, salt), 'split': s.split.to_numpy()}).sort_values('subject', ignore_index=True)
+    hashed = [hmac.new(cohort.salt.encode(), i.encode(), 'sha256').hexdigest()[:24] for i in s.subject_id]
+    return pd.DataFrame({'subject': hashed, 'split': s.split.to_numpy()}).sort_values('subject', ignore_index=True)
 
+# %% ../nbs/method/05_cohort.ipynb #5f5e6ba2
 def verify_split(
-    published: pd.DataFrame,  # from `split_manifest`
-    cohort: Cohort,  # partitioned
-    salt: str,
-    file: str = 'split.csv',  # what the problems call the manifest
+    cohort: Cohort,  # partitioned, with its salt
+    published,  # path of a manifest, or the DataFrame from `split_manifest`
+    salt: str = '',  # of the publisher; empty: the cohort's own
 ) -> list[Problem]:
     "Where a cohort's split is not the published one."
-    ours, theirs = (d.set_index('subject').split for d in (split_manifest(cohort, salt), published))
-    if theirs.index.has_duplicates: return [Problem(file, None, 'subject', theirs.index[theirs.index.duplicated()][0], 'stands more than once')]
+    file = 'split' if isinstance(published, pd.DataFrame) else Path(published).name
+    if not isinstance(published, pd.DataFrame): published = pd.read_csv(published, dtype=str)
+    if missing := [c for c in ('subject', 'split') if c not in published]: return [Problem(file, 1, c, None, 'column is missing') for c in missing]
+    if (again := published.subject.duplicated()).any():
+        return [Problem(file, i+2, 'subject', published.subject[i], 'stands more than once') for i in np.flatnonzero(again)]
     rows = dict(zip(published.subject, range(2, len(published)+2)))
+    theirs = published.set_index('subject').split
+    ours = split_manifest(replace(cohort, salt=salt or cohort.salt)).set_index('subject').split
     problems = [Problem(file, rows[s], 'subject', s, 'is not in this cohort, or the salt is another') for s in theirs.index.difference(ours.index)]
     problems += [Problem(file, None, 'subject', s, f'of this cohort ({ours[s]}) is not in the manifest') for s in ours.index.difference(theirs.index)]
     both = ours.index.intersection(theirs.index)
