@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['MEASURES', 'PAPER_SHARE', 'RULES', 'SHARES', 'checked', 'confusion', 'from_counts', 'measures', 'roc', 'pr',
            'auc_roc', 'average_precision', 'auc_pr_trapezoid', 'Threshold', 'threshold', 'by_share', 'by_group',
-           'evaluated']
+           'evaluated', 'six_points']
 
-# %% ../nbs/method/10_metrics.ipynb #5fe0fa84
+# %% ../nbs/method/10_metrics.ipynb #66d13636
 from dataclasses import dataclass
 import numpy as np, pandas as pd
+from . import genant
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/10_metrics.ipynb #71d060d4
@@ -243,3 +244,22 @@ def evaluated(
     problems = [Problem('predictions', None, 'body_id', b, what) for what, ids in faults for b in ids]
     if problems: raise DataError(problems)
     return wanted.merge(predictions[['body_id', 'probability']], on='body_id', validate='one_to_one')
+
+# %% ../nbs/method/10_metrics.ipynb #9dedec1d
+def six_points(
+    bodies, # DataFrame film_id, level, x1, y1 .. x6, y6 (px)
+    reference=None, # sound bodies that say how heights grow from level to level, as of the training split; None: not at all
+): # (N,) largest share of height lost, 0-1
+    "Morphometry's answer: how much height a body has lost, at its worst place (Genant 1993)."
+    at = lambda b: b[[f'{a}{k}' for k in range(1, 7) for a in 'xy']].to_numpy(float).reshape(-1, 6, 2)
+    points = at(bodies)
+    profile = None if reference is None else _profile(reference.level, reference.film_id, genant.heights(at(reference))[:, 0])
+    expected = genant.neighbour_height(genant.heights(points)[:, 0], bodies.level, bodies.film_id, profile)
+    return genant.deformities(points, expected).max(axis=1).clip(0, 1).to_numpy()
+
+# %% ../nbs/method/10_metrics.ipynb #79855acd
+def _profile(level, film, height):
+    "Typical posterior height from T4 to L4, from the median growth between neighbours on a film; any unit."
+    wide = pd.DataFrame(dict(film=np.asarray(film), level=np.asarray(level), height=np.log(height))).pivot(index='film', columns='level', values='height').reindex(columns=genant.LEVELS)
+    growth = wide.diff(axis=1).median().fillna(0)
+    return np.exp(growth.cumsum()).to_numpy()
