@@ -1,0 +1,214 @@
+"Properties of the map from film to patch that a chapter cannot host."
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocf_study import geometry
+from ocf_study.geometry import Variant
+
+BODY = np.array([[38, -34], [0, -30], [-38, -32], [-40, 33], [0, 30], [37, 35]], float)
+SHAPE = (520, 420)
+
+
+def turned(points, degrees):
+    t = np.radians(degrees)
+    return points @ np.array([[np.cos(t), np.sin(t)], [-np.sin(t), np.cos(t)]])
+
+
+def blobs(shape, seed=0, fine=1):
+    "A smooth film, so that two readings of it may be compared."
+    noise = np.random.default_rng(seed).random((shape[0] // 8 + 1, shape[1] // 8 + 1))
+    return np.uint16(cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 60000)
+
+
+bodies = st.builds(
+    lambda scale, tilt, x, y, jitter: (turned(BODY * scale, tilt) + [x, y] + np.array(jitter).reshape(6, 2))[None],
+    st.floats(0.5, 6), st.floats(-60, 60), st.floats(-50, 2000), st.floats(-50, 3500), st.lists(st.floats(-3, 3), min_size=12, max_size=12))
+draws = st.fixed_dictionaries(dict(area_scale=st.floats(0.81, 1.21), rotation=st.floats(-5, 5), dx=st.floats(-0.05, 0.05), dy=st.floats(-0.05, 0.05)))
+
+
+@given(bodies, draws, st.sampled_from(["paper", "published"]), st.sampled_from(["left", "right"]))
+@settings(max_examples=150, deadline=None)
+def test_to_the_patch_and_back_is_exact(points, draw, variant, facing):
+    shape = (5000, 4000)
+    if facing == "right": points = geometry.mirror(points, shape[1])
+    forward = geometry.affine(points, draws=draw, variant=variant, shape=shape, facing=facing)
+    back = geometry.apply(geometry.invert(forward), geometry.apply(forward, points))
+    assert np.abs(back - points).max() < 1e-6
+
+
+@given(bodies, st.floats(-60, 60), st.floats(0.5, 3), st.floats(-100, 100))
+@settings(max_examples=100, deadline=None)
+def test_a_body_looks_the_same_wherever_it_lies(points, tilt, zoom, shift):
+    other = turned(points * zoom, tilt) + shift
+    assert np.allclose(geometry.apply(geometry.affine(points), points), geometry.apply(geometry.affine(other), other), atol=1e-6)
+
+
+@given(bodies, draws)
+@settings(max_examples=100, deadline=None)
+def test_square_is_the_smallest_around_the_corners(points, draw):
+    square = geometry.square(points)
+    local = (geometry.corners(points) - square.centre[:, None]) @ np.swapaxes(square.axes, 1, 2)
+    assert np.allclose(local.min(1), -local.max(1), atol=1e-9)
+    assert np.isclose(2 * np.abs(local).max(), square.side[0])
+    moved = geometry.apply(geometry.affine(points, draws=draw), square.centre[:, None])[0, 0] / 224 - 0.5
+    assert np.allclose(moved, [draw["dx"], draw["dy"]], atol=1e-9)
+
+
+@pytest.mark.parametrize("facing", ["left", "right"])
+def test_axis_halves_the_diagonals(facing):
+    points = turned(BODY, 25)[None] + 500
+    sp, sa, ia, ip = geometry.corners(points)[0]
+    x = geometry.axes(points)[0, 0]
+    angles = [np.arccos(x @ d / np.linalg.norm(d)) for d in (sp - ia, ip - sa)]
+    assert angles[0] == pytest.approx(angles[1])
+    assert x[0] > 0
+
+
+@pytest.mark.parametrize("width", [420, 421])
+def test_mirrored_film_gives_the_same_patch(width):
+    film = blobs((520, width))
+    points = turned(BODY, 12)[None] + [210.3, 260.7]
+    draw = dict(area_scale=1.1, rotation=3, dx=0.02, dy=-0.01)
+    left = geometry.extract_patches(film, points, draws=draw)
+    right = geometry.extract_patches(np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, width), draws=draw, facing="right")
+    assert np.abs(left.astype(int) - right).max() <= 2
+
+
+def test_patch_does_not_depend_on_the_tilt():
+    "A film drawn at two tilts gives one patch, up to the reading's smoothing."
+    patches = []
+    for tilt in (0, 17):
+        film = np.zeros((1600, 1600), np.uint8)
+        cv2.fillPoly(film, [np.int32(np.round((turned(BODY * 4, tilt) + 800) * 16 - 8))], 255, cv2.LINE_AA, 4)
+        patches.append(geometry.extract_patches(film, turned(BODY * 4, tilt)[None] + 800)[0].astype(float))
+    assert np.abs(patches[0] - patches[1]).mean() < 1
+    assert np.corrcoef(patches[0].ravel(), patches[1].ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.5, 4.4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_drawn_disc_lands_where_the_map_says(scale, dtype):
+    size, top = int(300 * scale), 200 if dtype == np.uint8 else 50000
+    rng = np.random.default_rng(int(scale * 10))
+    points = (turned(BODY * scale, 9) + size / 2 + rng.random(2))[None]
+    centre, radius = points[0].mean(0) + rng.random(2), 20 * scale
+    y, x = np.mgrid[:size, :size] + 0.5
+    film = (top * np.clip(radius - np.hypot(x - centre[0], y - centre[1]) + 0.5, 0, 1)).astype(dtype)
+    draw = dict(area_scale=0.9, rotation=-4, dx=0.03, dy=0.01)
+    patch = geometry.extract_patches(film, points, draws=draw)[0].astype(float)
+    found = [(patch.sum(k) * (np.arange(224) + 0.5)).sum() / patch.sum() for k in (0, 1)]
+    assert np.linalg.norm(found - geometry.apply(geometry.affine(points, draws=draw), centre[None, None])[0, 0]) < 0.05
+
+
+def test_zero_outside_the_film():
+    film = np.full(SHAPE, 30000, np.uint16)
+    points = (BODY + [30, 30])[None]
+    patch = geometry.extract_patches(film, points)[0]
+    back = geometry.invert(geometry.affine(points))
+    y, x = np.mgrid[:224, :224] + 0.5
+    on_film = geometry.apply(back, np.stack([x, y], -1).reshape(1, -1, 2))[0].reshape(224, 224, 2)
+    outside = (on_film < -1).any(-1) | (on_film > np.array(SHAPE[::-1]) + 1).any(-1)
+    inside = ((on_film > 1) & (on_film < np.array(SHAPE[::-1]) - 1)).all(-1)
+    assert outside.any() and inside.any()
+    assert (patch[outside] == 0).all() and (patch[inside] == 30000).all()
+
+
+def test_body_far_outside_gives_an_empty_patch():
+    film, points = np.full(SHAPE, 30000, np.uint16), (BODY + 5000)[None]
+    assert (geometry.extract_patches(film, points) == 0).all()
+    assert (geometry.extract_patches(film, points, variant="published") == 0).all()
+
+
+def test_published_box_lies_on_whole_pixels_of_the_turned_film():
+    points = np.stack([turned(BODY * 4, t) + [x, 900] for t, x in ((0, 800), (7, 700), (-20, 150))])
+    turn, box = geometry._stages(points, None, Variant(truncate=True), (1800, 1600), "left", 2.0)
+    assert (box == np.trunc(box)).all()
+    own = geometry.affine(points, variant=Variant(truncate=True), shape=(1800, 1600))
+    shift = geometry.apply(own, points) - geometry.apply(geometry.affine(points), points)
+    assert 0 < np.abs(shift).max() < 1.5
+
+
+def test_published_copy_equals_turning_the_whole_film_first():
+    "The published order - turn the film, cut, resize - done literally, against the same done on the box alone."
+    film, points = blobs((700, 600)), (turned(BODY, 14) + [290, 340])[None]
+    turn, box = geometry._stages(points, None, geometry.VARIANTS["published"], film.shape, "left", 2.0)
+    width, height = np.floor(np.abs(turn[0, :, :2]) @ [600, 700]).astype(int)
+    whole = geometry._warp(film, turn[0], int(width), int(height))
+    (x0, y0), (x1, y1) = box[0].astype(int)
+    expected = cv2.resize(whole[y0:y1, x0:x1], (224, 224), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(expected.astype(int) - geometry.extract_patches(film, points, variant="published")[0]).max() <= 2
+
+
+def test_cut_short_stretches_only_at_the_edge():
+    inner, edge = (BODY + [200, 200])[None], (BODY + [45, 200])[None]
+    short = Variant(cut_short=True)
+    assert np.allclose(geometry.affine(inner, variant=short, shape=SHAPE), geometry.affine(inner))
+    linear = geometry.affine(edge, variant=short, shape=SHAPE)[0, :, :2]
+    assert np.linalg.norm(linear[0]) > 1.05 * np.linalg.norm(linear[1])
+
+
+def test_six_points_and_corners_give_the_same_patch():
+    film, points = blobs(SHAPE), (turned(BODY, -8) + [200, 250])[None]
+    assert (geometry.extract_patches(film, points) == geometry.extract_patches(film, geometry.corners(points))).all()
+
+
+def test_bodies_do_not_influence_each_other():
+    film = blobs(SHAPE)
+    points = np.stack([turned(BODY, t) + c for t, c in ((5, (150, 150)), (-9, (250, 300)), (2, (30, 500)))])
+    draw = pd.DataFrame(dict(area_scale=[1, 1.2, 0.9], rotation=[1, 2, 3], dx=[0, 0.01, 0.02], dy=[0, 0, 0.05]))
+    together = geometry.extract_patches(film, points, draws=draw)
+    for k in range(3): assert (together[k] == geometry.extract_patches(film, points[k : k + 1], draws=draw.iloc[k].to_dict())[0]).all()
+
+
+def test_readings_no_further_apart_than_asked():
+    "Stripes of one film pixel vanish when every pixel is read, and beat when they are skipped."
+    film = np.tile(np.uint16([0, 60000]), (1200, 600))
+    points = (turned(BODY * 5, 1) + 600)[None]
+    sd = {s: geometry.extract_patches(film, points, spacing=s).std() for s in (4, 2, 0.5)}
+    assert sd[0.5] < sd[2] < sd[4]
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (1, 5, 2), (1, 6, 3), (2, 4)])
+def test_wrong_shape_of_points(shape):
+    with pytest.raises(ValueError, match=r"\(N, 6, 2\)"): geometry.affine(np.zeros(shape))
+
+
+def test_wrong_arguments():
+    points = BODY[None] + 100
+    with pytest.raises(ValueError, match="variant"): geometry.affine(points, variant="text")
+    with pytest.raises(ValueError, match="facing"): geometry.affine(points, facing="front")
+    with pytest.raises(ValueError, match="shape"): geometry.affine(points, variant="published")
+    with pytest.raises(ValueError, match="film"): geometry.extract_patches(np.zeros((4, 4, 3)), points)
+
+
+@given(bodies)
+@settings(max_examples=60, deadline=None)
+def test_problems_know_both_ways_of_facing(points):
+    wide = (10**4, 10**4)
+    points = points + 1000
+    assert geometry.problems(points, *wide) == []
+    assert geometry.problems(geometry.mirror(points, wide[0]), *wide, facing="right") == []
+    assert geometry.problems(geometry.mirror(points, wide[0]), *wide)[0][0] == 0
+
+
+def test_problems_of_each_kind():
+    good = BODY + [200, 250]
+    cases = {"missing": good.copy(), "outside": good + [300, 0], "coincide": good.copy(), "below": good[[5, 4, 3, 2, 1, 0]],
+             "behind": good * [-1, 1] + [420, 0], "convex": good.copy()}
+    cases["missing"][1, 0] = np.nan
+    cases["coincide"][3] = cases["coincide"][2]
+    cases["convex"][5] = good[:, :].mean(0) - [20, 10]
+    found = geometry.problems(np.stack(list(cases.values())), SHAPE[1], SHAPE[0])
+    assert [row for row, _ in found] == list(range(len(cases)))
+    for (_, reason), word in zip(found, cases): assert word in reason
+
+
+def test_problems_take_one_size_per_film():
+    points = np.stack([BODY + 100, BODY + 100])
+    assert geometry.problems(points, [400, 120], [400, 400]) == [(1, "a point lies outside the film")]
+    assert geometry.problems(points[:, [0, 2, 3, 5]], 400, 400) == []
+    assert geometry.problems(points[:0], 400, 400) == []
