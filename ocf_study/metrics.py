@@ -224,10 +224,10 @@ def by_group(
     none = dict.fromkeys(MEASURES, np.nan)
     return pd.DataFrame([dict(group=g, bodies=int(m.sum()), fractures=int(y[m].sum()), **(measures(y[m], p[m], threshold) if m.any() else none)) for g, m in rows.items()])
 
-# %% ../nbs/method/10_metrics.ipynb #288f43e0
+# %% ../nbs/method/10_metrics.ipynb #e2260806
 def evaluated(
     predictions, # DataFrame body_id, probability, perhaps model
-    bodies, # DataFrame body_id, label, split and what else is known of a body
+    bodies, # DataFrame body_id, label, split and what else is known of a body; those whose `used` is False are left out
     split=None, # the split that is wanted; None: all that have predictions
     model=None, # which model's predictions; None: there must be only one
 )->pd.DataFrame:
@@ -236,6 +236,7 @@ def evaluated(
         if model is None and predictions.model.nunique() > 1: raise ValueError(f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}')
         predictions = predictions[predictions.model == (model if model is not None else predictions.model.iloc[0])]
     wanted = bodies if split is None else bodies[bodies.split == split]
+    if 'used' in wanted: wanted = wanted[wanted.used]
     if not len(wanted): raise ValueError(f'no body is in split {split!r}: {", ".join(sorted(bodies.split.unique()))}')
     found, p = predictions.body_id, predictions.probability
     faults = [('unknown body', found[~found.isin(bodies.body_id)]), ('second prediction of this body', found[found.duplicated()]),
