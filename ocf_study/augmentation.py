@@ -27,7 +27,7 @@ class Ranges(NamedTuple):
 
 RANGES = {"paper": Ranges(), "published": Ranges(side_uniform=True, noise_sd=(0.0, 8e-4 * 65535), copies=15)}
 
-# %% ../nbs/method/08_augmentation.ipynb #eb91bb52
+# %% ../nbs/method/08_augmentation.ipynb #9af69c24
 _COLUMNS = ["area_scale", "rotation", "dx", "dy", "gain", "cutoff", "noise_sd"]
 
 def draws(
@@ -37,6 +37,7 @@ def draws(
     variant="paper",  # "paper" or "published"
 ):  # body_id, copy (from 1), area_scale, rotation (degrees), dx, dy (parts of the edge), gain, cutoff, noise_sd (grey levels), noise_seed
     "The augmentation draws of each body, a row per copy."
+    if variant not in RANGES: raise ValueError(f"unknown variant {variant!r}: one of {', '.join(RANGES)}")
     ranges = RANGES[variant]
     copies = ranges.copies if copies is None else copies
     ids = np.asarray(list(body_ids), object)
