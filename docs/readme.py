@@ -1,0 +1,31 @@
+"README.md from nbs/index.ipynb: its text, and what its cells show. `python docs/readme.py` writes it, `--check` compares."
+import re
+import sys
+from pathlib import Path
+
+from execnb.nbio import read_nb
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shown(cell):
+    "What a reader sees of a cell: hidden ones nothing, code with `echo: false` only its output"
+    if cell.cell_type == 'markdown': return cell.source
+    if re.match(r'#\|\s*hide\s*$', cell.source.splitlines()[0]): return ''
+    text = '' if re.search(r'^#\|\s*echo:\s*false', cell.source, re.M) else f'```python\n{cell.source}\n```'
+    for o in cell.outputs:
+        data = o.get('data', {})
+        text += '\n' + ''.join(data.get('text/markdown') or data.get('text/plain') or o.get('text', ''))
+    return text.strip()
+
+
+def readme():
+    cells = [shown(c) for c in read_nb(ROOT/'nbs'/'index.ipynb').cells]
+    text = '\n\n'.join(c for c in cells if c) + '\n'
+    return re.sub(r'(\]\(|src=")\.\./', r'\1', text)  # links from nbs/ to links from the root
+
+
+if __name__ == '__main__':
+    path = ROOT/'README.md'
+    if '--check' not in sys.argv: path.write_text(readme())
+    elif path.read_text() != readme(): sys.exit('README.md is not what nbs/index.ipynb says: python docs/readme.py')

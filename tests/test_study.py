@@ -1,0 +1,138 @@
+"A whole run at the smallest size, and what happens when something is wrong or a run is killed"
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ocf_study import study
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = str(Path(sys.executable).with_name('ocf-study'))
+
+
+def ocf(*args, **kw): return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, cwd=ROOT, **kw)
+
+
+@pytest.fixture(scope='session')
+def smoke():
+    "The smoke run; nbdev_test reads it afterwards"
+    done = ocf('run', '--profile', 'smoke', '--out', 'reports/smoke')
+    assert done.returncode == 0, done.stderr
+    return ROOT/'reports'/'smoke'
+
+
+def test_every_table_and_figure_of_the_paper(smoke):
+    assert {f'table{i}.csv' for i in range(1, 6)} <= {p.name for p in (smoke/'tables').iterdir()}
+    names = ['figure1', 'figure2', 'figure3', 'figure4', 'figure5a', 'figure5b', *(f'figure6{c}' for c in 'abcdefghi')]
+    figures = {p.name for p in (smoke/'figures').iterdir()}
+    assert {f'{n}.{kind}' for n in names for kind in ('svg', 'png')} <= figures
+
+
+def test_tables_and_figures_say_what_the_films_are(smoke):
+    for p in (smoke/'tables').glob('*.csv'): assert set(pd.read_csv(p).films) == {'rendered'}, p.name
+    for a in json.loads((smoke/'provenance.json').read_text())['artefacts']: assert a['rendered'] and a['caption'] and (a['alt'] or a['kind'] == 'table')
+    assert 'Rendered films. No figure on this page says anything about patients.' in (smoke/'index.html').read_text()
+
+
+def test_summary(smoke):
+    s = json.loads((smoke/'summary.json').read_text())
+    assert 0 <= s['test']['auc_roc']['low'] <= s['test']['auc_roc']['value'] <= s['test']['auc_roc']['high'] <= 1
+    assert {'value', 'low', 'high'} <= set(s['test']['auc_pr'])
+    assert set(s['counts']) >= {'train', 'validation', 'test'}
+    seven = {'accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'fdr', 'f1'}
+    assert len(s['thresholds']) >= 2
+    for t in s['thresholds'].values(): assert seven <= set(t['measures'])
+    for t in s['stages'].values(): assert t['seconds'] > 0 and t['peak_mb'] > 50
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [v for k, v in attrs if k in ('href', 'src') and v and not v.startswith(('#', 'http', 'data:'))]
+
+
+def test_the_page_links_what_is_there(smoke):
+    links = Links()
+    links.feed((smoke/'index.html').read_text())
+    assert len(links.found) > 40
+    assert [l for l in links.found if not (smoke/l).exists()] == []
+
+
+def test_executed_notebooks_are_clean_and_whole(smoke):
+    for stage in study.stages():
+        if stage >= '90': continue
+        text = (smoke/'notebooks'/f'{stage}.ipynb').read_text()
+        nb = json.loads(text)
+        assert not re.search(r'(?<![\w.])/(home|root|tmp|Users|work)/', text), stage
+        assert all(c.get('execution_count') for c in nb['cells'] if c['cell_type'] == 'code' and ''.join(c['source']).strip()), stage
+        assert [c for c in nb['cells'] if 'injected-parameters' in c['metadata'].get('tags', [])], stage
+
+
+def test_nothing_is_run_twice(smoke):
+    before = {p: p.stat().st_mtime_ns for p in (smoke/'work'/'stages').iterdir()}
+    done = ocf('run', '--profile', 'smoke', '--out', smoke)
+    assert done.returncode == 0 and done.stderr.count('unchanged') == len(before)
+    assert {p: p.stat().st_mtime_ns for p in (smoke/'work'/'stages').iterdir()} == before
+
+
+def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
+    "The same seed in another folder, killed twice on the way"
+    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path/'run')]
+    for wait_for in ('work/films', 'work/model'):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 600
+        while not (tmp_path/'run'/wait_for).exists() and process.poll() is None and time.monotonic() < deadline: time.sleep(.1)
+        time.sleep(2)
+        assert process.poll() is None, f'ended before {wait_for} could be interrupted'
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    timed = {'prediction_backends'}  # seconds and milliseconds differ from run to run
+    tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in timed]
+    assert [n for n in tables if (smoke/'tables'/n).read_bytes() != (tmp_path/'run'/'tables'/n).read_bytes()] == []
+
+
+@pytest.mark.parametrize('args, says', [
+    (['run', '--profile', 'smok'], "Unknown profile 'smok'"),
+    (['run', '--profile', 'smoke', '--set', 'sede=3'], 'Unknown parameter sede'),
+    (['run', '--profile', 'smoke', '--set', 'seed=many'], 'Parameter seed'),
+    (['run', '--profile', 'smoke', '--set', 'seed'], 'KEY=VALUE'),
+    (['run', '--profile', 'smoke', '--data', 'nowhere'], 'There is no data folder'),
+    (['run', '--profile', 'paper'], 'reads films that you have'),
+    (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
+    (['check', 'nowhere'], 'There is no data folder nowhere'),
+])
+def test_one_sentence_and_no_traceback(args, says):
+    done = ocf(*args)
+    assert done.returncode == 1
+    assert says in done.stderr and 'Traceback' not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_full_size_on_rendered_films_needs_a_gpu(tmp_path):
+    if study.runtime.tensorflow().config.list_physical_devices('GPU'): pytest.skip('there is a GPU here')
+    done = ocf('run', '--profile', 'paper-phantom', '--out', tmp_path/'run')
+    assert done.returncode == 1 and 'needs a GPU' in done.stderr and not (tmp_path/'run').exists()
+
+
+def test_debug_shows_the_traceback():
+    done = ocf('run', '--profile', 'smok', '--debug')
+    assert done.returncode != 0 and 'Traceback' in done.stderr
+
+
+def test_a_failing_notebook_is_kept_and_named(tmp_path):
+    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--until', '00_cohort', '--set', '00_cohort.subjects=0')
+    assert done.returncode == 1 and re.search(r'00_cohort failed in cell \d+ of \d+', done.stderr) and 'Traceback' not in done.stderr
+    nb = json.loads((tmp_path/'run'/'notebooks'/'00_cohort.ipynb').read_text())
+    assert any(o['output_type'] == 'error' for c in nb['cells'] for o in c.get('outputs', []))
