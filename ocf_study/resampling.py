@@ -316,7 +316,7 @@ def delong_difference(
     z = stats.norm.ppf((1 + level) / 2)
     return {k: float(v) for k, v in dict(value=value, se=se, low=value - z * se, high=value + z * se, p=2 * stats.norm.sf(abs(value) / se) if se else 1.).items()}
 
-# %% ../nbs/method/14_resampling.ipynb #192701ae
+# %% ../nbs/method/14_resampling.ipynb #ba30156f
 def carried(
     chosen_on, # (y, p, subject) of the split on which the rules are applied; subject None: bodies are drawn
     applied_to, # (y, p, subject) of the split that is evaluated
@@ -344,7 +344,7 @@ def carried(
         size = _sizes(target, len(target.y) * value[name, 'alert_rate']).get(measure, len(source.y))
         low, high = interval(made[name, measure], v, method, level, size=size)
         rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=['threshold', 'measure', 'value', 'low', 'high', 'undefined'])
 
 # %% ../nbs/method/14_resampling.ipynb #659705cf
 def compare(
