@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['rng', 'atomic', 'sha256', 'fingerprint', 'client', 'run_all', 'progress', 'tensorflow', 'peak_memory', 'machine']
 
-# %% ../nbs/method/00a_runtime.ipynb #676ba25a
-import contextlib, hashlib, json, os, platform, shutil, sys, tempfile
+# %% ../nbs/method/00a_runtime.ipynb #12a4aa1c
+import contextlib, hashlib, json, logging, os, platform, shutil, sys, tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,7 +54,7 @@ def fingerprint(
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-# %% ../nbs/method/00a_runtime.ipynb #50cfd3f2
+# %% ../nbs/method/00a_runtime.ipynb #fbd65432
 @contextlib.contextmanager
 def client(
     scheduler: str = '',  # address of a running scheduler; empty: on this machine
@@ -62,15 +62,12 @@ def client(
     threads: int = 1,     # threads per worker
 ):                        # a `distributed.Client`
     "A Dask client: a scheduler's, a local cluster of processes, or this process"
-    import dask
     from distributed import Client, LocalCluster
-    quiet = {'distributed.logging.distributed': 'error', 'distributed.worker.daemon': True}
-    with dask.config.set(quiet):
-        if scheduler:
-            with Client(scheduler) as c: yield c
-        else:
-            with LocalCluster(n_workers=max(workers, 1), threads_per_worker=threads, processes=workers > 1,
-                              dashboard_address=None, silence_logs='error') as cluster, Client(cluster) as c: yield c
+    if scheduler:
+        with Client(scheduler) as c: yield c
+    else:
+        with LocalCluster(n_workers=max(workers, 1), threads_per_worker=threads, processes=workers > 1,
+                          dashboard_address=None, silence_logs=logging.ERROR) as cluster, Client(cluster) as c: yield c
 
 # %% ../nbs/method/00a_runtime.ipynb #51efa4ec
 def _attempt(work, item):
