@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['XY', 'FAULTS', 'SPLITS', 'SETS', 'Cohort', 'load', 'points', 'point_faults', 'assign_film', 'count', 'flow_of',
-           'check_flow', 'write_example', 'corrections', 'read_mros', 'repair_order', 'read_tables', 'check', 'read',
-           'partition', 'downsample', 'thin', 'LeakError', 'pixel_hashes', 'certificate', 'split_manifest',
-           'verify_split', 'table1', 'suppress', 'expected_posterior', 'morphometry', 'audit']
+           'check_flow', 'write_example', 'corrections', 'read_mros', 'repair_order', 'read_tables', 'is_mros', 'check',
+           'read', 'partition', 'downsample', 'thin', 'LeakError', 'pixel_hashes', 'certificate', 'split_manifest',
+           'verify_split', 'table1', 'suppress', 'masked_counts', 'masked_flow', 'masked_rows', 'expected_posterior',
+           'morphometry', 'audit']
 
 # %% ../nbs/method/05_cohort.ipynb #ed41138b
 import hashlib, hmac, json, os, secrets
@@ -432,7 +433,11 @@ def read_tables(
     if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
     return cohort
 
-# %% ../nbs/method/05_cohort.ipynb #dcc23c3b
+# %% ../nbs/method/05_cohort.ipynb #1006d891
+def is_mros(root) -> bool:
+    "Whether a data folder has MrOS's layout."
+    return _exists(_join(root, _MROS))
+
 def check(
     root,  # a data folder of either layout
     repair: bool = False,  # for three tables
@@ -441,7 +446,7 @@ def check(
 ) -> list[Problem]:  # errors first, then warnings; empty: nothing to complain about
     "Everything wrong with a data folder, without running anything."
     if not _exists(root): return [Problem(str(root), None, None, None, 'no such data folder')]
-    mros = _exists(_join(root, _MROS))
+    mros = is_mros(root)
     if not mros and not _exists(_join(root, _find_table(root, 'bodies'))):
         return [Problem(str(root), None, None, None, f'neither {_MROS} (MrOS) nor bodies.csv or bodies.parquet (three tables) is here')]
     problems = _mros(root, workers, film_rule)[1] if mros else _tables(root, workers, repair)[1]
@@ -453,7 +458,7 @@ def read(
     **choices,  # of `read_mros` or `read_tables`
 ) -> Cohort:
     "Read a data folder, whichever layout it has."
-    return (read_mros if _exists(_join(root, _MROS)) else read_tables)(root, workers=workers, **choices)
+    return (read_mros if is_mros(root) else read_tables)(root, workers=workers, **choices)
 
 # %% ../nbs/method/05_cohort.ipynb #88136088
 SPLITS = ['train', 'validation', 'test']
@@ -639,6 +644,40 @@ def suppress(
             if h.sum() == 1 and len(open_cells): h[open_cells[v[open_cells].argmin()]] = True
         if (hidden == before).all(): break
     return counts.astype(object).mask(hidden, 'masked').mask(small, f'<{below}')
+
+# %% ../nbs/method/05_cohort.ipynb #ba045850
+def masked_counts(
+    counts: pd.DataFrame,  # classes x regions, levels x classes, ...
+    below: int,  # as in `suppress`; 0: none
+) -> pd.DataFrame:  # a row per cell: row's name, column's name, n (missing where masked)
+    "A table of counts, masked, in long form."
+    hidden = suppress(counts, below).map(lambda x: isinstance(x, str))
+    n = counts.astype('Int64').mask(hidden)
+    return n.stack(future_stack=True).rename('n').reset_index()
+
+def masked_flow(
+    flow: pd.DataFrame,  # of a `Cohort`
+    below: int,  # as in `suppress`; 0: none
+) -> pd.DataFrame:
+    "The exclusion flow, masked step by step: what was excluded, the splits before and after down-sampling."
+    block = np.where(flow.split != '', flow.step, np.where(flow.step.str.startswith('excluded: '), 'excluded', 'total'))
+    together = [[c] for c in _COUNTS[:3]] + [_COUNTS[3:]]  # label 0 and label 1 add up to bodies, which stays
+    parts = []
+    for b in pd.unique(block):
+        cells = flow.loc[block == b, _COUNTS]
+        hidden = pd.concat([suppress(cells[c], 0 if b == 'total' else below).map(lambda x: isinstance(x, str)) for c in together], axis=1)
+        parts.append(cells.astype('Int64').mask(hidden))
+    return flow[['step', 'split']].join(pd.concat(parts))
+
+def masked_rows(
+    df: pd.DataFrame,
+    columns: list,  # that hold counts; a row with a small one loses every number
+    below: int,  # 0: none
+) -> pd.DataFrame:
+    "A table of results without the rows that rest on too few."
+    few = ((df[columns] < below) & (df[columns] > 0)).any(axis=1)
+    numbers = df.select_dtypes('number').columns
+    return df.astype({c: object for c in numbers}).mask(few.to_numpy()[:, None] & df.columns.isin(numbers)[None], f'<{below}') if few.any() else df
 
 # %% ../nbs/method/05_cohort.ipynb #d3e759c4
 def expected_posterior(
