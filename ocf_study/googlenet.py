@@ -131,12 +131,12 @@ def build(
     name = f"googlenet_{dialect}" if backbone == "googlenet" else backbone
     return _freeze(keras.Model(patch, [logit, *heads] if heads else logit, name=name), freeze)
 
-# %% ../nbs/method/11_googlenet.ipynb #755668ea
+# %% ../nbs/method/11_googlenet.ipynb #217f0a48
 def without_aux(
     model: keras.Model,  # as `build` makes it
 ) -> keras.Model:  # the same layers and weights, the logit alone
     "The network for prediction: its auxiliary heads removed."
-    return keras.Model(model.input, model.get_layer("logit").output, name=model.name)
+    return keras.Model(model.input, model.outputs[0], name=model.name)
 
 # %% ../nbs/method/11_googlenet.ipynb #f9e06c62
 def features(

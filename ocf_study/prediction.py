@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'compare', 'benchmark', 'best', 'predict_store', 'describe',
-           'domain', 'domain_of', 'unusual', 'one_film', 'thresholds', 'predict_cohort']
+           'domain', 'describe_films', 'domain_of', 'unusual', 'ungraded', 'one_film', 'thresholds', 'predict_cohort']
 
-# %% ../nbs/method/13a_prediction.ipynb #511578a2
+# %% ../nbs/method/13a_prediction.ipynb #a8fb091f
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 import json
 import re
+import tempfile
 import time
 import warnings
 
@@ -19,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from . import cohort, geometry, googlenet, manifest, metrics, patches, radiograph, runtime
+from . import cohort, geometry, googlenet, manifest, metrics, patches, runtime, training
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/13a_prediction.ipynb #efc3e490
@@ -54,7 +56,7 @@ def _export(model, path, kind):
         warnings.simplefilter("ignore", FutureWarning)  # of tf2onnx, on np.object
         model.export(str(path), format=kind, verbose=False)
 
-# %% ../nbs/method/13a_prediction.ipynb #eb7d4cad
+# %% ../nbs/method/13a_prediction.ipynb #36858f89
 def predictor(
     model,  # `keras.Model`
     folder="",  # of `export`; not needed by "keras"
@@ -65,10 +67,18 @@ def predictor(
     if backend not in BACKENDS: raise ValueError(f"back-end {backend!r} is none of {', '.join(BACKENDS)}")
     if backend == "keras":
         network = googlenet.without_aux(model)
-        return lambda x: expit(network.predict(x, batch_size=len(x), verbose=0)[:, 0].astype(float))
-    path = str(export(model, folder, [backend]) / _FILES[backend][1])
-    run = _onnxruntime(path, threads) if backend == "onnxruntime" else _openvino(path, threads, "bf16" if backend.endswith("bf16") else "f32")
-    return lambda x: expit(run(np.ascontiguousarray(x, np.float32))[:, 0].astype(float))
+        run = lambda x: network.predict(x, batch_size=len(x), verbose=0)
+    else:
+        path = str(export(model, folder, [backend]) / _FILES[backend][1])
+        run = _onnxruntime(path, threads) if backend == "onnxruntime" else _openvino(path, threads, "bf16" if backend.endswith("bf16") else "f32")
+    return lambda x: expit(run(_shrunk(x, model.input.shape[1]))[:, 0].astype(float))
+
+# %% ../nbs/method/13a_prediction.ipynb #76106722
+def _shrunk(x, side):
+    "Patches averaged down to the side that the network was trained at."
+    x, k = np.ascontiguousarray(x, np.float32), x.shape[1] // side
+    if k * side != x.shape[1]: raise ValueError(f"patches of {x.shape[1]} px for a network of {side} px")
+    return x if k == 1 else x.reshape(len(x), side, k, side, k, -1).mean((2, 4))
 
 # %% ../nbs/method/13a_prediction.ipynb #a4c91265
 def _onnxruntime(path, threads):
@@ -139,13 +149,12 @@ def benchmark(
     row = lambda name, peer, value: dict(name=name, ours=ours, unit=f"ms per patch, {best}, batch {batch}", peer=peer, peers_value=value, ratio=value / ours)
     return [row("predict_ms_best", "the paper, on a TITAN Xp", paper), row("predict_ratio_keras", "model.predict, its better batch size", keras)]
 
-# %% ../nbs/method/13a_prediction.ipynb #0c3f3287
+# %% ../nbs/method/13a_prediction.ipynb #407c11c9
 def best(
     run,  # run folder
 ):  # `keras.Model` with the logit alone
     "The network of the best epoch."
-    from ocf_study import training
-    return training.load_best(Path(run) / "work" / "model")
+    return googlenet.without_aux(training.load_best(Path(run) / "work" / "model"))
 
 # %% ../nbs/method/13a_prediction.ipynb #aa210065
 def predict_store(
@@ -176,29 +185,38 @@ def describe(
     return {"film width (px)": float(width), "film height (px)": float(height), "body's square (px)": float(np.median(geometry.square(points).side)),
             "grey level": float(np.median(grey.mean((1, 2)))), "contrast (grey levels)": float(np.median(spread)), "detail": float(np.median(detail))}
 
-# %% ../nbs/method/13a_prediction.ipynb #36988bd3
+# %% ../nbs/method/13a_prediction.ipynb #ef1cb083
 def domain(
     films: pd.DataFrame,  # a row per training film, of `describe`
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
-    "The range of the training films: their central 99 %, widened by half of itself on each side."
+    "The range of the training films: their central 99 %, widened on each side by half of itself and a tenth of the median."
     low, high = films.quantile(.005), films.quantile(.995)
-    return {"limits": {q: [low[q] - .5 * (high[q] - low[q]), high[q] + .5 * (high[q] - low[q])] for q in films}, "levels": sorted(set(levels)), "films": len(films)}
+    margin = (high - low) / 2 + films.median() / 10
+    return {"limits": {q: [max(float(low[q] - margin[q]), 0.), float(high[q] + margin[q])] for q in films}, "levels": sorted(set(levels)), "films": len(films)}
 
-# %% ../nbs/method/13a_prediction.ipynb #d3025f8b
+# %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
+def describe_films(
+    run,  # run folder, with cohort and patches
+    split: str = "train",
+    most: int = 200,  # films looked at, evenly taken
+) -> pd.DataFrame:  # a row per film_id, of `describe`
+    "What the films of a split are like, from their stored patches."
+    c, store = cohort.load(Path(run) / "work" / "cohort"), Path(run) / "work" / "patches.zarr"
+    rows, pixels = patches.table(store, {"kind": "original", "split": split}), patches.open(store)["pixels"]
+    bodies, films = c.bodies.set_index("body_id"), c.films.set_index("film_id")
+    chosen = rows.film_id.drop_duplicates().iloc[:: -(-rows.film_id.nunique() // most)]
+    facts = {film: describe(pixels[part.index.to_numpy()].values, cohort.points(bodies.loc[part.body_id]), *films.loc[film, ["width", "height"]])
+             for film, part in rows[rows.film_id.isin(chosen)].groupby("film_id")}
+    return pd.DataFrame(facts).T
+
+# %% ../nbs/method/13a_prediction.ipynb #1c5dbac5
 def domain_of(
     run,  # run folder, with cohort and patches
-    most: int = 200,  # training films looked at, evenly taken
 ) -> dict:  # of `domain`
-    "The range of a run's training films, from its patches."
-    c = cohort.load(Path(run) / "work" / "cohort")
-    rows = patches.table(Path(run) / "work" / "patches.zarr", {"kind": "original", "split": "train"})
-    pixels = patches.open(Path(run) / "work" / "patches.zarr")["pixels"]
-    bodies, films = c.bodies.set_index("body_id"), c.films.set_index("film_id")
-    chosen = rows.film_id.drop_duplicates().iloc[:: max(1, rows.film_id.nunique() // most)]
-    facts = [describe(pixels[part.index.to_numpy()].values, cohort.points(bodies.loc[part.body_id]), *films.loc[film, ["width", "height"]])
-             for film, part in rows[rows.film_id.isin(chosen)].groupby("film_id")]
-    return domain(pd.DataFrame(facts), rows.level)
+    "The range of a run's training films, and its training levels."
+    levels = patches.table(Path(run) / "work" / "patches.zarr", {"kind": "original", "split": "train"}).level
+    return domain(describe_films(run, "train"), levels)
 
 # %% ../nbs/method/13a_prediction.ipynb #b475d9d9
 def unusual(
@@ -210,23 +228,48 @@ def unusual(
     found = [f"{q} is {facts[q]:.4g}, in training {low:.4g} to {high:.4g}" for q, (low, high) in known["limits"].items() if not low <= facts[q] <= high]
     return found + [f"level {level} was not in training" for level in sorted(set(levels) - set(known["levels"]))]
 
-# %% ../nbs/method/13a_prediction.ipynb #6b698704
+# %% ../nbs/method/13a_prediction.ipynb #745a05bb
+def ungraded(
+    root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
+) -> cohort.Cohort:  # sq and label are missing
+    "A cohort whose bodies have points and no grade, checked like any other."
+    root = Path(root)
+    try: bodies = pd.read_csv(root / "bodies.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError): return cohort.read(str(root))  # which says what is wrong
+    if "sq" in bodies and (bodies.sq != "").any(): return cohort.read(str(root))
+    with tempfile.TemporaryDirectory() as folder:  # the same tables, filled in where the reader insists on a grade
+        for entry in root.iterdir():
+            if entry.name != "bodies.csv": (Path(folder) / entry.name).symlink_to(entry.resolve())
+        bodies.drop(columns="label", errors="ignore").assign(sq="0").to_csv(Path(folder) / "bodies.csv", index=False)
+        if not (root / "subjects.csv").exists() and (root / "films.csv").exists():
+            films = pd.read_csv(root / "films.csv", dtype=str)
+            films.reindex(columns=["subject_id", "visit"]).drop_duplicates().to_csv(Path(folder) / "subjects.csv", index=False)
+        c = cohort.read(folder)
+    c.about["root"] = str(root)
+    c.bodies = c.bodies.assign(sq=np.nan, label=np.nan)
+    return c
+
+# %% ../nbs/method/13a_prediction.ipynb #63bc3993
 def one_film(
     film,  # DICOM, PNG or TIFF file
     points,  # CSV: level, x1, y1 .. x6, y6 in px of the stored film, a row per body
     facing: str = "right",  # where the subject on it looks
 ) -> cohort.Cohort:
     "One film and one file of points as a cohort."
-    film, head = Path(film), radiograph.header(film)
-    bodies = pd.read_csv(points)
-    if missing := [c for c in ("level", *cohort.XY) if c not in bodies]: raise DataError([Problem(Path(points).name, 1, c, None, "column is missing") for c in missing])
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", film.stem)
-    bodies = bodies.assign(film_id=name, subject_id=name, visit=1, region="", sq=np.nan, label=np.nan, body_id=[f"{name}-{level}" for level in bodies.level])
-    faults = cohort.point_faults(cohort.points(bodies), facing, head["width"], head["height"])
-    problems = [Problem(Path(points).name, i + 2, None, None, f"{bodies.level[i]}: {cohort.FAULTS[f]}") for i, f in zip(*np.nonzero(faults.to_numpy())) for f in [faults.columns[f]]]
-    if problems: raise DataError(problems)
-    films = pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="", path=film.name, width=head["width"], height=head["height"], source=head["source"], facing=facing, flip_vertical=False)])
-    return cohort.Cohort(films[["subject_id", "visit"]], films, bodies, pd.DataFrame(), {"root": str(film.parent), "data": f"one film, {film.name}", "rendered": False})
+    film, points = Path(film), Path(points)
+    if missing := [p for p in (film, points) if not p.is_file()]: raise DataError([Problem(str(p), None, None, None, "no such file") for p in missing])
+    name = re.sub("[^A-Za-z0-9_.-]", "_", film.stem).lstrip("_.-") or "film"
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (folder / film.name).symlink_to(film.resolve())
+        pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing)]).to_csv(folder / "films.csv", index=False)
+        bodies = pd.read_csv(points, dtype=str, keep_default_na=False)
+        level = bodies.get("level", pd.Series("", bodies.index))
+        bodies.assign(body_id=name + "-" + level, film_id=name).to_csv(folder / "bodies.csv", index=False)
+        try: c = ungraded(folder)
+        except DataError as e: raise DataError([replace(p, file=points.name) if p.file == "bodies.csv" else p for p in e.problems]) from None
+    c.about |= {"root": str(film.parent), "data": f"One film, {film.name}."}
+    return c
 
 # %% ../nbs/method/13a_prediction.ipynb #6d9f2cfc
 def thresholds(
@@ -248,18 +291,19 @@ def _films(c, choices):
         pixels, _, inverted = patches.film_patches(picture, points, film_id=film_id, **choices)
         yield film, bodies, picture, points, pixels, inverted
 
-# %% ../nbs/method/13a_prediction.ipynb #327405f3
+# %% ../nbs/method/13a_prediction.ipynb #d04248b4
 def predict_cohort(
-    data,  # data folder of either layout, or a `cohort.Cohort`
+    data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
     out,  # folder to make
+    points="",  # for one film: its CSV of points
     backend: str = "openvino",  # one of `BACKENDS`
     pages: int = 100,  # films drawn, those with the highest probability first
-) -> pd.DataFrame:  # body_id, film_id, level, probability, a decision for each threshold, warning
-    "Probability and decision for every body of films that need no grade: predictions.csv, films.csv and index.html."
+) -> Path:  # the page, index.html; beside it predictions.csv and films.csv
+    "Probability and decision for every body of films that need no grade."
     run, out = Path(run), Path(out)
     if out.exists(): raise FileExistsError(f"{out} is already there")
-    c = data if isinstance(data, cohort.Cohort) else cohort.read(str(data))
+    c = data if isinstance(data, cohort.Cohort) else one_film(data, points) if points else ungraded(data)
     predict = predictor(best(run), run / "work" / "model" / "export", backend)
     settings = patches.open(run / "work" / "patches.zarr").attrs["settings"]
     choices = {k: settings[k] for k in ("size", "variant", "detector", "tie", "seed")}
@@ -280,7 +324,7 @@ def predict_cohort(
         for film, bodies, picture, points, pixels, _ in _films(shown, choices):
             _film_page(folder, film.name, picture, points, pixels, table[table.film_id == film.name], cuts, c.about)
         (folder / "index.html").write_text(_index_page(films, drawn, cuts, c.about, run), encoding="utf-8")
-    return table
+    return out / "index.html"
 
 # %% ../nbs/method/13a_prediction.ipynb #d3c5566d
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222;background:#fff}
