@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SHARD', 'CHUNK', 'DRAWS', 'POOL', 'film_patches', 'report', 'build', 'open', 'verify', 'table', 'standardise',
-           'arrays', 'dataset', 'steps']
+           'arrays', 'dataset', 'detections', 'steps']
 
-# %% ../nbs/method/09_patches.ipynb #f3a32c58
+# %% ../nbs/method/09_patches.ipynb #647a7be2
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 import hashlib
@@ -406,6 +406,33 @@ def dataset(
     signature = tf.TensorSpec((None, size, size, 1), tf.float32), tf.TensorSpec((None,), tf.float32)
     stream = tf.data.Dataset.from_generator(lambda: ((standardise(x)[..., None], y) for x, y in batches()), output_signature=signature)
     return stream.take(n).apply(tf.data.experimental.assert_cardinality(n)).prefetch(4)
+
+# %% ../nbs/method/09_patches.ipynb #5415c0d3
+def _detect(film):
+    "What each detector says of each body of one film"
+    grey, points = film.read()
+    size, variant = film.settings['size'], film.settings['variant']
+    cut = geometry.extract_patches(grey, points, size, variant)
+    corners = geometry.apply(geometry.affine(points, size, variant=variant, shape=grey.shape), geometry.corners(points))
+    return pd.DataFrame([dict(film_id=film.film_id, body_id=body, detector=d, evidence=inversion.evidence(patch, d, c))
+                         for d in film.settings['detectors'] for body, patch, c in zip(film.body_ids, cut, corners)])
+
+def detections(
+    cohort,                  # `cohort.Cohort`
+    films=None,              # film_ids; None: all
+    detectors: tuple = tuple(inversion.DETECTORS),
+    size: int = 224,         # patch's edge, px
+    variant: str = 'paper',  # of the geometry
+    scheduler: str = '',     # address of a Dask scheduler
+    workers: int = 0,        # processes on this machine
+) -> pd.DataFrame:           # film_id, body_id, detector, evidence (negative: inverted; NaN: no end-plate found)
+    "The evidence of each inversion test on every body of the films that can be read"
+    bodies = cohort.bodies if films is None else cohort.bodies[cohort.bodies['film_id'].isin(list(films))]
+    whole = replace(cohort, bodies=bodies.assign(split='test', used=True))
+    plan = _plan(whole, dict(detectors=detectors, size=size, variant=variant))
+    with runtime.client(scheduler, workers) as client:
+        found = [result for _, result in _in_order(client, _detect, plan, max(16, 4*workers)) if isinstance(result, pd.DataFrame)]
+    return pd.concat(found, ignore_index=True)
 
 # %% ../nbs/method/09_patches.ipynb #73270a0a
 def steps(
