@@ -140,12 +140,12 @@ def counts(
     cells = [(m & ~right[:, None]).sum(0), (m & right[:, None]).sum(0), (~m & ~right[:, None]).sum(0), (~m & right[:, None]).sum(0)]
     return pd.DataFrame(dict(zip(CELLS, cells)), index=pd.Index(marks.columns, name='confounder'))
 
-# %% ../nbs/method/15_error_analysis.ipynb #9347956a
+# %% ../nbs/method/15_error_analysis.ipynb #44aa5388
 def odds_ratio(
     cells: pd.DataFrame,  # the four cells of table 2
     half: str = 'zero',  # add 0.5 to all four cells of a table: zero (where one is 0, the paper's rule), always, never
     level: float = .95,  # of the interval
-) -> pd.DataFrame:  # odds_ratio, low, high (Woolf), half_added
+) -> pd.DataFrame:  # odds_ratio, low, high (Woolf; NaN for a confounder on no body or on all), half_added
     "Odds ratio with Woolf's interval."
     if half not in ('zero', 'always', 'never'): raise ValueError(f'unknown rule {half!r}: zero, always or never')
     n = cells[CELLS].to_numpy(float)
@@ -155,7 +155,13 @@ def odds_ratio(
         ratio, error = a * d / (b * c), np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
         z = stats.norm.ppf((1 + level) / 2)
         low, high = ratio * np.exp(-z * error), ratio * np.exp(z * error)
-    return pd.DataFrame({'odds_ratio': ratio, 'low': low, 'high': high, 'half_added': added}, index=cells.index)
+    d = pd.DataFrame({'odds_ratio': ratio, 'low': low, 'high': high}, index=cells.index)
+    return d.where(_informative(cells)).assign(half_added=added)
+
+def _informative(cells):
+    "Rows with bodies on every margin: a confounder on no body, or on all, has no odds ratio, and adding 0.5 would invent one."
+    a, b, c, d = cells[CELLS].T.to_numpy()
+    return pd.Series(((a + b) * (c + d) * (a + c) * (b + d)) > 0, cells.index)
 
 # %% ../nbs/method/15_error_analysis.ipynb #39bccbbe
 def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
@@ -170,20 +176,22 @@ def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
             rows.append(manifest.agreement(f'{kind}: the text', f'table 2, {name}', row[f'present_{kind}'] + row[f'absent_{kind}'], 0, said[f'errors_{kind}']))
     return pd.DataFrame(rows)
 
-# %% ../nbs/method/15_error_analysis.ipynb #650455e5
+# %% ../nbs/method/15_error_analysis.ipynb #b4ffc689
 def exact(
     cells: pd.DataFrame,  # the four cells of table 2
     level: float = .95,  # of the interval
 ) -> pd.DataFrame:  # conditional, exact_low, exact_high, p (Fisher, two-sided), p_holm, p_bh
     "Conditional odds ratio with its exact interval, Fisher's test, and the test corrected for the number of rows."
-    tables = cells[CELLS].to_numpy(int).reshape(-1, 2, 2)
+    known = _informative(cells)
+    tables = cells.loc[known, CELLS].to_numpy(int).reshape(-1, 2, 2)
     ratios = [stats.contingency.odds_ratio(t) for t in tables]
     ends = np.array([r.confidence_interval(level) for r in ratios]).reshape(-1, 2)
     p = np.array([stats.fisher_exact(t).pvalue for t in tables])
     holm, bh = ((multipletests(p, method=m)[1] if len(p) else p) for m in ('holm', 'fdr_bh'))
-    return pd.DataFrame({'conditional': [r.statistic for r in ratios], 'exact_low': ends[:, 0], 'exact_high': ends[:, 1], 'p': p, 'p_holm': holm, 'p_bh': bh}, index=cells.index)
+    d = pd.DataFrame({'conditional': [r.statistic for r in ratios], 'exact_low': ends[:, 0], 'exact_high': ends[:, 1], 'p': p, 'p_holm': holm, 'p_bh': bh}, index=cells.index[known])
+    return d.reindex(cells.index)
 
-# %% ../nbs/method/15_error_analysis.ipynb #8f99342a
+# %% ../nbs/method/15_error_analysis.ipynb #0d85c196
 def _gee(wrong, mark, subject):
     "Odds ratio of one confounder by GEE: ratio, ends, p, note."
     if min(np.bincount(2 * mark + wrong, minlength=4)) == 0: return np.nan, np.nan, np.nan, np.nan, 'a cell is 0'
@@ -192,10 +200,10 @@ def _gee(wrong, mark, subject):
         warnings.simplefilter('ignore')
         try:
             fit = GEE(wrong, design, groups=subject, family=families.Binomial(), cov_struct=cov_struct.Exchangeable()).fit(cov_type='bias_reduced')
-            low, high = np.asarray(fit.conf_int())[1]
+            ratio, low, high = np.exp([fit.params[1], *np.asarray(fit.conf_int())[1]])
         except (np.linalg.LinAlgError, ValueError) as e: return np.nan, np.nan, np.nan, np.nan, f'no fit: {e}'
-    if not (fit.converged and np.isfinite([fit.params[1], low, high]).all()): return np.nan, np.nan, np.nan, np.nan, 'did not converge'
-    return np.exp(fit.params[1]), np.exp(low), np.exp(high), fit.pvalues[1], ''
+    if not (fit.converged and np.isfinite([ratio, low, high]).all()): return np.nan, np.nan, np.nan, np.nan, 'did not converge'
+    return ratio, low, high, fit.pvalues[1], ''
 
 def by_subject(
     marks: pd.DataFrame,  # index body_id, a bool per confounder
@@ -221,27 +229,27 @@ def table(
     if subject is not None: parts.append(by_subject(marks, correct, subject))
     return pd.concat(parts, axis=1)
 
-# %% ../nbs/method/15_error_analysis.ipynb #91fdff24
+# %% ../nbs/method/15_error_analysis.ipynb #bde24eaf
 def plot_odds_ratios(
     tables: dict,  # name -> DataFrame with index confounder and columns odds_ratio, exact_low, exact_high
     span=(.05, 40),  # odds ratios shown; an interval that leaves it ends in an arrow
 ):  # Figure
     "Odds ratios with exact intervals, a colour per table, in the order of table 2."
     words = manifest.published('table2').set_index('confounder').words.str.replace(r' \(.*', '', regex=True)
-    fig, ax = plt.subplots(figsize=(7, 5))
+    fig, ax = plt.subplots(figsize=(7, 5), layout='constrained')
     for k, (name, t) in enumerate(tables.items()):
         y = np.arange(len(t)) + (k - (len(tables) - 1) / 2) * .28
         low, high = t.exact_low.clip(*span), t.exact_high.clip(*span)
-        lines = ax.hlines(y, low, high, color=f'C{k}', lw=1.6)
+        ax.hlines(y, low, high, color=f'C{k}', lw=1.6)
         for marker, cut, at in (('<', t.exact_low < span[0], span[0]), ('>', t.exact_high > span[1], span[1])): ax.plot(np.full(cut.sum(), at), y[cut], marker, color=f'C{k}', ms=5)
         ax.plot(t.odds_ratio.clip(*span), y, 'o', color=f'C{k}', ms=5, label=name)
     ax.axvline(1, color='.5', lw=.8)
     ax.set(xscale='log', xlabel='odds ratio of a wrong answer, exact 95 % interval', yticks=np.arange(len(words)), yticklabels=words[t.index], ylim=(len(words) - .5, -.5))
     ax.set_xticks([.1, .3, 1, 3, 10, 30], ['0.1', '0.3', '1', '3', '10', '30'])
-    if len(tables) > 1: fig.legend(*ax.get_legend_handles_labels(), loc='lower right', ncols=2, fontsize=8)
+    if len(tables) > 1: fig.legend(loc='outside upper right', ncols=2, fontsize=8)
     return fig
 
-# %% ../nbs/method/15_error_analysis.ipynb #cf048b90
+# %% ../nbs/method/15_error_analysis.ipynb #bed1e7dc
 def kappa(
     first,  # (N,) bool, marks of one reader
     second,  # (N,) bool, marks of the other
@@ -251,7 +259,7 @@ def kappa(
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     cells = np.bincount(2 * first + second, minlength=4).reshape(2, 2)
     if max(cells[0, 0], cells[1, 1]) == cells.sum(): return np.nan, np.nan, np.nan
-    k = cohens_kappa(cells)
+    with np.errstate(divide='ignore', invalid='ignore'): k = cohens_kappa(cells)
     margin = stats.norm.ppf((1 + level) / 2) * k.std_kappa
     return float(k.kappa), float(max(k.kappa - margin, -1)), float(min(k.kappa + margin, 1))
 
