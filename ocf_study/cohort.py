@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['XY', 'FAULTS', 'SPLITS', 'SETS', 'Cohort', 'load', 'points', 'point_faults', 'assign_film', 'count', 'flow_of',
-           'check_flow', 'write_example', 'corrections', 'read_mros', 'repair_order', 'read_tables', 'is_mros', 'check',
-           'read', 'partition', 'downsample', 'thin', 'LeakError', 'pixel_hashes', 'certificate', 'split_manifest',
-           'verify_split', 'table1', 'suppress', 'masked_counts', 'masked_flow', 'masked_rows', 'expected_posterior',
-           'morphometry', 'audit']
+           'check_flow', 'write_example', 'is_mros', 'is_rendered', 'corrections', 'read_mros', 'repair_order',
+           'read_tables', 'check', 'read', 'partition', 'downsample', 'thin', 'LeakError', 'pixel_hashes',
+           'certificate', 'confined', 'split_manifest', 'verify_split', 'table1', 'suppress', 'masked_counts',
+           'masked_flow', 'masked_rows', 'expected_posterior', 'morphometry', 'audit']
 
-# %% ../nbs/method/05_cohort.ipynb #ed41138b
+# %% ../nbs/method/05_cohort.ipynb #3f5ecc11
 import hashlib, hmac, json, os, secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import fsspec
@@ -204,16 +205,30 @@ def write_example(
                       race_ethnicity=rng.choice(['White', 'Asian'], n))).to_csv(root/'subjects.csv', index=False)
     return root
 
-# %% ../nbs/method/05_cohort.ipynb #3d95f76e
+# %% ../nbs/method/05_cohort.ipynb #28f33590
 _MROS = 'annotations.csv'
 _POINT_COLUMNS = [f'XQQM{c}{i}' for i in range(1, 7) for c in 'XY']
+
+def _exists(path):
+    fs, local = fsspec.core.url_to_fs(str(path))
+    return fs.exists(local)
+
+def is_mros(root) -> bool:
+    "Whether a data folder has MrOS's layout."
+    return _exists(_join(root, _MROS))
+
+def is_rendered(root) -> bool:
+    "Whether the films of a data folder were rendered."
+    return _exists(_join(root, 'rendered.json'))
 
 def _read_text(root, name, schema):
     "A table as text, None if there is none, and what its schema does not allow."
     path = _join(root, name)
     fs, local = fsspec.core.url_to_fs(path)
-    if not fs.exists(local): return None, [Problem(path, None, None, None, 'no such file')]
-    with fs.open(local) as f: df = pd.read_csv(f, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'])
+    if not fs.isfile(local): return None, [Problem(name, None, None, None, 'no such file')]
+    try:
+        with fs.open(local) as f: df = pd.read_csv(f, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', index_col=False, on_bad_lines='error')
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
     problems = manifest.check(df, schema, name)
     return df, [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
 
@@ -293,16 +308,12 @@ def _mros_films(b):
     flipped = {f'{r.ID}V{r.visit}{x}' for r in flip.itertuples() for x in ('LT' if r.film == 'both' else r.film)}
     return f.assign(facing='right', flip_vertical=f.film_id.isin(flipped))
 
-# %% ../nbs/method/05_cohort.ipynb #23a9b40c
+# %% ../nbs/method/05_cohort.ipynb #dbd827d5
 _BODY_COLUMNS = ['body_id', 'film_id', 'subject_id', 'visit', 'region', 'level', 'sq', 'label', *XY]
 
 def _about(root, rendered, n_films, **more):
     data = 'Films rendered from NHANES 2013-2014 morphometry, not radiographs' if rendered else f'{n_films:,} radiographs'
     return dict(root=str(root), data=data, rendered=rendered, **more)
-
-def _exists(path):
-    fs, local = fsspec.core.url_to_fs(str(path))
-    return fs.exists(local)
 
 def _subjects(root, bodies):
     "Subjects' table of a MrOS folder, or a bare one; subjects without a row are a warning."
@@ -322,7 +333,7 @@ def _typed(df, schema):
     numbers = [c for c in df if types.get(c) in ('integer', 'number')]
     return df.assign(**{c: pd.to_numeric(df[c]) for c in numbers})
 
-# %% ../nbs/method/05_cohort.ipynb #22fd5b59
+# %% ../nbs/method/05_cohort.ipynb #78a5e0ee
 def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
     a, problems = _read_text(root, _MROS, 'mros_annotations')
@@ -341,8 +352,7 @@ def _mros(root, workers, film_rule):
     flow = flow_of(b, [*((f'graded {x}', b.letter == x) for x in sorted(set(b.letter) - {''})), ('second annotation', twice)])
     check_flow(flow)
     bodies = graded[~second][_BODY_COLUMNS].astype({'label': int}).reset_index(drop=True)
-    rendered = _exists(_join(root, 'rendered.json'))
-    about = _about(root, rendered, len(films), layout='mros', film_rule=film_rule, warnings=len(problems))
+    about = _about(root, is_rendered(root), len(films), layout='mros', film_rule=film_rule, warnings=len(problems))
     return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies, flow, about), problems
 
 def read_mros(
@@ -368,7 +378,7 @@ def repair_order(
     best = wrong.argmin(1)
     return np.take_along_axis(points, _ORDERS[best][..., None], 1), best > 0
 
-# %% ../nbs/method/05_cohort.ipynb #3bac360c
+# %% ../nbs/method/05_cohort.ipynb #3974f49f
 def _find_table(root, name):
     return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
 
@@ -408,7 +418,7 @@ def _tables(root, workers, repair):
     flow = flow_of(bodies, [])
     check_flow(flow)
     subjects = t['subjects'].drop(columns='line')
-    about = _about(root, _exists(_join(root, 'rendered.json')), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
+    about = _about(root, is_rendered(root), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)
     return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies[_BODY_COLUMNS], flow, about), problems
 
@@ -433,11 +443,7 @@ def read_tables(
     if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
     return cohort
 
-# %% ../nbs/method/05_cohort.ipynb #1006d891
-def is_mros(root) -> bool:
-    "Whether a data folder has MrOS's layout."
-    return _exists(_join(root, _MROS))
-
+# %% ../nbs/method/05_cohort.ipynb #ebb37cc1
 def check(
     root,  # a data folder of either layout
     repair: bool = False,  # for three tables
@@ -523,7 +529,7 @@ def thin(
     return replace(cohort, bodies=bodies, flow=_split_flow(cohort.flow, bodies[bodies.used], 'down-sampled'),
                    about=cohort.about | dict(ratio=ratio, downsample_by=by))
 
-# %% ../nbs/method/05_cohort.ipynb #f9132db8
+# %% ../nbs/method/05_cohort.ipynb #f00e6410
 class LeakError(ValueError):
     "The same subject, film or picture in more than one split."
 
@@ -531,12 +537,14 @@ def pixel_hashes(
     cohort: Cohort,
     workers: int = 8,  # threads that read films
 ) -> pd.Series:  # film_id -> hash of the picture
-    "A hash of each film's pixels, whatever its name and header say."
+    "A hash of each film's pixels, whatever its name and header say; films that cannot be read are listed in a DataError."
     def one(film):
-        image = cohort.read(film)
+        try: image = cohort.read(film)
+        except DataError as e: return e.problems
         return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        return pd.Series(list(runtime.progress(pool.map(one, cohort.films.film_id), 'pixel hashes', len(cohort.films))), index=cohort.films.film_id, name='hash')
+    with ThreadPoolExecutor(max(workers, 1)) as pool: found = list(runtime.progress(pool.map(one, cohort.films.film_id), 'pixel hashes', len(cohort.films)))
+    if problems := [p for x in found if not isinstance(x, str) for p in x]: raise DataError(problems)
+    return pd.Series(found, index=cohort.films.film_id, name='hash')
 
 def certificate(
     cohort: Cohort,  # partitioned
@@ -555,6 +563,23 @@ def certificate(
     sizes = {s: count(d) | {'prevalence': float(d.label.mean()), 'used': int(d.used.sum())} for s, d in b.groupby('split')}
     return dict(disjoint={name: True for name in keys} | ({} if hashes is not None else {'pixels': 'not looked at'}), pictures_twice_in_one_split=again,
                 splits={s: sizes[s] for s in SPLITS if s in sizes}, seed=cohort.about.get('seed'), fractions=cohort.about.get('fractions'), stratified=cohort.about.get('stratified'))
+
+# %% ../nbs/method/05_cohort.ipynb #6ab68495
+@contextmanager
+def confined(
+    path,  # file in `work/` that takes the messages
+    on: bool = True,  # False: rendered people, whom anybody may know
+):
+    "Keep errors that name subjects out of what is shared."
+    found = None
+    try: yield
+    except (DataError, LeakError) as e:
+        if not on: raise
+        found = str(e)
+    if found is not None:  # raised here, not in the handler: the first error does not hang on to this one
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(found + '\n')
+        raise ValueError(f'{len(found.splitlines())} problems with the data; they name subjects and stand in work/{Path(path).name}') from None
 
 # %% ../nbs/method/05_cohort.ipynb #3b70992c
 def split_manifest(
