@@ -1,0 +1,155 @@
+"The inversion test on drawn bodies, and the vote."
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocf_study import inversion
+from ocf_study.inversion import DETECTORS, decisions, evidence, film_vote, is_inverted, steps
+
+CORNERS = np.array([[168, 64], [56, 64], [56, 160], [168, 160]], float)
+
+
+def body(seed=0, noise=400, size=224, floor=12000):
+    "A body with bright end-plates, blurred, in even soft tissue."
+    k = size / 224
+    y, x = (np.mgrid[:size, :size] + 0.5) / k
+    inside = (abs(x - 112) < 56) & (abs(y - 112) < 48)
+    rim = inside & (abs(abs(y - 112) - 45) < 3)
+    grey = floor + 9000 * inside + 22000 * rim
+    for _ in range(3): grey = (np.roll(grey, 1, 0) + 2 * grey + np.roll(grey, -1, 0)) / 4
+    return np.uint16(np.clip(grey + np.random.default_rng(seed).normal(0, noise, grey.shape), 0, 65535))
+
+
+@pytest.mark.parametrize("detector", ["paper", "later"])
+@pytest.mark.parametrize("size", [160, 224, 448])
+def test_bright_and_dark_bone(detector, size):
+    patch, corners = body(size=size), CORNERS * size / 224
+    assert not is_inverted(patch, detector, corners)
+    assert is_inverted(65535 - patch, detector, corners)
+
+
+@given(st.integers(0, 10**6), st.floats(0, 2000))
+@settings(max_examples=25, deadline=None)
+def test_absolute_detectors_treat_both_scales_alike(seed, noise):
+    patch = body(seed, noise)
+    for detector in ("paper", "later"):
+        there, back = (evidence(p, detector, CORNERS) for p in (patch, 65535 - patch))
+        assert there == pytest.approx(-back, abs=2e-3)
+
+
+def test_published_detector_counts_rising_edges_alone():
+    patch = np.zeros((224, 224), np.uint16)
+    patch[100:] = 40000
+    marked = steps(patch, "published")["endplates"]
+    assert marked[98:102].any() and not steps(patch[::-1].copy(), "published")["endplates"].any()
+    assert steps(patch[::-1].copy(), "paper")["endplates"].any()
+
+
+def test_published_gradients_saturate():
+    assert steps(body(), "published")["gradient"].max() == 65535
+    assert steps(body(), "paper")["gradient"].max() > 65535
+
+
+def test_strip_looks_as_far_as_asked_and_not_further():
+    patch = np.full((200, 200), 20000, np.uint16)
+    patch[100, 50] = 60000
+    for share, reach in ((0.05, 5), (0.10, 10)):
+        highest = steps(patch, "paper", strip=share)["highest"]
+        rows = np.flatnonzero(highest[:, 50] == 60000)
+        assert (rows.min(), rows.max()) == (100 - reach, 100 + reach)
+        assert (highest[:, 49] == 20000).all()
+
+
+def test_distances_are_never_negative_and_add_up():
+    for detector in DETECTORS:
+        s = steps(body(3), detector, CORNERS)
+        assert (s["highest"] >= s["grey"]).all() and (s["lowest"] <= s["grey"]).all()
+        assert (s["d_high"].astype(int) + s["d_low"] == s["highest"].astype(int) - s["lowest"]).all()
+
+
+def test_hysteresis_joins_weak_to_strong_only():
+    patch = np.zeros((224, 224), np.uint16)
+    patch[50:, :100] = 20000
+    patch[50:, 100:150] = 12000
+    patch[50:, 190:] = 12000
+    marked = steps(patch, "paper", low=0.5, high=0.9)["endplates"]
+    assert marked[:, 60].any() and marked[:, 125].any() and not marked[:, 205].any()
+
+
+def test_later_detector_does_not_see_the_film_edge():
+    patch = body()
+    patch[:, :40] = 0
+    patch[190:] = 0
+    marked = steps(patch, "later", CORNERS, near=0)["endplates"]
+    assert marked.any() and not marked[186:].any() and not marked[:, :43].any()
+
+
+def test_later_detector_looks_near_the_end_plates_alone():
+    patch = body()
+    patch[10:14] = 65000
+    assert steps(patch, "paper")["endplates"][8:18].any()
+    marked = steps(patch, "later", CORNERS)["endplates"]
+    assert not marked[:40].any() and marked[60:70].any() and marked[154:166].any()
+
+
+@pytest.mark.parametrize("patch", [np.zeros((224, 224), np.uint16), np.full((224, 224), 9000, np.uint16), np.full((224, 224), 65535, np.uint16)])
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_nothing_to_see_is_not_inverted(patch, detector):
+    assert np.isnan(evidence(patch, detector)) and not is_inverted(patch, detector)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), np.uint16)])
+def test_wrong_patches_are_refused(bad):
+    with pytest.raises(TypeError, match="uint16"): is_inverted(bad)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="paper, published, later"): is_inverted(body(), "text")
+    with pytest.raises(ValueError, match="hgih"): is_inverted(body(), hgih=0.9)
+    with pytest.raises(ValueError, match="tie"): film_vote([True], tie="first")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=14), st.integers(0, 1000), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_vote_is_the_majority_whatever_the_order(own, seed, random):
+    vote = film_vote(own, seed=seed, key="BI0001V1L")
+    assert len(set(vote.tolist())) == 1
+    if 2 * sum(own) != len(own): assert vote[0] == (2 * sum(own) > len(own))
+    shuffled = random.sample(own, len(own))
+    assert (film_vote(shuffled, seed=seed, key="BI0001V1L") == vote[0]).all()
+
+
+def test_tie_own_leaves_each_body_its_decision():
+    assert film_vote([True, False, False, True], tie="own").tolist() == [True, False, False, True]
+    assert film_vote([True, True, False], tie="own").tolist() == [True] * 3
+
+
+def test_tie_random_is_fair_and_fixed_by_seed_and_film():
+    drawn = [film_vote([True, False], seed=5, key=f"film {k}")[0] for k in range(400)]
+    assert 150 < sum(drawn) < 250
+    assert drawn == [film_vote([False, True], seed=5, key=f"film {k}")[0] for k in range(400)]
+    assert drawn != [film_vote([True, False], seed=6, key=f"film {k}")[0] for k in range(400)]
+
+
+def test_one_body_decides_its_film():
+    assert film_vote(body()[None]).tolist() == [False]
+    assert film_vote(65535 - body()[None]).tolist() == [True]
+    assert film_vote(np.zeros((0, 8, 8), np.uint16)).shape == (0,)
+
+
+def test_decisions_hold_every_body_under_every_detector():
+    patches = np.stack([body(k) for k in range(3)] + [65535 - body(k) for k in range(3, 6)])
+    patches[2] = 65535 - patches[2]
+    table = decisions(patches, ["a"] * 3 + ["b"] * 3, np.stack([CORNERS] * 6))
+    assert len(table) == 6 * len(DETECTORS)
+    later = table[table.detector == "later"]
+    assert later.own.tolist() == [False, False, True, True, True, True]
+    assert later.voted.tolist() == [False] * 3 + [True] * 3
+
+
+def test_panels_show_what_was_decided():
+    titles = [t for t, *_ in inversion.panels(65535 - body(), "film", corners=CORNERS)]
+    assert len(titles) == 6 and titles[-1] == "film inverted"
+    image = inversion.panels(65535 - body(), corners=CORNERS)[-1][1]
+    assert (image == body()).all()
