@@ -11,4 +11,4 @@ cfg = ini['DEFAULT']
 setup(version=cfg['version'], description=cfg['description'],
       install_requires=cfg['requirements'].split(),
       extras_require={x: cfg[f'{x}_requirements'].split() for x in ('cpu', 'gpu', 'dev', 'docs')},
-      entry_points={'console_scripts': cfg['console_scripts'].split()})
+      entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['ocf_study = ocf_study._modidx:d']})
