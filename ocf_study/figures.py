@@ -119,7 +119,7 @@ def _vertebra(ax, grade, kind, color, width=1.0, height=.62):
     ax.add_patch(mpl.patches.Polygon(outline(0 * x), fc='none', ec='.65', lw=.8, ls=(0, (3, 2))))
     ax.add_patch(mpl.patches.Polygon(outline(_LOSS[grade] * share.get(kind, 0 * x)), fc=color, ec='.15', lw=1.2, alpha=.95))
 
-# %% ../nbs/method/17_figures.ipynb #cf6171fa
+# %% ../nbs/method/17_figures.ipynb #bc696088
 def sq_classes(
     counts: pd.DataFrame,  # sq, region (T|L), n and any further columns
 ) -> Figure:
@@ -137,36 +137,56 @@ def sq_classes(
     for ax, kind in zip(axs[1], genant.TYPES): ax.set_title(kind, fontsize=9, pad=3)
     for ax, severity in zip(axs[:, 0], genant.SEVERITIES): ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
     handles = [mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), .3), label=t) for k, t in ((0, 'label 0: normal to mild'), (1, 'label 1: moderate to severe'))]
-    fig.legend(handles=handles, loc='outside lower center', ncols=2, fontsize=8.5)
+    fig.legend(handles=handles, loc='outside upper center', ncols=2, fontsize=8.5)
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #7f3088e0
-def _flow_box(ax, x, y, row, color):
-    "One step of the flow chart, with every count that is known."
-    known = lambda *names: ' · '.join(f'{row[k]:,.0f} {k}' for k in names if pd.notna(row.get(k)))
-    labels = ' · '.join(f'label {k}: {row[f"label{k}"]:,.0f}' for k in (0, 1) if pd.notna(row.get(f'label{k}')))
-    ax.add_patch(mpl.patches.FancyBboxPatch((x - .47, y - .38), .94, .76, boxstyle='round,pad=0,rounding_size=.05', fc=(*mpl.colors.to_rgb(color), .13), ec=color, lw=1))
-    ax.text(x, y + .32, row['step'], ha='center', va='top', fontsize=8.5, weight='bold')
-    ax.text(x, y + .13, '\n'.join(filter(None, [known('subjects', 'films'), known('bodies'), labels])), ha='center', va='top', fontsize=7.6, linespacing=1.3)
+# %% ../nbs/method/17_figures.ipynb #de9a18f9
+def _counted(row, names=('subjects', 'films', 'bodies')):
+    "The counts of a row that are known and not zero, a text each."
+    return [f'{row[k]:,.0f} {k if row[k] != 1 else dict(bodies="body").get(k, k[:-1])}' for k in names if pd.notna(row.get(k)) and row[k]]
 
+def _flow_box(ax, x, y, title, lines, color):
+    "A box with a bold title and some lines, as high as they need."
+    height = .2 + .13 * len(lines)
+    ax.add_patch(mpl.patches.FancyBboxPatch((x - .47, y - height / 2 - .06), .94, height + .12, boxstyle='round,pad=0,rounding_size=.05', fc=(*mpl.colors.to_rgb(color), .13), ec=color, lw=1))
+    ax.text(x, y + height / 2, title, ha='center', va='top', fontsize=8.5, weight='bold')
+    ax.text(x, y + height / 2 - .2, '\n'.join(lines), ha='center', va='top', fontsize=7.6, linespacing=1.3)
+    return y - height / 2 - .06, y + height / 2 + .06
+
+def _flow_step(ax, x, y, row, color):
+    "One step of the flow chart: subjects and films, bodies, labels."
+    labels = ' · '.join(f'label {k}: {row[f"label{k}"]:,.0f}' for k in (0, 1) if pd.notna(row.get(f'label{k}')))
+    return _flow_box(ax, x, y, row['step'], list(filter(None, [' · '.join(_counted(row, ('subjects', 'films'))), *_counted(row, ('bodies',)), labels])), color)
+
+def _flow_arrow(ax, start, end):
+    ax.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', color='.4', lw=.9, shrinkA=0, shrinkB=0, mutation_scale=9))
+
+# %% ../nbs/method/17_figures.ipynb #a62addc6
 def flow(
-    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, label0, label1; in the order of the work, NaN where not counted
+    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, label0, label1; in the order of the work, NaN where not counted; a step "Excluded: why" stands aside
 ) -> Figure:
     "Figure 2: subjects, films and bodies through the exclusions, the partition and the down-sampling"
-    columns = [steps[steps.split == s] for s in steps.split.unique() if s]
-    trunk = steps[steps.split == '']
+    steps = steps.reset_index(drop=True)
+    aside = steps.step.str.startswith('Excluded')
+    trunk, columns = steps[(steps.split == '') & ~aside], [steps[steps.split == s] for s in steps.split.unique() if s]
     depth = len(trunk) + max(map(len, columns), default=0)
-    fig, ax = plt.subplots(figsize=(2.45 * max(len(columns), 1), 1.06 * depth))
-    ax.set(xlim=(-.55, len(columns) - .45), ylim=(-depth + .45, .5)); ax.axis('off')
+    fig, ax = plt.subplots(figsize=(2.45 * max(len(columns), 2), 1.06 * depth))
+    ax.set(xlim=(-.5, max(len(columns), 2) - .5), ylim=(-depth + .5, .45)); ax.axis('off')
     middle = (len(columns) - 1) / 2
-    arrow = lambda x, y, x2, y2: ax.annotate('', (x2, y2), (x, y), arrowprops=dict(arrowstyle='-|>', color='.4', lw=.9, shrinkA=0, shrinkB=0, mutation_scale=9))
-    for k, (_, row) in enumerate(trunk.iterrows()):
-        _flow_box(ax, middle, -k, row, COLORS['grey'])
-        if k: arrow(middle, -k + .63, middle, -k + .37)
+    for k, (place, row) in enumerate(trunk.iterrows()):
+        low, high = _flow_step(ax, middle, -k, row, COLORS['grey'])
+        if k: _flow_arrow(ax, (middle, last), (middle, high))
+        out = steps[aside & (steps.index > place) & (steps.index < (trunk.index[k + 1] if k + 1 < len(trunk) else len(steps)))]
+        if len(out):
+            _flow_box(ax, middle + 1, -k - .5, 'Excluded', [f"{' · '.join(_counted(r)) or 'none'}: {r.step.partition(': ')[2]}" for _, r in out.iterrows()], COLORS['red'])
+            _flow_arrow(ax, (middle, -k - .5), (middle + .53, -k - .5))
+        last = low
     for x, (column, color) in enumerate(zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))):
+        above, start = last, middle
         for k, (_, row) in enumerate(column.iterrows(), len(trunk)):
-            _flow_box(ax, x, -k, row, color)
-            arrow(middle if k == len(trunk) else x, -k + .63, x, -k + .37)
+            low, high = _flow_step(ax, x, -k, row, color)
+            _flow_arrow(ax, (start, above), (x, high))
+            above, start = low, x
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #215d4763
