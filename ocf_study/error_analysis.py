@@ -249,17 +249,18 @@ def plot_odds_ratios(
     if len(tables) > 1: fig.legend(loc='outside upper right', ncols=2, fontsize=8)
     return fig
 
-# %% ../nbs/method/15_error_analysis.ipynb #bed1e7dc
+# %% ../nbs/method/15_error_analysis.ipynb #f9525ca0
 def kappa(
     first,  # (N,) bool, marks of one reader
     second,  # (N,) bool, marks of the other
     level: float = .95,  # of the interval
-) -> tuple:  # kappa, low, high; NaN where both readers gave one and the same answer to everything
+) -> tuple:  # kappa, low, high; all NaN where both readers gave one and the same answer to everything, no interval where one did
     "Cohen's kappa with its large-sample interval."
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     cells = np.bincount(2 * first + second, minlength=4).reshape(2, 2)
     if max(cells[0, 0], cells[1, 1]) == cells.sum(): return np.nan, np.nan, np.nan
     with np.errstate(divide='ignore', invalid='ignore'): k = cohens_kappa(cells)
+    if 0 in (*cells.sum(0), *cells.sum(1)): return float(k.kappa), np.nan, np.nan
     margin = stats.norm.ppf((1 + level) / 2) * k.std_kappa
     return float(k.kappa), float(max(k.kappa - margin, -1)), float(min(k.kappa + margin, 1))
 
