@@ -35,7 +35,7 @@ def simulate(
     score = separation * label + film[subject] + draw.normal(size=bodies)
     return pd.DataFrame(dict(subject=subject, label=label, probability=expit(1.5 * (score - separation))))
 
-# %% ../nbs/method/14_resampling.ipynb #06290800
+# %% ../nbs/method/14_resampling.ipynb #62a7ea6a
 class Ranked:
     "Bodies sorted by probability, countable under many weightings of their subjects at once."
     def __init__(self,
@@ -44,7 +44,7 @@ class Ranked:
         subject=None, # (N,) whose body it is; None: every body on its own
     ):
         y, p = checked(y, p)
-        unit = np.arange(len(y)) if subject is None else pd.factorize(_whole(subject, len(y)))[0]
+        unit = np.arange(len(y)) if subject is None else pd.factorize(_whole(subject, len(y)), sort=True)[0]
         order = np.argsort(-p, kind='stable')
         self.y, self.p, self.unit, self.units = y[order], p[order], unit[order], int(unit.max()) + 1
         self.ends = np.flatnonzero(np.r_[self.p[1:] != self.p[:-1], True]) + 1
@@ -160,7 +160,7 @@ def at_threshold(
     positive, negative = (ranked._count(k, np.array([len(ranked.y)]), weights)[0] for k in (True, False))
     return from_counts(negative - fp, fp, positive - tp, tp) | dict(alert_rate=_ratio(tp + fp, positive + negative))
 
-# %% ../nbs/method/14_resampling.ipynb #e59be152
+# %% ../nbs/method/14_resampling.ipynb #ccb27b41
 def interval(
     draws, # (R,) the measure in each resample, NaN where undefined
     value, # the measure itself
@@ -176,7 +176,8 @@ def interval(
     if method == 'percentile': return tuple(np.quantile(draws, tails))
     if method == 'logit':
         inside = lambda x: logit((np.asarray(x) * size + .5) / (size + 1))
-        return tuple(expit(inside(value) + stats.norm.ppf(tails) * np.std(inside(draws), ddof=1)))
+        low, high = expit(inside(value) + stats.norm.ppf(tails) * np.std(inside(draws), ddof=1))
+        return min(low, value), max(high, value)
     if method != 'bca': raise ValueError(f'unknown interval {method!r}: percentile, bca or logit')
     below = (np.mean(draws < value) + np.mean(draws <= value)) / 2
     bias = stats.norm.ppf(np.clip(below, .5 / len(draws), 1 - .5 / len(draws)))
@@ -264,7 +265,7 @@ def wilson(
     middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
-# %% ../nbs/method/14_resampling.ipynb #c8a56a24
+# %% ../nbs/method/14_resampling.ipynb #206c4935
 def auc_covariance(
     y, # (N,) label of each body
     p, # (N,) probabilities, or (N, K) of K models
@@ -273,7 +274,7 @@ def auc_covariance(
     "AUC-ROC of each model with covariance (DeLong 1988; clustered: Obuchowski 1997)."
     p = np.asarray(p, float).reshape(len(y), -1)
     for column in p.T: positive = checked(y, column, both=True)[0]
-    unit = np.arange(len(positive)) if subject is None else pd.factorize(_whole(subject, len(positive)))[0]
+    unit = np.arange(len(positive)) if subject is None else pd.factorize(_whole(subject, len(positive)), sort=True)[0]
     parts, area = [], None
     for one, sign in ((positive, 1), (~positive, -1)):
         others = len(one) - one.sum()
