@@ -9,8 +9,8 @@ __all__ = ['XY', 'FAULTS', 'SPLITS', 'SETS', 'Cohort', 'load', 'points', 'point_
            'certificate', 'confined', 'split_manifest', 'verify_split', 'table1', 'suppress', 'masked_counts',
            'masked_flow', 'masked_rows', 'expected_posterior', 'morphometry', 'audit']
 
-# %% ../nbs/method/05_cohort.ipynb #3f5ecc11
-import hashlib, hmac, json, os, secrets
+# %% ../nbs/method/05_cohort.ipynb #9c332a72
+import hashlib, hmac, json, os, secrets, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -205,7 +205,7 @@ def write_example(
                       race_ethnicity=rng.choice(['White', 'Asian'], n))).to_csv(root/'subjects.csv', index=False)
     return root
 
-# %% ../nbs/method/05_cohort.ipynb #28f33590
+# %% ../nbs/method/05_cohort.ipynb #95cb2313
 _MROS = 'annotations.csv'
 _POINT_COLUMNS = [f'XQQM{c}{i}' for i in range(1, 7) for c in 'XY']
 
@@ -227,8 +227,11 @@ def _read_text(root, name, schema):
     fs, local = fsspec.core.url_to_fs(path)
     if not fs.isfile(local): return None, [Problem(name, None, None, None, 'no such file')]
     try:
-        with fs.open(local) as f: df = pd.read_csv(f, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', index_col=False, on_bad_lines='error')
+        with fs.open(local) as f: df = pd.read_csv(f, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
+    if not isinstance(df.index, pd.RangeIndex): return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
+    df.index = pd.RangeIndex(2, len(df)+2, name='line')
+    df = df.dropna(how='all')
     problems = manifest.check(df, schema, name)
     return df, [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
 
@@ -273,11 +276,10 @@ def _merge_doubles(bodies, file):
             problems.append(Problem(file, int(rows.line.iloc[-1]), 'sq', ', '.join(f'{s:g}' for s in rows.sq), f'{body} is annotated more than once (lines {lines}) with different labels'))
     return second, problems
 
-# %% ../nbs/method/05_cohort.ipynb #527550df
+# %% ../nbs/method/05_cohort.ipynb #6f6a603f
 def _mros_bodies(a, bad_lines, film_rule):
     "MrOS's rows that keep their schema, as bodies: with letter, line, film; and what is not understood."
-    a = a.assign(line=np.arange(2, len(a)+2))
-    a = a[~a.line.isin(bad_lines)].reset_index(drop=True)
+    a = a[~a.index.isin(bad_lines)].reset_index()
     b = pd.DataFrame({'subject_id': a.ID, 'visit': a.VISIT.astype(int), 'level': a.XQVERT, 'line': a.line, 'letter': a.XQSQ.where(a.XQSQ.str.isalpha(), '')})
     b['sq'] = pd.to_numeric(a.XQSQ.where(b.letter == ''))
     b['label'] = genant.SQ_CLASSES.set_index('sq').label.reindex(b.sq).to_numpy()
@@ -308,7 +310,7 @@ def _mros_films(b):
     flipped = {f'{r.ID}V{r.visit}{x}' for r in flip.itertuples() for x in ('LT' if r.film == 'both' else r.film)}
     return f.assign(facing='right', flip_vertical=f.film_id.isin(flipped))
 
-# %% ../nbs/method/05_cohort.ipynb #dbd827d5
+# %% ../nbs/method/05_cohort.ipynb #5bb466ce
 _BODY_COLUMNS = ['body_id', 'film_id', 'subject_id', 'visit', 'region', 'level', 'sq', 'label', *XY]
 
 def _about(root, rendered, n_films, **more):
@@ -322,7 +324,7 @@ def _subjects(root, bodies):
         return ids.assign(site=ids.subject_id.str[:2]), [Problem('subjects.csv', None, None, None, 'no such file: age, body mass index and race stay unknown', 'warning')]
     s, problems = _read_text(root, 'subjects.csv', 'subjects')
     if any(p.severity == 'error' for p in problems): return s, problems
-    s = _typed(s, 'subjects')
+    s = _typed(s, 'subjects').reset_index(drop=True)
     problems += [Problem('subjects.csv', None, 'subject_id', f'{r.subject_id} visit {r.visit}', 'annotated, but not in the table', 'warning')
                  for r in ids.merge(s[['subject_id', 'visit']], how='left', indicator=True).query("_merge == 'left_only'").itertuples()]
     return ids.merge(s, how='left', on=['subject_id', 'visit']), problems
@@ -611,7 +613,7 @@ def verify_split(
     both = ours.index.intersection(theirs.index)
     return problems + [Problem(file, rows[s], 'split', theirs[s], f'is {ours[s]} in this cohort') for s in both[ours[both] != theirs[both]]]
 
-# %% ../nbs/method/05_cohort.ipynb #3fd2f1ad
+# %% ../nbs/method/05_cohort.ipynb #22bd2d20
 SETS = ['Training set before down-sampling', 'Training set after down-sampling', 'Validation set', 'Test set', 'Entire dataset']
 
 def _sets(cohort):
@@ -633,7 +635,9 @@ def table1(
     from tableone import TableOne
     d = _sets(cohort)
     kinds = [c for c in d if c == 'Race/ethnicity']
-    t = TableOne(d.reset_index(drop=True), columns=[c for c in d if c != 'set'], categorical=kinds, groupby='set', overall=False, missing=False, smd=True, pval=False, decimals=1).tableone
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of sets of one person, and of pandas about tableone
+        t = TableOne(d.reset_index(drop=True), columns=[c for c in d if c != 'set'], categorical=kinds, groupby='set', overall=False, missing=False, smd=True, pval=False, decimals=1).tableone
     t.columns = t.columns.get_level_values(-1)
     out = t[[c for c in SETS if c in t]].copy()
     for other in SETS[2:4]:

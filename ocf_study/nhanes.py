@@ -141,13 +141,13 @@ def contour(
     return np.concatenate([tip('superior_posterior'), edge('superior'), tip('superior_anterior'), outline[:, EDGES['anterior']], tip('inferior_anterior'),
                            edge('inferior'), tip('inferior_posterior'), edge('posterior')], 1)
 
-# %% ../nbs/method/02_nhanes.ipynb #bd95462a
+# %% ../nbs/method/02_nhanes.ipynb #f4476226
 def height_correlation(
     xy: np.ndarray,  # (N, 6, 2) px, six points
     recorded: np.ndarray,  # (N, 3) px, posterior, middle, anterior height as recorded
 ) -> tuple:  # (r (3,), median ratio (3,)) of distance and recorded height
     "How well the distances between the six points agree with the recorded heights."
-    drawn = np.linalg.norm(xy[:, :3] - xy[:, [5, 4, 3]], axis=-1)
+    drawn = genant.heights(xy)
     ok = ~np.isnan(drawn).any(1)
     r = np.array([np.corrcoef(drawn[ok, k], recorded[ok, k])[0, 1] for k in range(3)])
     return r, np.median(drawn[ok]/recorded[ok], axis=0)
@@ -168,11 +168,11 @@ def largest_deformity(
     "The largest of the three recorded deformities: wedge, biconcave, crush."
     return df[['wedge', 'biconcave', 'crush']].max(axis=1).to_numpy()
 
-# %% ../nbs/method/02_nhanes.ipynb #fe1b80e6
+# %% ../nbs/method/02_nhanes.ipynb #deea4c59
 _NORMED = ['posterior', 'middle', 'anterior', 'depth', 'wedge', 'biconcave']
 
 def _morphometry(xy: np.ndarray, mm_per_pixel: float) -> pd.DataFrame:
-    h = np.linalg.norm(xy[:, :3] - xy[:, [5, 4, 3]], axis=-1)
+    h = genant.heights(xy)
     d = pd.DataFrame(h*mm_per_pixel, columns=['posterior', 'middle', 'anterior'])
     return d.assign(depth=depth(xy)*mm_per_pixel, wedge=1 - h[:, 2]/h[:, 0], biconcave=1 - h[:, 1]/h[:, 0])
 

@@ -1,0 +1,456 @@
+"The cohort: every kind of bad input, and what must hold for any partition, certificate and masked table"
+from dataclasses import replace
+import os
+import re
+import shutil
+
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from ocf_study import cohort, genant, manifest, nhanes
+from ocf_study.manifest import DataError
+
+SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory): return cohort.write_example(tmp_path_factory.mktemp('data')/'mros', subjects=20)
+
+@pytest.fixture
+def root(source, tmp_path): return shutil.copytree(source, tmp_path/'mros')
+
+@pytest.fixture(scope='module')
+def c(source): return cohort.read_mros(source)
+
+def rows(root): return pd.read_csv(root/'annotations.csv', dtype=str, keep_default_na=False)
+
+def write(root, a): a.to_csv(root/'annotations.csv', index=False)
+
+def problems(root, read=cohort.read_mros):
+    with pytest.raises(DataError) as e: read(root)
+    return e.value.problems
+
+
+# --- reading MrOS ---
+
+def test_reads_what_is_there(c, source):
+    a = rows(source)
+    assert len(c.bodies) == len(a) == 180 and len(c.films) == 40
+    assert (c.bodies.sq == a.XQSQ.astype(float)).all() and (c.bodies.label == genant.to_label(a.XQSQ.astype(float))).all()
+    np.testing.assert_allclose(cohort.points(c.bodies), np.stack([a[SIX_X].astype(float), a[SIX_Y].astype(float)], -1))
+    assert (c.bodies.region == a.SPINE_TYPE).all() and (c.films.facing == 'right').all()
+    assert c.bodies.body_id[0] == f'{a.ID[0]}V1L-{a.XQVERT[0]}' and (c.films.width == 300).all() and (c.films.source == 'film').all()
+    image = c.read(c.films.film_id[0])
+    stored = pydicom.dcmread(source/c.films.path[0]).pixel_array
+    np.testing.assert_array_equal(np.argsort(image[:, ::-1].ravel(), kind='stable'), np.argsort(stored.ravel(), kind='stable'))
+
+def test_letters_are_counted_and_need_no_points(root):
+    a = rows(root)
+    for i, letter in ((2, 'N'), (7, 'A'), (8, 'A'), (30, 'M')): a.loc[i, 'XQSQ'] = letter; a.loc[i, SIX_X + SIX_Y] = ''
+    write(root, a)
+    flow = cohort.read_mros(root).flow.set_index('step')
+    assert flow.bodies.to_dict() == {'annotated': 180, 'excluded: graded A': 2, 'excluded: graded M': 1, 'excluded: graded N': 1, 'excluded: second annotation': 0, 'included': 176}
+
+def test_a_subject_of_letters_alone_leaves_the_flow(root):
+    a = rows(root)
+    a.loc[a.ID == a.ID[0], 'XQSQ'] = 'N'
+    write(root, a)
+    shutil.rmtree(root/a.ID[0][:2]/a.ID[0])  # no film is needed for what was not graded
+    c = cohort.read_mros(root)
+    assert c.flow.set_index('step').loc['excluded: graded N', ['subjects', 'films', 'bodies']].tolist() == [1, 2, 9]
+    assert a.ID[0] not in set(c.subjects.subject_id) | set(c.films.subject_id)
+
+def test_double_annotation_merges_where_labels_agree(root):
+    a = rows(root)
+    a.loc[4, 'XQSQ'] = '0'
+    second = a.iloc[[4]].assign(XQSQ='2.5')
+    write(root, pd.concat([a.iloc[:5], second, a.iloc[5:]]))
+    c = cohort.read_mros(root)
+    assert len(c.bodies) == 180 and c.bodies.sq[4] == 0 and c.flow.set_index('step').bodies['excluded: second annotation'] == 1
+    write(root, pd.concat([a.iloc[:5], second.assign(XQSQ='3'), a.iloc[5:]]))
+    (p,) = problems(root)
+    assert p.row == 7 and 'lines 6, 7' in p.message and p.value == '0, 3'
+
+def test_known_visit_lies_all_on_the_thoracic_film(source, tmp_path):
+    root = tmp_path/'mros'
+    a = rows(source)
+    first = a[(a.ID == a.ID[0]) & (a.SPINE_TYPE == 'T')].assign(ID='PO7267', VISIT='2')
+    (root/'PO/PO7267').mkdir(parents=True)
+    shutil.copy(next(source.glob('PO/*/*T.dcm')), root/'PO/PO7267/MRPO7267V2T.dcm')
+    write(root, first)
+    c = cohort.read_mros(root)
+    assert set(c.bodies.film_id) == {'PO7267V2T'}
+
+def test_known_film_is_read_upside_down(source, tmp_path):
+    root = tmp_path/'mros'
+    a = rows(source)
+    one = a[a.ID == a.ID[0]].assign(ID='PO6538')
+    for film in 'LT':
+        (root/'PO/PO6538').mkdir(parents=True, exist_ok=True)
+        shutil.copy(source/f'PO/{a.ID[0]}/MR{a.ID[0]}V1{film}.dcm', root/f'PO/PO6538/MRPO6538V1{film}.dcm')
+    write(root, one)
+    c = cohort.read_mros(root)
+    assert c.films.set_index('film_id').flip_vertical.to_dict() == {'PO6538V1L': False, 'PO6538V1T': True}
+    first = cohort.read_mros(source)
+    np.testing.assert_array_equal(c.read('PO6538V1T'), first.read(f'{a.ID[0]}V1T')[::-1])
+
+def test_spine_type_can_rule(root):
+    a = rows(root)
+    mixed = a.ID == a.ID[0]
+    write(root, pd.concat([a[mixed].iloc[::-1], a[~mixed]]))  # up the spine: y falls back at every row
+    assert any('falls back more than once' in p.message for p in problems(root))
+    c = cohort.read_mros(root, film_rule='spine_type')
+    assert len(c.bodies) == 180
+    stated = a.assign(SPINE_TYPE=a.SPINE_TYPE.where(a.index != 3, 'T'))
+    write(root, stated)
+    (warning,) = cohort.check(root)
+    assert (warning.row, warning.severity, warning.column) == (5, 'warning', 'SPINE_TYPE')
+
+
+# --- everything that can be wrong, listed at once ---
+
+def point(a, i, x=None, y=None, k=3):
+    if x is not None: a.loc[i, f'XQQMX{k}'] = str(x)
+    if y is not None: a.loc[i, f'XQQMY{k}'] = str(y)
+
+def reverse(a, i):
+    for c in (SIX_X, SIX_Y): a.loc[i, c] = a.loc[i, c[::-1]].to_numpy()
+
+def mirror_points(a, i):
+    for c in (SIX_X, SIX_Y): a.loc[i, c] = a.loc[i, [c[k] for k in (2, 1, 0, 5, 4, 3)]].to_numpy()
+
+def coincide(a, i):
+    for c in (SIX_X, SIX_Y): a.loc[i, c[3]] = a.loc[i, c[2]]
+
+def bend(a, i):
+    for c in (SIX_X, SIX_Y): a.loc[i, c[2]] = str(a.loc[i, [c[0], c[3], c[5]]].astype(float).mean())
+
+FAULTS = {
+    'level': (lambda a: a.__setitem__('XQVERT', a.XQVERT.mask(a.index == 5, 'C7')), 7, 'C7', 'is not one of'),
+    'grade': (lambda a: a.__setitem__('XQSQ', a.XQSQ.mask(a.index == 6, '8')), 8, '8', 'neither an SQ class nor a letter'),
+    'letter': (lambda a: a.__setitem__('XQSQ', a.XQSQ.mask(a.index == 6, 'X')), 8, 'X', 'neither an SQ class nor a letter'),
+    'visit': (lambda a: a.__setitem__('VISIT', a.VISIT.mask(a.index == 6, '3')), 8, '3', ''),
+    'subject leaving the folder': (lambda a: a.__setitem__('ID', a.ID.mask(a.index == 6, '../x1')), 8, '../x1', ''),
+    'outside, right': (lambda a: point(a, 4, x=300.5), 6, None, 'outside the film of 300 x 420'),
+    'outside, left': (lambda a: point(a, 4, x=-1, k=1), 6, None, 'outside the film'),
+    'outside, below': (lambda a: point(a, 4, y=421, k=5), 6, None, 'outside the film'),
+    'upside down': (lambda a: reverse(a, 9), 11, None, 'wrong order'),
+    'facing the other way': (lambda a: mirror_points(a, 9), 11, None, 'wrong order'),
+    'coincident': (lambda a: coincide(a, 9), 11, None, 'coincide'),
+    'not convex': (lambda a: bend(a, 9), 11, None, 'not convex'),
+    'point missing': (lambda a: point(a, 9, x=''), 11, None, 'all six points'),
+    'no number': (lambda a: point(a, 9, x='left'), 11, 'left', 'is not a finite number'),
+    'infinite': (lambda a: point(a, 9, x='inf'), 11, 'inf', 'is not a finite number'),
+}
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_bad_row_is_named(root, fault):
+    change, line, value, message = FAULTS[fault]
+    a = rows(root)
+    change(a)
+    write(root, a)
+    found = [p for p in problems(root) if p.row == line]
+    assert found and any(message in p.message for p in found)
+    assert all(p.file == 'annotations.csv' and p.column for p in found)
+    if value: assert value in [p.value for p in found]
+
+def test_all_problems_at_once(root):
+    a, lines = rows(root), set()
+    for at, name in zip((0, 20, 40, 60, 80, 100), ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing')):
+        shifted = a.iloc[at:].reset_index(drop=True)
+        FAULTS[name][0](shifted)
+        a = pd.concat([a.iloc[:at], shifted], ignore_index=True)
+        lines.add(FAULTS[name][1] + at)
+    write(root, a)
+    gone = next(root.glob('BI/*/*T.dcm')); gone.unlink()
+    torn = next(root.glob('PO/*/*L.dcm')); torn.write_bytes(b'no film')
+    found = problems(root)
+    assert {p.row for p in found if p.row} == lines
+    assert {p.file for p in found if not p.row} == {str(x.relative_to(root)) for x in (gone, torn)}
+
+def colour(ds): ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, 'RGB', 0; ds.PixelData = ds.PixelData*3
+def frames(ds): ds.NumberOfFrames = 2; ds.PixelData = ds.PixelData*2
+
+@pytest.mark.parametrize('change, message', [(colour, 'colour'), (frames, 'frame')])
+def test_a_film_of_another_kind_is_refused_from_its_header(root, change, message):
+    path = sorted(root.glob('PO/*/*L.dcm'))[0]
+    ds = pydicom.dcmread(path); change(ds); ds.save_as(path)
+    (p,) = problems(root)
+    assert message in p.message and p.file == str(path.relative_to(root))
+
+def test_constant_film_is_found_by_its_pixels(root):
+    for path in sorted(root.glob('PO/*/*L.dcm'))[:2]:
+        ds = pydicom.dcmread(path); ds.PixelData = bytes(len(ds.PixelData)); ds.save_as(path)
+    with pytest.raises(DataError) as e: cohort.pixel_hashes(cohort.read_mros(root))
+    assert len(e.value.problems) == 2
+
+@pytest.mark.parametrize('content', [b'', b'\xff\xfe\x00bad', b'ID,VISIT\nPO1,1,extra,extra\n', b'a,b\n1,2\n', b'ID,"VISIT\n'])
+def test_a_file_that_is_no_table(root, content):
+    (root/'annotations.csv').write_bytes(content)
+    assert all(p.file == 'annotations.csv' for p in problems(root))
+
+def test_blank_lines_do_not_shift_the_report(root):
+    lines = (root/'annotations.csv').read_text().splitlines()
+    lines.insert(3, '')
+    lines[10] = lines[10].replace(',L', ',Q', 1) if ',L' in lines[10] else lines[10].replace(',T', ',Q', 1)
+    (root/'annotations.csv').write_text('\n'.join(lines) + '\n\n')
+    assert {p.row for p in problems(root)} == {11}
+
+def test_no_folder_no_layout(tmp_path):
+    assert 'no such data folder' in str(cohort.check(tmp_path/'none')[0])
+    assert 'neither annotations.csv' in str(cohort.check(tmp_path)[0])
+    assert problems(tmp_path)[0].message == 'no such file'
+
+def test_subjects_may_be_missing_or_incomplete(root):
+    s = pd.read_csv(root/'subjects.csv', dtype=str)
+    s.iloc[1:].to_csv(root/'subjects.csv', index=False)
+    c = cohort.read_mros(root)
+    assert [p.severity for p in cohort.check(root)] == ['warning'] and c.subjects.age.isna().sum() == 1
+    (root/'subjects.csv').unlink()
+    assert cohort.read_mros(root).subjects.site.notna().all()
+    s.assign(age='old').to_csv(root/'subjects.csv', index=False)
+    assert {p.file for p in problems(root)} == {'subjects.csv'}
+
+
+# --- three tables ---
+
+@pytest.fixture
+def tables(root, c):
+    (root/'annotations.csv').unlink()
+    c.subjects.to_csv(root/'subjects.csv', index=False)
+    c.films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']].to_csv(root/'films.csv', index=False)
+    c.bodies.drop(columns='label').to_csv(root/'bodies.csv', index=False)
+    return root
+
+def test_tables_give_the_same_cohort(tables, c):
+    t = cohort.read(tables)
+    pd.testing.assert_frame_equal(t.bodies.reset_index(drop=True), c.bodies, check_dtype=False)
+    b = pd.read_csv(tables/'bodies.csv'); (tables/'bodies.csv').unlink(); b.to_parquet(tables/'bodies.parquet')
+    assert len(cohort.read(tables).bodies) == len(c.bodies)
+
+@pytest.mark.parametrize('table, column, value, message', [
+    ('films', 'path', '../../secret.dcm', 'inside the data folder'), ('films', 'path', '/etc/passwd', 'inside the data folder'), ('films', 'subject_id', 'nobody', 'is not in subjects.csv'),
+    ('bodies', 'film_id', 'nofilm', 'is not in films.csv'), ('bodies', 'level', 'S1', 'is not one of'), ('bodies', 'sq', '9', 'is not one of'), ('films', 'facing', 'up', 'is not one of'),
+    ('bodies', 'label', '1', 'contradicts'), ('films', 'width', '299', 'the file says 300')])
+def test_bad_cells_of_tables(tables, table, column, value, message):
+    d = pd.read_csv(tables/f'{table}.csv', dtype=str)
+    if column not in d: d[column] = ''
+    if column == 'label': d.loc[0, 'sq'] = '0'
+    d.loc[0, column] = value
+    d.to_csv(tables/f'{table}.csv', index=False)
+    assert any(message in p.message and p.row == 2 for p in problems(tables, cohort.read_tables)), problems(tables, cohort.read_tables)
+
+def test_duplicate_body_with_another_label_is_refused(tables):
+    b = pd.read_csv(tables/'bodies.csv', dtype=str)
+    again = b.iloc[[0]].assign(sq='5' if float(b.sq[0]) < 3 else '0')
+    pd.concat([b, again]).to_csv(tables/'bodies.csv', index=False)
+    assert any(p.row == len(b) + 2 for p in problems(tables, cohort.read_tables))
+
+def test_facing_per_film(tables, c):
+    f = pd.read_csv(tables/'films.csv', dtype=str)
+    b = pd.read_csv(tables/'bodies.csv')
+    left = b.film_id == f.film_id[0]
+    for k in range(1, 7): b.loc[left, f'x{k}'] = 300 - b.loc[left, f'x{k}']
+    b.to_csv(tables/'bodies.csv', index=False)
+    assert len(problems(tables, cohort.read_tables)) == left.sum()
+    f.loc[0, 'facing'] = 'left'
+    f.to_csv(tables/'films.csv', index=False)
+    t = cohort.read_tables(tables)
+    np.testing.assert_array_equal(t.read(f.film_id[0]), c.read(f.film_id[0])[:, ::-1])
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.booleans())
+def test_any_order_is_repaired(orders, left):
+    p = nhanes.points(nhanes.bodies().iloc[:len(orders)])
+    if left: p = p * [-1, 1] + [2000, 0]
+    clicked = np.take_along_axis(p, cohort._ORDERS[orders][..., None], 1)
+    repaired, which = cohort.repair_order(clicked, 'left' if left else 'right')
+    np.testing.assert_array_equal(repaired, p)
+    assert which.tolist() == [o > 0 for o in orders]
+
+def test_no_nhanes_body_is_refused():
+    p = nhanes.points(nhanes.bodies())
+    assert not cohort.point_faults(p, 'right').drop(columns='outside').to_numpy().any()
+    assert cohort.point_faults(p, 'left').order.all()
+
+
+# --- partition, down-sampling, certificate ---
+
+def made_up(people, bodies_each, sick):
+    "A cohort of tables alone."
+    ids = [f'PO{1000+i}' for i in range(people)]
+    b = pd.DataFrame([dict(subject_id=s, film_id=f'{s}V1{r}', region=r, body_id=f'{s}V1{r}-{k}', label=int((i*bodies_each + k) in sick)) for i, s in enumerate(ids) for k in range(bodies_each) for r in 'LT'])
+    flow = cohort.flow_of(b, [])
+    return cohort.Cohort(pd.DataFrame(dict(subject_id=ids, visit=1)), b[['film_id', 'subject_id']].drop_duplicates(), b, flow, dict(root='.', rendered=True), 'a salt for tests only')
+
+cohorts = st.builds(made_up, st.integers(12, 60), st.integers(1, 4), st.sets(st.integers(0, 200), min_size=4, max_size=40))
+
+@settings(max_examples=30, deadline=None)
+@given(cohorts, st.integers(0, 2**31), st.booleans())
+def test_partition_holds(c, seed, stratify):
+    fractions = (.6, .15, .25)
+    p = cohort.partition(c, seed, fractions, stratify)
+    assert p.bodies.groupby('subject_id').split.nunique().eq(1).all()
+    people = p.bodies.drop_duplicates('subject_id').split.value_counts().reindex(cohort.SPLITS, fill_value=0)
+    assert np.abs(people.to_numpy() - np.array(fractions)*people.sum()).max() <= (2 if stratify else 1)
+    assert (p.subjects.set_index('subject_id').split == p.bodies.groupby('subject_id').split.first()).all()
+    again = cohort.partition(replace(c, bodies=c.bodies.sample(frac=1, random_state=seed % 1000)), seed, fractions, stratify)
+    assert again.bodies.split.sort_index().tolist() == p.bodies.split.tolist()
+    proof = cohort.certificate(p)
+    assert sum(s['bodies'] for s in proof['splits'].values()) == len(c.bodies) and proof['disjoint']['pixels'] == 'not looked at'
+    cohort.check_flow(p.flow)
+    assert not cohort.verify_split(p, cohort.split_manifest(p))
+
+def test_paper_fractions():
+    c = cohort.partition(made_up(4461, 1, {0, 5}), 1)
+    n = c.bodies.drop_duplicates('subject_id').split.value_counts()
+    assert (n['test'], n['validation'], n['train']) == (669, 379, 3413)
+
+def test_other_seed_other_split():
+    c = made_up(60, 1, {1})
+    a, b = (cohort.partition(c, s).bodies.split.tolist() for s in (1, 2))
+    assert a != b
+
+@settings(max_examples=30, deadline=None)
+@given(cohorts, st.integers(0, 1000), st.sampled_from([1., 2.5, 10.]), st.sampled_from(['', 'region']))
+def test_downsampling_holds(c, seed, ratio, by):
+    p = cohort.thin(cohort.partition(c, seed, (.6, .15, .25)), ratio, by, seed)
+    b = p.bodies
+    train = b[b.split == 'train']
+    assert b.used[(b.split != 'train') | (b.label == 1)].all()
+    for _, g in train.groupby('region') if by else [(None, train)]:
+        assert (g.used & (g.label == 0)).sum() == min(round(ratio*g.label.sum()), (g.label == 0).sum())
+    shuffled = b.sample(frac=1, random_state=1)
+    assert (cohort.downsample(shuffled, ratio, by, seed) == shuffled.used).all()
+    assert cohort.downsample(b, 0, by, seed).all()
+
+@settings(max_examples=30, deadline=None)
+@given(cohorts, st.data())
+def test_any_leak_raises(c, data):
+    p = cohort.partition(c, 3, (.6, .15, .25))
+    hashes = pd.Series([f'{i:x}' for i in range(len(p.films))], index=p.films.film_id)
+    assert cohort.certificate(p, hashes)['disjoint'] == dict(subjects=True, films=True, pixels=True)
+    i = data.draw(st.integers(0, len(p.bodies) - 1))
+    other = data.draw(st.sampled_from([s for s in cohort.SPLITS if s != p.bodies.split[i]]))
+    if p.bodies.subject_id.eq(p.bodies.subject_id[i]).sum() > 1:
+        b = p.bodies.copy(); b.loc[i, 'split'] = other
+        with pytest.raises(cohort.LeakError, match=f'subjects: {b.subject_id[i]}'): cohort.certificate(replace(p, bodies=b))
+    there = p.bodies.film_id[p.bodies.split == other]
+    if len(there):
+        twin = hashes.copy(); twin[p.bodies.film_id[i]] = twin[there.iloc[0]]
+        with pytest.raises(cohort.LeakError, match='pixels'): cohort.certificate(p, twin)
+
+def test_same_picture_twice_in_one_split_is_told():
+    p = cohort.partition(made_up(20, 1, {1}), 3)
+    hashes = pd.Series([f'{i:x}' for i in range(len(p.films))], index=p.films.film_id)
+    train = p.bodies.film_id[p.bodies.split == 'train'].unique()
+    hashes[train[0]] = hashes[train[1]]
+    assert cohort.certificate(p, hashes)['pictures_twice_in_one_split'] == 1
+
+def test_split_manifest_hides_and_verifies(tmp_path):
+    c = cohort.partition(made_up(30, 1, {1}), 3)
+    m = cohort.split_manifest(c)
+    assert not any(s in m.to_csv() for s in c.subjects.subject_id)
+    m.to_csv(tmp_path/'split.csv', index=False)
+    assert cohort.verify_split(c, tmp_path/'split.csv') == []
+    assert set(cohort.split_manifest(replace(c, salt='another salt for tests')).subject).isdisjoint(m.subject)
+    m.loc[0, 'split'] = 'test' if m.split[0] != 'test' else 'train'
+    (p,) = cohort.verify_split(c, m)
+    assert p.row == 2 and p.column == 'split'
+    assert [p.message for p in cohort.verify_split(c, m.iloc[1:].assign(split=cohort.split_manifest(c).split.iloc[1:]))][0].endswith('is not in the manifest')
+    assert cohort.verify_split(c, m.drop(columns='split'))[0].column == 'split'
+    assert 'more than once' in cohort.verify_split(c, pd.concat([m, m.iloc[:1]]).reset_index(drop=True))[0].message
+
+
+# --- saving ---
+
+def test_saved_cohort_comes_back(c, tmp_path, monkeypatch):
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    cohort.Cohort.save(p, tmp_path/'run/work/cohort')
+    q = cohort.load(tmp_path/'run/work/cohort')
+    for name in ('subjects', 'films', 'bodies', 'flow'): pd.testing.assert_frame_equal(getattr(p, name), getattr(q, name), check_dtype=False)
+    assert len(q.salt) == 32 and os.path.samefile(q.about['root'], p.about['root'])
+    q.save(tmp_path/'run/work/cohort')
+    assert cohort.load(tmp_path/'run/work/cohort').salt == q.salt
+    p.save(tmp_path/'run/work/cohort')  # made anew, the folder's salt stays
+    assert cohort.load(tmp_path/'run/work/cohort').salt == q.salt
+    monkeypatch.chdir(tmp_path)
+    assert os.path.samefile(cohort.load('run/work/cohort').about['root'], p.about['root'])
+
+def test_interrupted_save_leaves_the_old(c, tmp_path, monkeypatch):
+    folder = c.save(tmp_path/'cohort')
+    monkeypatch.setattr(pd.DataFrame, 'to_parquet', lambda *a, **k: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError): replace(c, about=c.about | {'data': 'other'}).save(folder)
+    monkeypatch.undo()
+    assert cohort.load(folder).about['data'] == c.about['data'] and [x.name for x in tmp_path.iterdir()] == ['cohort']
+
+
+# --- flow and masking ---
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from([0, 1, None]), st.sampled_from(['', 'N', 'A', 'double'])), min_size=1, max_size=60))
+def test_flow_always_adds_up(bodies):
+    b = pd.DataFrame(bodies, columns=['subject_id', 'film', 'label', 'why'])
+    b['film_id'] = b.subject_id.astype(str) + b.film.astype(str)
+    flow = cohort.flow_of(b, [(w, b.why == w) for w in ('A', 'N', 'double')])
+    cohort.check_flow(flow)
+    assert flow.bodies.iloc[-1] == (b.why == '').sum()
+    flow.loc[0, 'films'] += 1
+    with pytest.raises(ValueError, match='add up'): cohort.check_flow(flow)
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 40), min_size=3, max_size=3), min_size=2, max_size=6), st.integers(1, 15))
+def test_masked_cells_cannot_be_had_from_totals(cells, below):
+    counts = pd.DataFrame(cells, columns=list('abc'))
+    hidden = cohort.suppress(counts, below).map(lambda x: isinstance(x, str))
+    assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
+    for h, n in [*zip(hidden.to_numpy(), counts.to_numpy()), *zip(hidden.to_numpy().T, counts.to_numpy().T)]:
+        if h.sum() == 1: assert not (n[~h] > 0).any()  # nothing left to hide it among
+    if not ((counts > 0) & (counts < below)).any(axis=None): assert not hidden.any(axis=None)
+
+def test_flow_hides_both_labels(c):
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    m = cohort.masked_flow(p.flow, 11)
+    split = m[m.split != '']
+    assert split.label1.isna().any() and (split.label0.isna() == split.label1.isna()).all()
+    n = split[['subjects', 'films', 'bodies', 'label0', 'label1']].stack()
+    assert not ((n > 0) & (n < 11)).any()
+
+def test_table1_counts_people_and_masks(c):
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    t = cohort.table1(p).set_index('row')
+    assert t.loc['n', ['Test set', 'Entire dataset']].tolist() == [5, 20]
+    ages = p.subjects.set_index('subject_id').age
+    test = p.bodies.subject_id[p.bodies.split == 'test'].unique()
+    assert t.loc['Age at Visit 1, mean (SD)', 'Test set'] == f'{ages[test].mean():.1f} ({ages[test].std():.1f})'
+    masked = cohort.table1(p, below=11).set_index('row')
+    assert (masked['Test set'] == '<11').sum() >= 3
+    race = masked.loc[['Race/ethnicity, n (%)'], cohort.SETS].map(str)
+    assert not race.map(lambda x: bool(re.match(r'([1-9]|10) ', x))).any(axis=None)
+
+
+# --- morphometry ---
+
+def test_audit_finds_a_wrong_grade(c):
+    b = c.bodies.copy()
+    loss = cohort.morphometry(b).largest
+    sound = loss.idxmin()
+    b.loc[sound, ['sq', 'label']] = [7., 1]
+    worst = cohort.audit(b, 3).iloc[0]
+    assert worst.body_id == b.body_id[sound] and worst.gap == pytest.approx(loss[sound] - genant.GRADE_LOSS[2])
+    fit = cohort.audit(b.assign(sq=cohort.morphometry(b).sq.to_numpy()), 5)
+    assert (fit.gap == 0).all()
+
+def test_expected_height_follows_the_neighbours():
+    n = nhanes.norms()['mean', 'posterior'].groupby(level='level').mean()
+    b = pd.DataFrame(dict(body_id=list('abcd'), film_id='a', level=['T12', 'L1', 'L2', 'L4']))
+    height = n[b.level].to_numpy()
+    b[cohort.XY] = [[0, 0, 15, 0, 30, 0, 30, h, 15, h, 0, h] for h in height]
+    got = cohort.expected_posterior(b)
+    np.testing.assert_allclose(got[:3], height[:3])
+    assert np.isnan(got[3])  # L3 is not on the film
+    b.loc[1, cohort.XY] = [0, 0, 15, 0, 30, 0, 30, 10, 15, 10, 0, 10]
+    assert cohort.morphometry(b).crush[1] == pytest.approx(1 - 10/height[1])
