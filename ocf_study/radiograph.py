@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_COMPRESSION', 'SMALL', 'SYNTAXES', 'GREY_MODES', 'to_16bit', 'header', 'read']
 
-# %% ../nbs/method/04_radiograph.ipynb #04f95bd0
+# %% ../nbs/method/04_radiograph.ipynb #7a570445
+from contextlib import contextmanager
 from io import BytesIO
 import math
 import struct
@@ -54,7 +55,7 @@ def _locate(path):
     if (size := fs.size(name)) > MAX_BYTES: _refuse(path, f'larger than {MAX_BYTES/1e6:.0f} MB', 'bytes', size)
     return fs, name, size
 
-# %% ../nbs/method/04_radiograph.ipynb #08dfb62d
+# %% ../nbs/method/04_radiograph.ipynb #fb986fdf
 def _source(ds):
     "Digitised or exposed on a detector: the conversion type says it, or else the modality"
     conversion, modality = ds.get('ConversionType'), ds.get('Modality')
@@ -68,9 +69,9 @@ def _dicom(path, stream, pixels):
     uid = str(ds.file_meta.get('TransferSyntaxUID', 'none'))
     if uid not in SYNTAXES: _refuse(path, 'compression of this kind is not read', 'TransferSyntaxUID', UID(uid).name)
     for tag in ('Rows', 'Columns', 'BitsAllocated', 'BitsStored', 'PhotometricInterpretation'):
-        if ds.get(tag) is None: _refuse(path, 'not a picture: the tag is missing', tag)
+        if ds.get(tag) is None: _refuse(path, 'not a picture, or truncated: the tag is missing', tag)
     if (frames := int(ds.get('NumberOfFrames') or 1)) != 1: _refuse(path, 'more than one frame', 'NumberOfFrames', frames)
-    if not 8 <= ds.BitsStored <= ds.BitsAllocated <= 16: _refuse(path, '8 to 16 bits are read', 'BitsStored', ds.BitsStored)
+    if not 8 <= int(ds.BitsStored) <= int(ds.BitsAllocated) <= 16: _refuse(path, '8 to 16 bits are read', 'BitsStored', ds.BitsStored)
     if ds.PhotometricInterpretation.startswith('PALETTE'): _refuse(path, 'a colour picture, not a radiograph', 'PhotometricInterpretation', ds.PhotometricInterpretation)
     return ds
 
@@ -79,7 +80,7 @@ def _dicom_header(ds, size):
     return dict(format='DICOM', width=ds.Columns, height=ds.Rows, bits=ds.BitsStored, channels=ds.get('SamplesPerPixel', 1), photometric=ds.PhotometricInterpretation,
                 source=_source(ds), pixel_mm=float(spacing[0]) if spacing else None, compression=SYNTAXES[ds.file_meta.TransferSyntaxUID], bytes=size)
 
-# %% ../nbs/method/04_radiograph.ipynb #d89984c5
+# %% ../nbs/method/04_radiograph.ipynb #8138f5d3
 def _coded_size(code):
     "Width and height that a JPEG, JPEG-LS or JPEG 2000 codestream states; None where it states none"
     if (at := code[:64].find(b'\xff\x4f\xff\x51')) >= 0:
@@ -103,12 +104,12 @@ def _dicom_values(path, ds, about, voi):
         if coded != (ds.Columns, ds.Rows): _refuse(path, f'the tags say {ds.Columns} x {ds.Rows} pixels, the compressed film another size', 'size', coded)
     try: values = ds.pixel_array
     except Exception as e: _refuse(path, f'the pixels cannot be read, the file may be damaged ({type(e).__name__})', cause=e)
-    values = _grey(path, values)
+    values = _grey(path, values.astype(values.dtype.newbyteorder('='), copy=False))
     plain = ds.get('RescaleSlope', 1) == 1 and ds.get('RescaleIntercept', 0) == 0 and 'ModalityLUTSequence' not in ds
     values = values if plain else apply_modality_lut(values, ds)
     return apply_voi_lut(values, ds) if voi else values
 
-# %% ../nbs/method/04_radiograph.ipynb #ba19ae47
+# %% ../nbs/method/04_radiograph.ipynb #f9a08140
 GREY_MODES = {'L': 8, 'LA': 8, 'I;16': 16, 'I;16L': 16, 'I;16B': 16, 'I': 32, 'F': 32, 'P': 8, 'RGB': 8, 'RGBA': 8}  # Pillow's modes that can hold a film: bits
 
 def _picture(path, stream):
@@ -126,12 +127,11 @@ def _picture(path, stream):
 def _deep_colour(image):
     "16 bits in each of several channels, of which Pillow would keep 8"
     if image.format == 'TIFF': return image.mode in ('RGB', 'RGBA') and max(image.tag_v2.get(258, (8,))) > 8
-    return image.mode in ('RGB', 'RGBA', 'LA') and '16' in str(getattr(image, 'tile', ''))
+    return image.mode in ('RGB', 'RGBA') and image.format == 'PNG' and '16' in str(image.tile)
 
 def _picture_header(image, size):
     white_is_zero = image.format == 'TIFF' and image.tag_v2.get(262) == 0 and image.mode != 'L'  # Pillow inverts 8 bits itself
-    return dict(format=image.format, width=image.width, height=image.height, bits=16 if _deep_colour(image) else GREY_MODES[image.mode],
-                channels=len({'P': 'RGB', 'LA': 'L', 'RGBA': 'RGB'}.get(image.mode, image.mode)) if image.mode in ('P', 'RGB', 'RGBA') else 1,
+    return dict(format=image.format, width=image.width, height=image.height, bits=16 if _deep_colour(image) else GREY_MODES[image.mode], channels=3 if image.mode in ('P', 'RGB', 'RGBA') else 1,
                 photometric='MONOCHROME1' if white_is_zero else 'MONOCHROME2', source='unknown', pixel_mm=None, compression=image.info.get('compression', image.format), bytes=size)
 
 def _picture_values(path, image, about, data):
@@ -139,7 +139,7 @@ def _picture_values(path, image, about, data):
     _check_size(path, about, len(data), True)
     try:
         image.load()
-        if _deep_colour(image): values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if about['bits'] == 16 and about['channels'] > 1: values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         else: values = np.asarray(image.convert('RGB') if image.mode == 'P' else image)
     except Exception as e: _refuse(path, f'the pixels cannot be read, the file may be truncated ({type(e).__name__})', cause=e)
     return _grey(path, values[..., :1] if image.mode == 'LA' else values)
@@ -164,7 +164,7 @@ def to_16bit(
     if photometric == 'MONOCHROME1': values = top - values if values.dtype.kind == 'f' else np.subtract(top, values, dtype=values.dtype)
     return cv2.multiply(values, 65535/top, dtype=cv2.CV_16U)
 
-# %% ../nbs/method/04_radiograph.ipynb #51db1709
+# %% ../nbs/method/04_radiograph.ipynb #7ffa762e
 def _open(path, stream, size, pixels):
     "An opened film and what it says about itself"
     stream.seek(128)
@@ -173,15 +173,30 @@ def _open(path, stream, size, pixels):
     film = _dicom(path, stream, pixels) if is_dicom else _picture(path, stream)
     return film, (_dicom_header if is_dicom else _picture_header)(film, size)
 
-# %% ../nbs/method/04_radiograph.ipynb #d16d723e
+def _values(path, data, voi):
+    "Grey levels after step 2, and the photometric interpretation"
+    film, about = _open(path, BytesIO(data), len(data), pixels=True)
+    values = _dicom_values(path, film, about, voi) if about['format'] == 'DICOM' else _picture_values(path, film, about, data)
+    if not np.isfinite(values).all(): _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
+    if values.min() == values.max(): _refuse(path, 'constant: every pixel has the same grey level', 'grey level', values.flat[0].item())
+    return values, about['photometric']
+
+@contextmanager
+def _damage(path):
+    "Whatever else goes wrong inside a file is damage of the file"
+    try: yield
+    except DataError: raise
+    except Exception as e: _refuse(path, f'damaged ({type(e).__name__}: {e})'.replace('\n', ' '), cause=e)
+
+# %% ../nbs/method/04_radiograph.ipynb #c47740d8
 def header(
     path,   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
 ) -> dict:  # format, width, height (px), bits, channels, photometric, source film|digital|unknown, pixel_mm, compression, bytes
     "What a film says about itself, without its pixels"
     fs, name, size = _locate(path)
-    with fs.open(name, 'rb') as stream: return _open(path, stream, size, pixels=False)[1]
+    with fs.open(name, 'rb') as stream, _damage(path): return _open(path, stream, size, pixels=False)[1]
 
-# %% ../nbs/method/04_radiograph.ipynb #c33dfaf4
+# %% ../nbs/method/04_radiograph.ipynb #4d1b9f7c
 def read(
     path,                   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
     facing: str = 'right',  # the way the subject faces in the stored film: left, or right (MrOS)
@@ -190,12 +205,8 @@ def read(
 ) -> np.ndarray:            # (H, W) uint16, subject facing left
     "One film, read once, in the order of this chapter"
     if facing not in ('left', 'right'): raise ValueError(f'facing is left or right, not {facing!r}')
-    fs, name, size = _locate(path)
+    fs, name, _ = _locate(path)
     data = fs.cat_file(name)
-    film, about = _open(path, BytesIO(data), size, pixels=True)
-    values = _dicom_values(path, film, about, voi) if about['format'] == 'DICOM' else _picture_values(path, film, about, data)
-    if not np.isfinite(values).all(): _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
-    if values.min() == values.max(): _refuse(path, 'constant: every pixel has the same grey level', 'grey level', values.flat[0].item())
-    values = to_16bit(values, about['photometric'])
-    if facing == 'right': values = cv2.flip(values, 1)
-    return cv2.flip(values, 0) if flip_vertical else values
+    with _damage(path): film = to_16bit(*_values(path, data, voi))
+    if facing == 'right': film = cv2.flip(film, 1)
+    return cv2.flip(film, 0) if flip_vertical else film
