@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'simulate', 'Ranked', 'resample_weights', 'areas', 'positions', 'at_threshold',
-           'interval', 'bootstrap', 'wilson', 'auc_covariance', 'delong', 'delong_difference', 'carried', 'compare',
-           'band', 'benchmark']
+           'interval', 'replicates', 'bootstrap', 'wilson', 'auc_covariance', 'delong', 'delong_difference', 'carried',
+           'compare', 'subgroups', 'band', 'benchmark']
 
 # %% ../nbs/method/14_resampling.ipynb #3b9b40fd
 import time
@@ -215,7 +215,21 @@ def _sizes(ranked, flagged):
     of = dict(accuracy=n, alert_rate=n, sensitivity=positive, specificity=n - positive, ppv=flagged, fdr=flagged, npv=n - flagged, f1=(positive + flagged) / 2)
     return of | dict.fromkeys(AREAS, positive)
 
-# %% ../nbs/method/14_resampling.ipynb #f3eeabc0
+# %% ../nbs/method/14_resampling.ipynb #999d7306
+def replicates(
+    y, # (N,) label of each body
+    p, # (N,) probability of label 1
+    subject=None, # (N,) whose body it is: people are drawn; None: bodies are drawn
+    thresholds=None, # dict name -> `Threshold`, or list of them; none: areas alone
+    n=2000, # resamples
+    seed=0,
+    rechoose=True, # is each threshold's rule applied afresh in every resample, or its value held?
+)->pd.DataFrame: # a row per resample, columns (threshold, measure)
+    "The measures of each resample, for quantities that are made of several."
+    ranked, rules = Ranked(y, p, subject), _rules(thresholds, rechoose)
+    return pd.DataFrame(_stacked(_all_measures(ranked, w, rules) for w in resample_weights(ranked.units, n, rng(seed, 'bootstrap'))))
+
+# %% ../nbs/method/14_resampling.ipynb #959374c6
 def bootstrap(
     y, # (N,) label of each body
     p, # (N,) probability of label 1
@@ -232,7 +246,7 @@ def bootstrap(
     if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
     checked(y, p, both=True)
     ranked = Ranked(y, p, subject)
-    rules = {k: (t.rule, t.parameter) if rechoose else ('fixed', t.value) for k, t in _named(thresholds).items()}
+    rules = _rules(thresholds, rechoose)
     strata = np.bincount(ranked.unit, ranked.y, ranked.units) > 0 if stratify else None
     draw = rng(seed, 'bootstrap')
     made = _stacked(_all_measures(ranked, w, rules) for w in resample_weights(ranked.units, n, draw, strata))
@@ -248,11 +262,15 @@ def bootstrap(
                        rechoose=rechoose, stratify=stratify, one_label_only=int(np.isnan(made['', 'auc_roc']).sum()))
     return table
 
-# %% ../nbs/method/14_resampling.ipynb #e0e5410c
+# %% ../nbs/method/14_resampling.ipynb #2caa879d
 def _named(thresholds):
     "Thresholds as a dict name -> `Threshold`."
     if thresholds is None: return {}
     return dict(thresholds) if hasattr(thresholds, 'keys') else {t.name: t for t in thresholds}
+
+def _rules(thresholds, rechoose):
+    "Rule and parameter of each threshold, or its value held."
+    return {k: (t.rule, t.parameter) if rechoose else ('fixed', t.value) for k, t in _named(thresholds).items()}
 
 # %% ../nbs/method/14_resampling.ipynb #7034fdf8
 def wilson(
@@ -374,6 +392,47 @@ def compare(
         rows.append(dict(threshold=key[0], measure=key[1], a=value[0][key][0], b=value[1][key][0], difference=difference, low=low, high=high,
                          p=min(2 * tail, 1.), undefined=n - len(kept)))
     return pd.DataFrame(rows)
+
+# %% ../nbs/method/14_resampling.ipynb #7ad420a8
+def subgroups(
+    y, # (N,) label of each body
+    p, # (N,) probability of label 1
+    subject, # (N,) whose body it is; people are drawn
+    group, # (N,) site, visit, level ... of each body; missing ones belong to no group
+    threshold, # `Threshold` whose value is applied to every group
+    n=2000, # resamples
+    seed=0,
+    level=.95, # of confidence
+)->pd.DataFrame: # a row per group: bodies, subjects, fractures, then for each measure value, _low, _high, and of the area _difference to the rest, _p
+    "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
+    y, p = checked(y, p, both=True)
+    group, unit = pd.Series(group).astype(object).to_numpy(), pd.factorize(_whole(subject, len(y)), sort=True)[0]
+    names = sorted(pd.unique(group[~pd.isna(group)]), key=lambda g: (str(type(g)), g))
+    parts = {(g, inside): (group == g) == inside for g in names for inside in (True, False)}
+    parts = {k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()}
+    value = {k: _group_measures(r, np.ones((r.units, 1), np.float32), threshold) for k, (r, _) in parts.items()}
+    drawn = [{k: _group_measures(r, w[of], threshold) for k, (r, of) in parts.items()} for w in resample_weights(unit.max() + 1, n, rng(seed, 'subgroups'))]
+    rows = []
+    for g in names:
+        inside = group == g
+        row = dict(group=g, bodies=int(inside.sum()), subjects=len(np.unique(unit[inside])), fractures=int(y[inside].sum()))
+        for measure in value[g, True]:
+            made = np.concatenate([d[g, True][measure] for d in drawn])
+            row[measure] = value[g, True][measure][0]
+            row[f'{measure}_low'], row[f'{measure}_high'] = interval(made, row[measure], level=level)
+        if (g, False) in parts:
+            away = np.concatenate([d[g, True]['auc_roc'] - d[g, False]['auc_roc'] for d in drawn])
+            row['auc_roc_difference'] = row['auc_roc'] - value[g, False]['auc_roc'][0]
+            sd = np.nanstd(away, ddof=1) if (~np.isnan(away)).sum() > 1 else np.nan
+            row['auc_roc_p'] = 2 * stats.norm.sf(abs(row['auc_roc_difference']) / sd) if sd > 0 else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+# %% ../nbs/method/14_resampling.ipynb #319b6d9a
+def _group_measures(ranked, weights, threshold):
+    "AUC-ROC, sensitivity and alert rate of each resample."
+    at = at_threshold(ranked, weights, positions(ranked, weights, 'fixed', threshold.value))
+    return dict(auc_roc=areas(ranked, weights)['auc_roc'], sensitivity=at['sensitivity'], alert_rate=at['alert_rate'])
 
 # %% ../nbs/method/14_resampling.ipynb #0e299a93
 def band(
