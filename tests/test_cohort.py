@@ -454,3 +454,42 @@ def test_expected_height_follows_the_neighbours():
     assert np.isnan(got[3])  # L3 is not on the film
     b.loc[1, cohort.XY] = [0, 0, 15, 0, 30, 0, 30, 10, 15, 10, 0, 10]
     assert cohort.morphometry(b).crush[1] == pytest.approx(1 - 10/height[1])
+
+
+# --- what may be shared of real people ---
+
+def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
+    "The study's first stage on films that count as real: no identifier, no small count outside work/."
+    import papermill
+    monkeypatch.setenv('OCF_RUN', '1')
+    root = cohort.write_example(tmp_path/'data', subjects=24, seed=3)
+    out = tmp_path/'run'
+    (out/'notebooks').mkdir(parents=True)
+    notebook = manifest.root().parent/'nbs/study/00_cohort.ipynb'
+    papermill.execute_notebook(str(notebook), str(out/'notebooks/00_cohort.ipynb'), kernel_name='python3', progress_bar=False, cwd=str(out),
+                               parameters=dict(out='.', data=str(root), suppress_below=11, workers=1, resamples=20))
+    ids = set(pd.read_csv(root/'subjects.csv').subject_id)
+    assert ids <= set(cohort.load(out/'work/cohort').subjects.subject_id)
+    shared = [f for f in out.rglob('*') if f.is_file() and 'work' not in f.relative_to(out).parts]
+    assert {f.name for f in shared} >= {'00_cohort.ipynb', 'table1.csv', 'certificate.csv', 'split.csv', 'figure1.svg', 'figure2.svg', 'figure5a.csv'}
+    for f in shared:
+        content = f.read_bytes()
+        assert not [i for i in ids if i.encode() in content], f.name
+        assert not re.search(rb'PO6\d{3}|BI6\d{3}', content), f.name
+    assert not any('label_audit' in f.name for f in shared)
+    for name in ('figures/figure1', 'figures/figure5a', 'figures/figure2', 'tables/certificate'):
+        d = pd.read_csv(out/f'{name}.csv').select_dtypes('number').drop(columns=['sq', 'prevalence'], errors='ignore').to_numpy()
+        if name.endswith('2'): d = d[1:-1]
+        assert not ((d > 0) & (d < 11)).any(), name
+
+def test_a_failing_stage_names_nobody(tmp_path, monkeypatch):
+    import papermill
+    monkeypatch.setenv('OCF_RUN', '1')
+    root = cohort.write_example(tmp_path/'data', subjects=3)
+    write(root, rows(root).assign(XQVERT='C1'))
+    out = tmp_path/'run'; out.mkdir()
+    with pytest.raises(papermill.PapermillExecutionError, match='name subjects'):
+        papermill.execute_notebook(str(manifest.root().parent/'nbs/study/00_cohort.ipynb'), str(out/'00_cohort.ipynb'), kernel_name='python3', progress_bar=False, cwd=str(out),
+                                   parameters=dict(out='.', data=str(root)))
+    failed = (out/'00_cohort.ipynb').read_text()
+    assert not re.search(r'(PO|BI)6\d{3}', failed) and 'C1' in (out/'work/problems.txt').read_text()
