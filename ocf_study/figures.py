@@ -189,7 +189,7 @@ def flow(
             above, start = low, x
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #215d4763
+# %% ../nbs/method/17_figures.ipynb #d286c696
 def _panel(ax, title, image, overlay, zoom=1.25):
     "One image with its overlay; zoomed to what is drawn on it."
     height, width = np.shape(image)[:2]
@@ -208,29 +208,37 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         ax.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] + half, centre[1] - half))
     ax.set_title(title, fontsize=8, weight='normal', pad=3); ax.axis('off')
 
-def _panel_rows(rows, cell=1.6):
-    "Panels in rows, each row from the left."
+def _panel_rows(rows, cell=1.6, heads=()):
+    "Panels in rows; a row with a head begins with that text."
+    rows = [[h] * bool(h) + list(row) for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))]
     fig, axs = plt.subplots(len(rows), max(map(len, rows)), figsize=(cell * max(map(len, rows)), (cell + .22) * len(rows)), squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for row, line in zip(rows, axs):
-        for panel, ax in zip(row, line): _panel(ax, *panel)
+        for panel, ax in zip(row, line):
+            if isinstance(panel, str): ax.text(.5, .5, panel, ha='center', va='center', fontsize=9, weight='bold', transform=ax.transAxes)
+            elif panel: _panel(ax, *panel)
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #9ef5fb33
+# %% ../nbs/method/17_figures.ipynb #d7107b6d
 def patch_steps(
     panels: list,  # (title, image, overlay) from `patches.steps`: titles begin with the step's number, those of the augmented branch hold "training"
 ) -> Figure:
     "Figure 3: the nine steps from film to patch; then the branch of every body, then that of the augmented copies"
-    cut = [any(t.startswith(str(k)) for k in range(6, 10)) for t, *_ in panels]
-    branches = [[p for p, c in zip(panels, cut) if c and ('training' in p[0]) == t] for t in (False, True)]
-    return _panel_rows([row for row in ([p for p, c in zip(panels, cut) if not c], *branches) if row])
+    step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
+    branch = lambda training: {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+    film, every, copies = [p for k, p in zip(step, panels) if k < 6], branch(False), branch(True)
+    kept = sorted({*every, *copies})
+    rows = [(film, '')] + [([b.get(k) for k in kept], head) for b, head in ((every, 'every\nbody'), (copies, 'augmented\ncopies')) if b]
+    return _panel_rows([r for r, _ in rows], heads=[h for _, h in rows])
 
+# %% ../nbs/method/17_figures.ipynb #0e5daef8
 def inversion_steps(
     panels: list,  # (title, image, overlay): first those of a normal film, then as many of an inverted one
     rows: int = 2,  # films shown
 ) -> Figure:
     "Figure 4: the inversion test on a normal and an inverted film"
-    return _panel_rows(np.array_split(np.array(panels, object), rows), cell=1.75)
+    width = -(-len(panels) // rows)
+    return _panel_rows([panels[k:k + width] for k in range(0, len(panels), width)], cell=1.75)
 
 # %% ../nbs/method/17_figures.ipynb #6f1f1fe8
 SQ_COLORS = {0: '.85', **{sq: sns.light_palette(COLORS[hue], 5)[depth] for depth, sqs in zip((1, 2, 4), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))

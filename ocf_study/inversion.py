@@ -14,11 +14,12 @@ import pandas as pd
 from . import runtime
 from skimage.filters import apply_hysteresis_threshold
 
-# %% ../nbs/method/07_inversion.ipynb #a7ad9c41
+# %% ../nbs/method/07_inversion.ipynb #1b882775
 class Detector(NamedTuple):
     "Parameters of the inversion test."
     signed: bool = False  # keep positive gradients alone, and let them saturate at 65,535, as unsigned 16-bit arithmetic does
     relative: bool = True  # thresholds are parts of the patch's largest gradient; otherwise of 65,535
+    spare: float = 0.0  # share of the patch's pixels left out when the largest gradient is taken, lest one spot decide
     low: float = 0.5  # threshold that joins a pixel to an end-plate it touches
     high: float = 0.8  # threshold that starts an end-plate
     strip: float = 0.05  # height of the strip, parts of the patch's edge
@@ -29,7 +30,7 @@ class Detector(NamedTuple):
 DETECTORS = {
     "paper": Detector(),
     "published": Detector(signed=True, relative=False, low=0.6, strip=0.10),
-    "later": Detector(low=0.6, strip=0.10, stretch=True, erosion=5, near=0.06),
+    "later": Detector(spare=0.0025, low=0.6, strip=0.10, stretch=True, erosion=5, near=0.06),
 }
 DEFAULT = "later"  # the table at the end of the chapter says why
 
@@ -40,7 +41,7 @@ def _detector(detector, parameters):
     if unknown: raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: one of {', '.join(Detector._fields)}")
     return DETECTORS[detector]._replace(**parameters)
 
-# %% ../nbs/method/07_inversion.ipynb #dcd1e65d
+# %% ../nbs/method/07_inversion.ipynb #04311078
 def _gradient(grey, d):
     "Vertical Sobel gradient with a kernel of 5 px, unsigned or absolute."
     if d.signed: return cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=5).astype(np.float32)
@@ -62,7 +63,18 @@ def _band(shape, near, corners):
         cv2.line(band, tuple(int(v) for v in a), tuple(int(v) for v in b), 1, thick)
     return band > 0
 
-# %% ../nbs/method/07_inversion.ipynb #9b65e122
+def _looked_at(inside, d, corners):
+    "Pixels in which the detector looks for end-plates."
+    where = np.ones(inside.shape, bool)
+    if d.erosion: where &= cv2.erode(np.uint8(inside), np.ones((d.erosion, d.erosion), np.uint8)) > 0
+    if d.near: where &= _band(inside.shape, d.near, corners)
+    return where
+
+def _largest(values, spare):
+    "The largest value after `spare` larger ones; 0 where there is none."
+    return np.partition(values, -1 - spare)[-1 - spare] if values.size > spare else 0
+
+# %% ../nbs/method/07_inversion.ipynb #b71250db
 def steps(
     patch,  # (H, W) uint16
     detector=DEFAULT,  # "paper", "published" or "later"
@@ -74,10 +86,9 @@ def steps(
     d = _detector(detector, parameters)
     inside = patch > 0
     grey = _stretched(patch, inside) if d.stretch and inside.any() else patch
-    gradient = _gradient(grey, d)
-    if d.erosion: gradient[cv2.erode(np.uint8(inside), np.ones((d.erosion, d.erosion), np.uint8)) == 0] = 0
-    if d.near: gradient[~_band(patch.shape, d.near, corners)] = 0
-    full = gradient.max() if d.relative else 65535
+    gradient, looked_at = _gradient(grey, d), _looked_at(inside, d, corners)
+    full = _largest(gradient[looked_at], int(d.spare * patch.size)) if d.relative else 65535
+    gradient[~looked_at] = 0
     endplates = apply_hysteresis_threshold(gradient, d.low * full, d.high * full) & (gradient > 0)
     strip = np.ones((max(1, round(d.strip * max(patch.shape) / 2)) * 2 + 1, 1), np.uint8)
     highest, lowest = cv2.dilate(grey, strip), cv2.erode(grey, strip)
