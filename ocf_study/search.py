@@ -112,20 +112,19 @@ def _taken(study):
     "Rounds that are done or under way; the lost ones are neither"
     return sum(t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
 
-# %% ../nbs/method/13_search.ipynb #73dfa8b2
+# %% ../nbs/method/13_search.ipynb #16b6fe49
 def _one_round(_, opener, total, objective, distributions):
     "Take the next round, run it, and record its value or its error"
     study = opener()
     if _taken(study) >= total: return
-    trial = study.ask()
+    trial = study.ask(distributions)
     for name, value in dict(host=socket.gethostname(), pid=os.getpid(), born=psutil.Process().create_time()).items(): trial.set_user_attr(name, value)
-    values = {name: trial._suggest(name, d) for name, d in distributions.items()}
 
     def watch(row):
         trial.report(row['auc_pr'], row['epoch'])
         if trial.should_prune(): raise optuna.TrialPruned
 
-    try: value = objective(values, watch)
+    try: value = objective(trial.params, watch)
     except optuna.TrialPruned: study.tell(trial, state=TrialState.PRUNED)
     except Exception as e:
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')
@@ -200,7 +199,7 @@ def plot_slices(
     fig.colorbar(dots, label='round')
     return fig
 
-# %% ../nbs/method/13_search.ipynb #d72c354c
+# %% ../nbs/method/13_search.ipynb #57653822
 def plot_parallel(
     table: pd.DataFrame,         # of `rounds_table`
     distributions: dict|None = None,
@@ -213,7 +212,7 @@ def plot_parallel(
     low, high = done.auc_pr.min(), done.auc_pr.max()
     goal = (done.auc_pr - low)/((high - low) or 1)
     lines = np.column_stack([*scaled.values(), goal])
-    fig, ax = plt.subplots(figsize=(7, 3), layout='constrained', dpi=80)
+    fig, ax = plt.subplots(figsize=(7, 3), layout='constrained', dpi=65)
     for line, g in zip(lines, goal): ax.plot(line, color=plt.cm.viridis_r(g), alpha=.35 + .65*g, lw=1 + g)
     ends = [(f'{d.low:g}', f'{d.high:g}') for d in distributions.values()] + [(f'{low:.3g}', f'{high:.3g}')]
     for i, (bottom, top) in enumerate(ends):
@@ -223,14 +222,14 @@ def plot_parallel(
     ax.spines[:].set_visible(False); ax.tick_params(length=0)
     return fig
 
-# %% ../nbs/method/13_search.ipynb #7fec9c00
+# %% ../nbs/method/13_search.ipynb #a697dc47
 def plot_progress(
     table: pd.DataFrame,  # of `rounds_table`
     reruns=(),            # validation AUC-PR of trainings at the optimum, from other seeds
 ):                        # the figure
     "The best AUC-PR after each round, and how far trainings at the optimum spread"
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(5, 2.6), layout='constrained', dpi=80)
+    fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
     ax.plot(table['round'] + 1, table.auc_pr, '.', color='.6', label='round')
     ax.step(table['round'] + 1, table.auc_pr.cummax().ffill(), where='post', label='best so far')
     if len(reruns):
@@ -238,17 +237,17 @@ def plot_progress(
         ax.plot(np.full(len(reruns), len(table) + 1), reruns, 'x', color='crimson', label='optimum, other seeds')
     ax.set(xlabel='rounds', ylabel='validation AUC-PR')
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc='center left', bbox_to_anchor=(1, .5))
     return fig
 
-# %% ../nbs/method/13_search.ipynb #fcb220ee
+# %% ../nbs/method/13_search.ipynb #fedd046b
 def importance(
     study: optuna.Study,
     seed: int = 0,        # of the forest
-) -> pd.Series:           # hyper-parameter -> share of the variance, from high to low; empty below 4 rounds
+) -> pd.Series:           # hyper-parameter -> share of the variance, from high to low; empty below 10 rounds
     "How much of the variance of the goal each hyper-parameter explains (fANOVA, Hutter et al. 2014)"
     done = [t for t in study.trials if t.state == TrialState.COMPLETE]
-    if len(done) < 4 or len({t.value for t in done}) < 2: return pd.Series(dtype=float)
+    if len(done) < 10 or len({t.value for t in done}) < 2: return pd.Series(dtype=float)
     return pd.Series(optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed)), dtype=float)
 
 # %% ../nbs/method/13_search.ipynb #b0540d3b
@@ -265,17 +264,17 @@ class Objective:
         model = training.network(self.data, recipe, self.checkpoint, **self.network)
         with tempfile.TemporaryDirectory() as folder: return float(training.fit(model, self.data, folder, recipe, watch=watch).auc_pr.max())
 
-# %% ../nbs/method/13_search.ipynb #a3cd8b49
+# %% ../nbs/method/13_search.ipynb #9740a937
 def rerun(
     objective: Objective,
     where: str|Path,       # of `storage`
     values: dict,          # hyper-parameters: the optimum
     n: int,                # trainings, each from a seed of its own
+    name: str = 'search',  # of the search
     **options,             # of `run`: scheduler, workers
 ) -> np.ndarray:           # (n,) validation AUC-PR
     "What seeds alone change: trainings at one point of the space"
     seeds = IntDistribution(0, 2**31 - 1)
     first = [dict(seed=objective.recipe.seed + 1 + i) for i in range(n)]
     at = replace(objective, recipe=replace(objective.recipe, **values))
-    name = f'rerun-{runtime.fingerprint(values)}'
-    return rounds_table(run(at, where, n, dict(seed=seeds), first=first, name=name, **options)).auc_pr.dropna().to_numpy()
+    return rounds_table(run(at, where, n, dict(seed=seeds), first=first, name=f'{name}-rerun-{runtime.fingerprint(values)}', **options)).auc_pr.dropna().to_numpy()
