@@ -229,7 +229,7 @@ def table(
     if subject is not None: parts.append(by_subject(marks, correct, subject))
     return pd.concat(parts, axis=1)
 
-# %% ../nbs/method/15_error_analysis.ipynb #bde24eaf
+# %% ../nbs/method/15_error_analysis.ipynb #1b631039
 def plot_odds_ratios(
     tables: dict,  # name -> DataFrame with index confounder and columns odds_ratio, exact_low, exact_high
     span=(.05, 40),  # odds ratios shown; an interval that leaves it ends in an arrow
@@ -246,7 +246,7 @@ def plot_odds_ratios(
     ax.axvline(1, color='.5', lw=.8)
     ax.set(xscale='log', xlabel='odds ratio of a wrong answer, exact 95 % interval', yticks=np.arange(len(words)), yticklabels=words[t.index], ylim=(len(words) - .5, -.5))
     ax.set_xticks([.1, .3, 1, 3, 10, 30], ['0.1', '0.3', '1', '3', '10', '30'])
-    if len(tables) > 1: fig.legend(loc='outside upper right', ncols=2, fontsize=8)
+    if len(tables) > 1: fig.legend(loc='outside upper right', ncols=len(tables), fontsize=8)
     return fig
 
 # %% ../nbs/method/15_error_analysis.ipynb #f9525ca0
