@@ -124,3 +124,13 @@ def test_differences_are_the_defaults():
     assert augmentation.RANGES['published'].noise_sd[1] == pytest.approx(52.4, abs=.05) and augmentation.RANGES['published'].copies == 15
     assert geometry.VARIANTS['paper'] == (False, False, False) and all(geometry.VARIANTS['published'])
     assert metrics.PAPER_SHARE == text.top_share / 100 and np.allclose(np.array(metrics.SHARES) * 100, manifest.published('table3').cutoff)
+
+
+def test_accepted_weights_are_the_dialects_of_the_network():
+    import json
+    from ocf_study import googlenet
+    accepted = json.loads((manifest.root()/'weights.json').read_text())
+    assert {w['dialect'] for w in accepted.values()} == {'slim', 'torchvision'}
+    for name, w in accepted.items():
+        assert w['tensors'] == len(googlenet.names(w['dialect'])), name
+        assert w['sha256'] is None or w['sha256'] in name
