@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['RANGES', 'Ranges', 'draws', 'photometric']
 
-# %% ../nbs/method/08_augmentation.ipynb #26f094cf
+# %% ../nbs/method/08_augmentation.ipynb #5134b823
+import functools
 import warnings
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from . import geometry, runtime
+from . import runtime
 
 # %% ../nbs/method/08_augmentation.ipynb #936571ab
 class Ranges(NamedTuple):
@@ -52,12 +53,13 @@ def draws(
     df.insert(1, "copy", np.tile(np.arange(1, copies + 1), len(ids)))
     return df.assign(noise_seed=(unit[:, -1] * 2**31).astype(np.int64))
 
-# %% ../nbs/method/08_augmentation.ipynb #ef096591
+# %% ../nbs/method/08_augmentation.ipynb #64e0d7bb
+@functools.cache
 def _imgaug():
     "imgaug's augmenters on numpy 2."
     if not hasattr(np, "sctypes"):
-        np.sctypes = {"int": [np.int8, np.int16, np.int32, np.int64], "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
-                      "float": [np.float16, np.float32, np.float64], "complex": [np.complex64, np.complex128], "others": [bool, object, bytes, str, np.void]}
+        np.sctypes = dict(int=[np.int8, np.int16, np.int32, np.int64], uint=[np.uint8, np.uint16, np.uint32, np.uint64],
+                          float=[np.float16, np.float32, np.float64], complex=[np.complex64, np.complex128], others=[bool, object, bytes, str, np.void])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import imgaug.augmenters as iaa
