@@ -216,13 +216,14 @@ def check_references(
                          for line, value in zip(_lines(df)[missing], df.loc[missing, column])]
     return problems
 
-# %% ../nbs/method/01_manifest.ipynb #23d471c9
+# %% ../nbs/method/01_manifest.ipynb #72184eca
 def _raw_csv(path, file):
     "Cells as text, the index holding their line of the file."
     with open(path, newline='', encoding='utf-8-sig') as f:
         rows = csv.reader(f, strict=True)
         header = next(rows, [])
         if not header: raise DataError([Problem(file, 1, None, None, 'file has no header')])
+        if len(header) == 1 and ';' in header[0]: raise DataError([Problem(file, 1, None, None, 'cells are separated by semicolons, commas are needed')])
         if repeated := sorted({x for x in header if header.count(x) > 1}):
             raise DataError([Problem(file, 1, x, None, 'column stands twice') for x in repeated])
         lines, cells, problems = [], [], []

@@ -65,7 +65,8 @@ def test_sheet_is_blind_and_comes_back(tmp_path):
     with pytest.raises(DataError) as e: ea.read_readings(tmp_path/'one.csv', cases.body_id)
     assert len(e.value.problems) == 30 * 15 and 'is missing' in str(e.value)
     sheet[CONFOUNDERS] = 'false'
-    sheet.loc[3, 'noise'] = 'TRUE'
+    sheet.loc[3, 'noise'] = 'x'
+    sheet.loc[4, CONFOUNDERS] = 'no'
     sheet.to_csv(tmp_path/'one.csv', index=False)
     back = ea.read_readings(tmp_path/'one.csv', cases.body_id)
     assert back[CONFOUNDERS].dtypes.eq(bool).all() and back.noise.sum() == 1 and back.body_id[3] == back[back.noise].body_id.item()

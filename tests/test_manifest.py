@@ -47,7 +47,7 @@ def test_lines_are_those_of_the_file(tmp_path):
 
 @pytest.mark.parametrize('content, message', [
     (b'', 'no header'), (b'subject_id,visit,visit\nA,1,1\n', 'visit: column stands twice'), (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 3: has 1 cells'),
-    (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 2: has 3 cells'), (b'subject_id,visit\n\xff\xfe,1\n', 'not UTF-8'), (b'subject_id\nA\n', 'visit: column is missing'), (b'subject_id,visit\n"A,1\n', 'cannot be read as CSV')])
+    (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 2: has 3 cells'), (b'subject_id,visit\n\xff\xfe,1\n', 'not UTF-8'), (b'subject_id\nA\n', 'visit: column is missing'), (b'subject_id;visit\nA;1\n', 'semicolons'), (b'subject_id,visit\n"A,1\n', 'cannot be read as CSV')])
 def test_files_that_are_no_table(tmp_path, content, message):
     path = tmp_path/'subjects.csv'
     path.write_bytes(content)
