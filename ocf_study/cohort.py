@@ -9,7 +9,7 @@ __all__ = ['XY', 'FAULTS', 'SPLITS', 'SETS', 'Cohort', 'load', 'points', 'point_
            'certificate', 'confined', 'split_manifest', 'verify_split', 'table1', 'suppress', 'masked_counts',
            'masked_flow', 'masked_rows', 'expected_posterior', 'morphometry', 'audit']
 
-# %% ../nbs/method/05_cohort.ipynb #9c332a72
+# %% ../nbs/method/05_cohort.ipynb #a452e874
 import hashlib, hmac, json, os, secrets, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +18,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pydicom
 from . import genant, manifest, nhanes, radiograph, runtime
 from .manifest import DataError, Problem
@@ -205,7 +207,7 @@ def write_example(
                       race_ethnicity=rng.choice(['White', 'Asian'], n))).to_csv(root/'subjects.csv', index=False)
     return root
 
-# %% ../nbs/method/05_cohort.ipynb #95cb2313
+# %% ../nbs/method/05_cohort.ipynb #63a7398c
 _MROS = 'annotations.csv'
 _POINT_COLUMNS = [f'XQQM{c}{i}' for i in range(1, 7) for c in 'XY']
 
@@ -221,19 +223,30 @@ def is_rendered(root) -> bool:
     "Whether the films of a data folder were rendered."
     return _exists(_join(root, 'rendered.json'))
 
-def _read_text(root, name, schema):
-    "A table as text, None if there is none, and what its schema does not allow."
-    path = _join(root, name)
-    fs, local = fsspec.core.url_to_fs(path)
+def _raw(stream, name, schema):
+    "Cells of a CSV as text, of a Parquet file as they are."
+    if name.endswith('.parquet'): return pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
+    return pd.read_csv(stream, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
+
+def _read(root, name, schema):
+    "A table indexed by line (None if it is no table), and what its schema does not allow."
+    fs, local = fsspec.core.url_to_fs(_join(root, name))
     if not fs.isfile(local): return None, [Problem(name, None, None, None, 'no such file')]
     try:
-        with fs.open(local) as f: df = pd.read_csv(f, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
+        with fs.open(local) as f: df = _raw(f, name, schema)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
     if not isinstance(df.index, pd.RangeIndex): return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
     df.index = pd.RangeIndex(2, len(df)+2, name='line')
     df = df.dropna(how='all')
     problems = manifest.check(df, schema, name)
-    return df, [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
+    problems = [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
+    return None if any(p.message == 'column is missing' for p in problems) else df, problems
+
+def _sound(df, schema, problems):
+    "The rows without an error, typed; the line is a column."
+    types = {x['name']: x.get('type') for x in manifest.schema(schema)['fields']}
+    df = df[~df.index.isin({p.row for p in problems if p.severity == 'error'})]
+    return df.assign(**{c: pd.to_numeric(df[c]) for c in df if types.get(c) in ('integer', 'number')}).reset_index()
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
@@ -276,10 +289,9 @@ def _merge_doubles(bodies, file):
             problems.append(Problem(file, int(rows.line.iloc[-1]), 'sq', ', '.join(f'{s:g}' for s in rows.sq), f'{body} is annotated more than once (lines {lines}) with different labels'))
     return second, problems
 
-# %% ../nbs/method/05_cohort.ipynb #6f6a603f
-def _mros_bodies(a, bad_lines, film_rule):
-    "MrOS's rows that keep their schema, as bodies: with letter, line, film; and what is not understood."
-    a = a[~a.index.isin(bad_lines)].reset_index()
+# %% ../nbs/method/05_cohort.ipynb #985e54dc
+def _mros_bodies(a, film_rule):
+    "MrOS's rows as bodies, with letter, line and film; and what is not understood."
     b = pd.DataFrame({'subject_id': a.ID, 'visit': a.VISIT.astype(int), 'level': a.XQVERT, 'line': a.line, 'letter': a.XQSQ.where(a.XQSQ.str.isalpha(), '')})
     b['sq'] = pd.to_numeric(a.XQSQ.where(b.letter == ''))
     b['label'] = genant.SQ_CLASSES.set_index('sq').label.reindex(b.sq).to_numpy()
@@ -310,7 +322,7 @@ def _mros_films(b):
     flipped = {f'{r.ID}V{r.visit}{x}' for r in flip.itertuples() for x in ('LT' if r.film == 'both' else r.film)}
     return f.assign(facing='right', flip_vertical=f.film_id.isin(flipped))
 
-# %% ../nbs/method/05_cohort.ipynb #5bb466ce
+# %% ../nbs/method/05_cohort.ipynb #0019e71d
 _BODY_COLUMNS = ['body_id', 'film_id', 'subject_id', 'visit', 'region', 'level', 'sq', 'label', *XY]
 
 def _about(root, rendered, n_films, **more):
@@ -322,26 +334,19 @@ def _subjects(root, bodies):
     ids = bodies[['subject_id', 'visit']].drop_duplicates().reset_index(drop=True)
     if not _exists(_join(root, 'subjects.csv')):
         return ids.assign(site=ids.subject_id.str[:2]), [Problem('subjects.csv', None, None, None, 'no such file: age, body mass index and race stay unknown', 'warning')]
-    s, problems = _read_text(root, 'subjects.csv', 'subjects')
+    s, problems = _read(root, 'subjects.csv', 'subjects')
     if any(p.severity == 'error' for p in problems): return s, problems
-    s = _typed(s, 'subjects').reset_index(drop=True)
+    s = _sound(s, 'subjects', problems).drop(columns='line')
     problems += [Problem('subjects.csv', None, 'subject_id', f'{r.subject_id} visit {r.visit}', 'annotated, but not in the table', 'warning')
                  for r in ids.merge(s[['subject_id', 'visit']], how='left', indicator=True).query("_merge == 'left_only'").itertuples()]
     return ids.merge(s, how='left', on=['subject_id', 'visit']), problems
 
-def _typed(df, schema):
-    "Text columns as the schema's types."
-    types = {x['name']: x.get('type') for x in manifest.schema(schema)['fields']}
-    numbers = [c for c in df if types.get(c) in ('integer', 'number')]
-    return df.assign(**{c: pd.to_numeric(df[c]) for c in numbers})
-
-# %% ../nbs/method/05_cohort.ipynb #78a5e0ee
+# %% ../nbs/method/05_cohort.ipynb #15dec0d2
 def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
-    a, problems = _read_text(root, _MROS, 'mros_annotations')
-    if a is None or any(p.row is None or p.row == 1 for p in problems if p.severity == 'error'): return None, problems
-    bad = {p.row for p in problems if p.severity == 'error'}
-    b, more = _mros_bodies(a, bad, film_rule)
+    a, problems = _read(root, _MROS, 'mros_annotations')
+    if a is None: return None, problems
+    b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), film_rule)
     films = _mros_films(b[b.letter == ''])
     head, unread = _headers(root, films, workers)
     films = films.join(head)
@@ -380,19 +385,20 @@ def repair_order(
     best = wrong.argmin(1)
     return np.take_along_axis(points, _ORDERS[best][..., None], 1), best > 0
 
-# %% ../nbs/method/05_cohort.ipynb #3974f49f
+# %% ../nbs/method/05_cohort.ipynb #dddd618b
 def _find_table(root, name):
     return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
 
 def _read_three(root):
-    "The three tables as their schemas type them, names of their files, and problems."
-    tables, files, problems = {}, {}, []
+    "The sound rows of the three tables, names of their files, and problems; no tables where one cannot be read."
+    tables, sound, files, problems = {}, {}, {}, []
     for name in ('subjects', 'films', 'bodies'):
         files[name] = _find_table(root, name)
-        try: tables[name] = manifest.read_table(_join(root, files[name]), name, file=files[name], keep_lines=True).rename_axis('line').reset_index()
-        except DataError as e: problems += e.problems
-    if len(tables) == 3: problems += manifest.check_references({k: t.set_index('line') for k, t in tables.items()}, files)
-    return tables, files, problems
+        tables[name], found = _read(root, files[name], name)
+        problems += found
+        if tables[name] is not None: sound[name] = _sound(tables[name], name, found)
+    if len(sound) < 3: return None, files, problems
+    return sound, files, problems + manifest.check_references(tables, files)
 
 def _inside(path):
     "A relative path that does not leave the data folder."
@@ -401,8 +407,8 @@ def _inside(path):
 def _tables(root, workers, repair):
     "Cohort (None where it cannot be made) and problems of a folder of three tables."
     t, files, problems = _read_three(root)
-    if len(t) < 3: return None, problems
-    films, bodies = t['films'], t['bodies']
+    if t is None: return None, problems
+    films, bodies = t['films'], t['bodies'][t['bodies'].film_id.isin(t['films'].film_id)].reset_index(drop=True)
     problems += [Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder') for r in films.itertuples() if not _inside(r.path)]
     films = films.assign(facing=films.get('facing', pd.Series(index=films.index, dtype=object)).fillna('right'), flip_vertical=films.get('flip_vertical', False))
     safe = films[films.path.map(_inside)]

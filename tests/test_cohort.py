@@ -243,6 +243,15 @@ def test_bad_cells_of_tables(tables, table, column, value, message):
     d.to_csv(tables/f'{table}.csv', index=False)
     assert any(message in p.message and p.row == 2 for p in problems(tables, cohort.read_tables)), problems(tables, cohort.read_tables)
 
+def test_all_problems_of_tables_at_once(tables):
+    s, f, b = (pd.read_csv(tables/f'{n}.csv', dtype=str) for n in ('subjects', 'films', 'bodies'))
+    s.loc[1, 'age'], f.loc[2, 'path'], b.loc[3, 'level'], b.loc[20, 'x3'] = 'old', 'PO/none.dcm', 'S1', '4000'
+    b.loc[30, cohort.XY] = cohort.points(b)[30, ::-1].ravel().astype(str)
+    for n, d in (('subjects', s), ('films', f), ('bodies', b)): d.to_csv(tables/f'{n}.csv', index=False)
+    found = problems(tables, cohort.read_tables)
+    assert {(p.file, p.row) for p in found} == {('subjects.csv', 3), ('PO/none.dcm', None), ('bodies.csv', 5), ('bodies.csv', 22), ('bodies.csv', 32)}
+    assert len(found) == 5
+
 def test_duplicate_body_with_another_label_is_refused(tables):
     b = pd.read_csv(tables/'bodies.csv', dtype=str)
     again = b.iloc[[0]].assign(sq='5' if float(b.sq[0]) < 3 else '0')
