@@ -90,7 +90,7 @@ def points(
     "Six points of each body."
     return bodies[XY].to_numpy(float).reshape(-1, 6, 2)
 
-# %% ../nbs/method/05_cohort.ipynb #8943646b
+# %% ../nbs/method/05_cohort.ipynb #cc62bcc9
 FAULTS = {'missing': 'a graded body needs all six points', 'coincident': 'two of the six points coincide', 'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
           'convex': 'the four corners are not convex', 'outside': 'points outside the film'}
 
@@ -114,7 +114,7 @@ def point_faults(
     outside = ((p < 0) | (p > np.stack(np.broadcast_arrays(width, height), -1).reshape(-1, 1, 2))).any((1, 2))
     missing = np.isnan(p).any((1, 2))
     f = pd.DataFrame({'missing': missing, 'coincident': (apart < 1e-3).any(1), 'order': order, 'convex': (turn <= 0).any(1), 'outside': outside})
-    f['convex'] &= ~(f.order | f.coincident)
+    f['convex'] &= ~(f.order | f.coincident | f.outside)  # one fault a body where one explains the other
     f.loc[missing, ['coincident', 'order', 'convex', 'outside']] = False
     return f
 

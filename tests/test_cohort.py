@@ -110,6 +110,17 @@ def test_spine_type_can_rule(root):
     assert (warning.row, warning.severity, warning.column) == (5, 'warning', 'SPINE_TYPE')
 
 
+def test_data_may_lie_on_any_file_system(source, c, tmp_path):
+    import fsspec
+    fs = fsspec.filesystem('memory')
+    for f in source.rglob('*'):
+        if f.is_file(): fs.pipe(f'/mros/{f.relative_to(source)}', f.read_bytes())
+    m = cohort.read('memory://mros')
+    pd.testing.assert_frame_equal(m.bodies, c.bodies)
+    np.testing.assert_array_equal(m.read(c.films.film_id[3]), c.read(c.films.film_id[3]))
+    assert cohort.load(m.save(tmp_path/'cohort')).about['root'] == 'memory://mros'
+
+
 # --- everything that can be wrong, listed at once ---
 
 def point(a, i, x=None, y=None, k=3):
