@@ -262,12 +262,12 @@ def levels(
     ax.legend(*(v[::-1] for v in ax.get_legend_handles_labels()), loc='center left', bbox_to_anchor=(1, .5), fontsize=7.5, title='SQ class', title_fontsize=8)
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #ba3cdfce
+# %% ../nbs/method/17_figures.ipynb #e3471b55
 def _curve(ax, x, y, band, thresholds, at, **line):
     "A curve with its band and the thresholds' points."
     if band is not None:
-        if 'low_all' in band: ax.fill_between(band.x, band.low_all, band.high_all, color=COLORS['blue'], alpha=.10, lw=0, label='95 % band, simultaneous')
-        ax.fill_between(band.x, band.low, band.high, color=COLORS['blue'], alpha=.22, lw=0, label='95 % band, pointwise')
+        if 'low_all' in band: ax.fill_between(band.x, band.low_all, band.high_all, color=COLORS['blue'], alpha=.10, lw=0, label='simultaneous band')
+        ax.fill_between(band.x, band.low, band.high, color=COLORS['blue'], alpha=.22, lw=0, label='pointwise band')
     ax.plot(x, y, color=COLORS['blue'], lw=1.6, **line)
     for (name, t), marker, color in zip((thresholds or {}).items(), 'os^D', (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red'])):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)

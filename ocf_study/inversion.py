@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['DETECTORS', 'DEFAULT', 'Detector', 'steps', 'evidence', 'is_inverted', 'film_vote', 'decisions', 'panels']
 
-# %% ../nbs/method/07_inversion.ipynb #5d94f7a4
+# %% ../nbs/method/07_inversion.ipynb #10baab81
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 from . import runtime
-from skimage.filters import apply_hysteresis_threshold
 
 # %% ../nbs/method/07_inversion.ipynb #1b882775
 class Detector(NamedTuple):
@@ -41,7 +40,7 @@ def _detector(detector, parameters):
     if unknown: raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: one of {', '.join(Detector._fields)}")
     return DETECTORS[detector]._replace(**parameters)
 
-# %% ../nbs/method/07_inversion.ipynb #04311078
+# %% ../nbs/method/07_inversion.ipynb #7ca29b88
 def _gradient(grey, d):
     "Vertical Sobel gradient with a kernel of 5 px, unsigned or absolute."
     if d.signed: return cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=5).astype(np.float32)
@@ -49,8 +48,16 @@ def _gradient(grey, d):
 
 def _stretched(grey, inside):
     "Grey levels stretched so that the 5th and 95th percentile of the film's pixels are the ends."
-    low, high = np.percentile(grey[inside], [5, 95])
-    return np.uint16(np.clip((grey - low) / max(high - low, 1), 0, 1) * 65535)
+    below = np.bincount(grey[inside], minlength=65536).cumsum()
+    low, high = np.searchsorted(below, np.array([0.05, 0.95]) * below[-1])
+    return np.clip((np.float32(grey) - low) * (65535 / max(high - low, 1)), 0, 65535).astype(np.uint16)
+
+def _hysteresis(gradient, low, high):
+    "Pixels above `low` that hang together with one above `high`."
+    count, part = cv2.connectedComponents(np.uint8(gradient > low), connectivity=4, ltype=cv2.CV_32S)
+    kept = np.bincount(part[gradient > high], minlength=count) > 0
+    kept[0] = False
+    return kept[part]
 
 def _band(shape, near, corners):
     "Pixels within `near` of the superior or inferior end-plate's line, between the corners."
@@ -74,7 +81,7 @@ def _largest(values, spare):
     "The largest value after `spare` larger ones; 0 where there is none."
     return np.partition(values, -1 - spare)[-1 - spare] if values.size > spare else 0
 
-# %% ../nbs/method/07_inversion.ipynb #b71250db
+# %% ../nbs/method/07_inversion.ipynb #73e59227
 def steps(
     patch,  # (H, W) uint16
     detector=DEFAULT,  # "paper", "published" or "later"
@@ -89,7 +96,7 @@ def steps(
     gradient, looked_at = _gradient(grey, d), _looked_at(inside, d, corners)
     full = _largest(gradient[looked_at], int(d.spare * patch.size)) if d.relative else 65535
     gradient[~looked_at] = 0
-    endplates = apply_hysteresis_threshold(gradient, d.low * full, d.high * full) & (gradient > 0)
+    endplates = _hysteresis(gradient, d.low * full, d.high * full)
     strip = np.ones((max(1, round(d.strip * max(patch.shape) / 2)) * 2 + 1, 1), np.uint8)
     highest, lowest = cv2.dilate(grey, strip), cv2.erode(grey, strip)
     return dict(grey=grey, gradient=gradient, endplates=endplates, highest=highest, lowest=lowest, d_high=highest - grey, d_low=grey - lowest)

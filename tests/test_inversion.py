@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skimage.filters import apply_hysteresis_threshold
+
 from ocf_study import inversion
 from ocf_study.inversion import DETECTORS, decisions, evidence, film_vote, is_inverted, steps
 
@@ -74,6 +76,14 @@ def test_hysteresis_joins_weak_to_strong_only():
     patch[50:, 190:] = 12000
     marked = steps(patch, "paper", low=0.5, high=0.9)["endplates"]
     assert marked[:, 60].any() and marked[:, 125].any() and not marked[:, 205].any()
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 0.9), st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_hysteresis_is_that_of_scikit_image(seed, low, between):
+    gradient = np.random.default_rng(seed).random((40, 50)).astype(np.float32)
+    high = low + between * (1 - low)
+    assert (inversion._hysteresis(gradient, low, high) == apply_hysteresis_threshold(gradient, low, high)).all()
 
 
 def test_later_detector_does_not_see_the_film_edge():
