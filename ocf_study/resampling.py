@@ -393,12 +393,12 @@ def compare(
                          p=min(2 * tail, 1.), undefined=n - len(kept)))
     return pd.DataFrame(rows)
 
-# %% ../nbs/method/14_resampling.ipynb #7ad420a8
+# %% ../nbs/method/14_resampling.ipynb #233083a5
 def subgroups(
     y, # (N,) label of each body
     p, # (N,) probability of label 1
     subject, # (N,) whose body it is; people are drawn
-    group, # (N,) site, visit, level ... of each body; missing ones belong to no group
+    group, # (N,) site, visit, level ... of each body, categories in their order; missing ones belong to no group
     threshold, # `Threshold` whose value is applied to every group
     n=2000, # resamples
     seed=0,
@@ -406,8 +406,8 @@ def subgroups(
 )->pd.DataFrame: # a row per group: bodies, subjects, fractures, then for each measure value, _low, _high, and of the area _difference to the rest, _p
     "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
     y, p = checked(y, p, both=True)
-    group, unit = pd.Series(group).astype(object).to_numpy(), pd.factorize(_whole(subject, len(y)), sort=True)[0]
-    names = sorted(pd.unique(group[~pd.isna(group)]), key=lambda g: (str(type(g)), g))
+    group, unit = pd.Categorical(group), pd.factorize(_whole(subject, len(y)), sort=True)[0]
+    names = [g for g in group.categories if (group == g).any()]
     parts = {(g, inside): (group == g) == inside for g in names for inside in (True, False)}
     parts = {k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()}
     value = {k: _group_measures(r, np.ones((r.units, 1), np.float32), threshold) for k, (r, _) in parts.items()}
