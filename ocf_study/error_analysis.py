@@ -41,16 +41,20 @@ def sample(
     d = d.loc[rng.permutation(np.concatenate(drawn))].reset_index(drop=True)
     return d.assign(case=d.index + 1, first=d.index < first)[['case', 'body_id', 'correct', 'first']]
 
-# %% ../nbs/method/15_error_analysis.ipynb #5219895b
+# %% ../nbs/method/15_error_analysis.ipynb #c0b5f294
 def write_sheet(
     cases: pd.DataFrame,  # as from `sample`
     reader: str,  # pseudonym
     path,  # CSV to write
 ) -> Path:
-    "An empty sheet for one reader, which follows the schema `readings` once it is filled with true and false."
-    sheet = cases[['case', 'body_id']].assign(reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], ''))
+    "An empty sheet for one reader, which follows the schema `readings` once it is filled; one that somebody has begun to fill is kept."
+    sheet, path = cases[['case', 'body_id']].assign(reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], '')), Path(path)
+    there = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else sheet
+    if (there.reindex(columns=[*CONFOUNDERS, 'note'], fill_value='') != '').any(axis=None):
+        if there.body_id.tolist() != sheet.body_id.tolist(): raise ValueError(f'{path.name} holds readings of another sample: move it away first')
+        return path
     with runtime.atomic(path) as partial: sheet.to_csv(partial, index=False)
-    return Path(path)
+    return path
 
 # %% ../nbs/method/15_error_analysis.ipynb #656f2f8f
 def picture_sheet(

@@ -72,6 +72,21 @@ def test_sheet_is_blind_and_comes_back(tmp_path):
     assert back[CONFOUNDERS].dtypes.eq(bool).all() and back.noise.sum() == 1 and back.body_id[3] == back[back.noise].body_id.item()
 
 
+def test_a_sheet_that_is_being_filled_is_kept(tmp_path):
+    ids = np.array([f'PO{i:03d}V1L-L1' for i in range(30)])
+    cases, others = (ea.sample(ids[k:], np.arange(30)[k:] < 20) for k in (0, 5))
+    path = ea.write_sheet(others, 'reader 1', tmp_path/'one.csv')
+    ea.write_sheet(cases, 'reader 1', path)  # nobody has begun: the new sample replaces it
+    sheet = pd.read_csv(path, dtype=str)
+    assert sheet.body_id.tolist() == cases.body_id.tolist()
+    sheet.loc[0, 'noise'] = 'x'
+    sheet.to_csv(path, index=False)
+    was = path.read_bytes()
+    ea.write_sheet(cases, 'reader 1', path)
+    assert path.read_bytes() == was
+    with pytest.raises(ValueError, match='another sample'): ea.write_sheet(others, 'reader 1', path)
+
+
 def test_faulty_sheets(tmp_path):
     t = truth(12)
     good = ea.simulate_readers(t)
