@@ -167,7 +167,7 @@ def stand(
         centre[i-1] = plate - spin(low[i-1], angle[i-1])
     return centre, angle
 
-# %% ../nbs/method/02b_anatomy.ipynb #722ffc53
+# %% ../nbs/method/02b_anatomy.ipynb #e106fcc9
 SLICES = 25
 _T = np.pi*((np.arange(SLICES) + .5)/SLICES - .5)
 Z, SHARE = np.sin(_T), np.cos(_T)/np.cos(_T).sum()  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
@@ -185,8 +185,8 @@ def slices(
     depth = (curves[:, 5].mean(1) - curves[:, 4].mean(1))[:, None, None]
     ends = (1 - abs(z)**2.4)**(1/2.4)
     slope = .5*depth/np.reshape(half_width, (-1, 1, 1))*abs(z)**1.4*(1 - abs(z)**2.4 + 1e-2)**(1/2.4 - 1)
-    side = shell*np.sqrt(1 + slope**2)/depth
-    front, rear = .5 + .5*ends - side, .5 - .5*(1 - abs(z)**5)**.2 + shell/depth
+    side = .8*shell*np.sqrt(1 + slope**2)/depth
+    front, rear = .5 + .5*ends - side, .5 - .5*(1 - abs(z)**5)**.2 + .5*shell/depth
     front = np.maximum(front, rear + .02)
     u = rear + (front - rear)*U
     at = lambda k: np.stack([np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k])]).reshape(u.shape)
@@ -287,7 +287,7 @@ def spurs(
     path = np.array([(-2.5, -.3), (-.6, .15), (.5, .55), (1.0, .95), (.75, .35), (.35, -.5), (.05, -1.3), (-.8, -1.2)])*size
     return corner + path[:, :1]*front + path[:, 1:]*down
 
-# %% ../nbs/method/02b_anatomy.ipynb #1da1c197
+# %% ../nbs/method/02b_anatomy.ipynb #f006b03e
 def _rounded(polygon):
     "A polygon's corners cut twice (Chaikin), so that it looks grown."
     p = np.asarray(polygon, float)
@@ -321,13 +321,15 @@ def arches(
     "Pedicles, articular processes, laminae, transverse and spinous process of one level."
     template = _ROUND[level[0]]
     warp = 1 + draw.normal(0, .06, 2)
-    place = lambda p: turn(((p*warp + draw.normal(0, .012, 2))*[depth, height])[None], np.array([angle]))[0] + centre
+    lump = lambda p: p + np.repeat(draw.normal(0, .028, (-(-len(p)//3), 2)), 3, 0)[:len(p)]
+    place = lambda p: turn(((lump(p)*warp + draw.normal(0, .012, 2))*[depth, height])[None], np.array([angle]))[0] + centre
     thick = 1.25 if level[0] == 'L' else 1.
     canvas.bone([place(template['spinous'])], 1.5*thick, 1.5, blur=.4)
     for k in range(2):
         aside = lambda xy: focus + (xy + shift[k] - focus)*spread[k]
         canvas.bone([aside(place(p)) for p in template['side']], 2.4*thick, 1.5*thick, shell=1., blur=.35)
-        canvas.bone([aside(place(template['side'][i])) for i in (1, 3)], 1.6*thick, .4, blur=.9)  # facets are dense
+        canvas.bone([aside(place(template['side'][i])) for i in (1, 3)], 1.8*thick, .4, blur=.9)  # facets are dense
+        canvas.bone([aside(place(template['side'][0]))], 1.8*thick, 1.2*thick, shell=.9, blur=.3)  # so are pedicles
         if level[0] == 'L':
             canvas.bone([aside(place(_OVAL))], 1.2, 2.2, shell=1., blur=.3)
 
