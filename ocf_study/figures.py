@@ -189,7 +189,7 @@ def flow(
             above, start = low, x
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #d286c696
+# %% ../nbs/method/17_figures.ipynb #83b7db4f
 def _panel(ax, title, image, overlay, zoom=1.25):
     "One image with its overlay; zoomed to what is drawn on it."
     height, width = np.shape(image)[:2]
@@ -200,8 +200,8 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         ax.imshow(np.where(mask, 1, np.nan), cmap=mpl.colors.ListedColormap([COLORS['orange']]), extent=(0, width, height, 0), interpolation='nearest')
     for line in overlay.get('lines', []): ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
     for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])): ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
-    if (points := overlay.get('points')) is not None: ax.plot(*np.asarray(points).T, '*', color=COLORS['red'], mec='white', mew=.4, ms=7)
     drawn = [np.asarray(p).reshape(-1, 2) for p in (*overlay.get('lines', []), *overlay.get('polygons', []))]
+    if (points := overlay.get('points')) is not None: ax.plot(*np.asarray(points).T, '*', color=COLORS['red'], mec='white', mew=.3, ms=7 if drawn else 4)
     if drawn:
         low, high = np.vstack(drawn).min(0), np.vstack(drawn).max(0)
         centre, half = (low + high) / 2, (high - low).max() / 2 * zoom

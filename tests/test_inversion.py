@@ -155,10 +155,3 @@ def test_decisions_hold_every_body_under_every_detector():
     later = table[table.detector == "later"]
     assert later.own.tolist() == [False, False, True, True, True, True]
     assert later.voted.tolist() == [False] * 3 + [True] * 3
-
-
-def test_panels_show_what_was_decided():
-    titles = [t for t, *_ in inversion.panels(65535 - body(), "film", corners=CORNERS)]
-    assert len(titles) == 6 and titles[-1] == "film inverted"
-    image = inversion.panels(65535 - body(), corners=CORNERS)[-1][1]
-    assert (image == body()).all()
