@@ -6,9 +6,10 @@
 __all__ = ['SHARD', 'CHUNK', 'DRAWS', 'POOL', 'film_patches', 'report', 'build', 'open', 'verify', 'table', 'standardise',
            'arrays', 'dataset', 'detections', 'steps']
 
-# %% ../nbs/method/09_patches.ipynb #647a7be2
+# %% ../nbs/method/09_patches.ipynb #b18c0b88
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 import hashlib
@@ -25,14 +26,14 @@ import zarr
 from . import augmentation, geometry, inversion, radiograph, runtime
 from .manifest import DataError, Problem
 
-# %% ../nbs/method/09_patches.ipynb #84346a62
+# %% ../nbs/method/09_patches.ipynb #cda4835c
 def film_patches(
     film: np.ndarray,         # (H, W) uint16, subject facing left
     points: np.ndarray,       # (B, 6, 2) px of that film: all its bodies, since all vote
     draws: pd.DataFrame|None = None,  # of `augmentation.draws`, with a column `body`: the place in `points`; None: no copies
     size: int = 224,          # patch's edge, px
     variant: str = 'paper',   # of the geometry
-    detector: str = 'paper',  # of the inversion test
+    detector: str = 'later',  # of the inversion test; the most often right on rendered films (notebook 10_preprocessing)
     tie: str = 'random',      # what decides a tied vote: random or own
     seed: int = 0,            # of the tied vote
     film_id: str = '',        # names the film in the tied vote
@@ -127,7 +128,7 @@ SHARD = 256  # patches in a file, 25 MB before compression
 CHUNK = 8  # patches decompressed together
 DRAWS = ['area_scale', 'rotation', 'dx', 'dy', 'gain', 'cutoff', 'noise_sd', 'noise_seed']  # of an augmented copy
 
-# %% ../nbs/method/09_patches.ipynb #4e1de3ad
+# %% ../nbs/method/09_patches.ipynb #b63d8626
 class _Journal:
     "What is on disk already: an entry with a checksum after each shard, beside the store until the store is whole"
     def __init__(self, store):
@@ -145,9 +146,15 @@ class _Journal:
         self.fs.pipe_file(f'{self.folder}/{name}.new', json.dumps(value, default=lambda v: v.item()).encode())
         self.fs.mv(f'{self.folder}/{name}.new', f'{self.folder}/{name}.json')
 
+    def file(self, shard): return f'{self.path}/pixels/c/{shard}/0/0'
+
     def checksum(self, shard):
-        name = f'{self.path}/pixels/c/{shard}/0/0'
-        return hashlib.sha256(self.fs.cat_file(name)).hexdigest() if self.fs.exists(name) else 'missing'
+        if not self.fs.exists(self.file(shard)): return 'missing'
+        return hashlib.sha256(self.fs.cat_file(self.file(shard))).hexdigest()
+
+    def clear(self, shard):
+        "Remove what a killed or damaged run left of a shard: Zarr would read it before it writes"
+        if self.fs.exists(self.file(shard)): self.fs.rm(self.file(shard))
 
     def shards(self):
         "Entries up to the first that is missing or whose file is not what was written"
@@ -161,7 +168,7 @@ class _Journal:
         for folder in [self.folder] + [self.path]*store:
             if self.fs.exists(folder): self.fs.rm(folder, recursive=True)
 
-# %% ../nbs/method/09_patches.ipynb #6cc83c6a
+# %% ../nbs/method/09_patches.ipynb #ff26c02b
 class _Writer:
     "Patches into shards, in order, behind the last whole shard"
     def __init__(self, store, size, planned, settings):
@@ -189,6 +196,7 @@ class _Writer:
     def flush(self):
         "Write one shard, then its entry in the journal"
         pixels, rows = np.concatenate(self.blocks), self.rows[:SHARD]
+        self.journal.clear(len(self.shards))
         self.pixels[self.n:self.n + len(rows)] = pixels[:SHARD]
         self.n += len(rows)
         films = [line for end, line in self.ended if end <= self.n]
@@ -221,12 +229,14 @@ def _write_table(store, group, dim, df):
         values = column.astype(str).to_numpy(object) if text else column.to_numpy()
         folder.create_array(name, shape=values.shape, dtype='string' if text else values.dtype, dimension_names=(dim,), overwrite=True)[:] = values
 
-# %% ../nbs/method/09_patches.ipynb #c21331b0
+# %% ../nbs/method/09_patches.ipynb #9b71e07d
+@cache
+def _code(): return runtime.fingerprint([hashlib.sha256(Path(m.__file__).read_bytes()).hexdigest() for m in (radiograph, geometry, inversion, augmentation)])
+
 def _settings(cohort, **choices):
     "Every choice that makes the patches, the tables they are made from, and the code that makes them"
-    code = [hashlib.sha256(Path(m.__file__).read_bytes()).hexdigest() for m in (radiograph, geometry, inversion, augmentation)]
     table = lambda df: hashlib.sha256(df.to_csv(index=False).encode()).hexdigest()[:16]
-    return dict(choices, bodies=table(cohort.bodies), films=table(cohort.films), code=runtime.fingerprint(code))
+    return dict(choices, bodies=table(cohort.bodies), films=table(cohort.films), code=_code())
 
 def _is_whole(store):
     fs, path = fsspec.core.url_to_fs(str(store))
@@ -250,14 +260,14 @@ def report(
     "What became of each film"
     return _read_group(store, 'films')[['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']]
 
-# %% ../nbs/method/09_patches.ipynb #0b12f0c4
+# %% ../nbs/method/09_patches.ipynb #dbfe64cd
 def build(
     cohort,                   # `cohort.Cohort`; bodies with `split` and `used`
     store,                    # Zarr store to make, or to go on with: a folder or any fsspec address
     seed: int = 7,            # of augmentation and of tied votes
     size: int = 224,          # patch's edge, px
     copies: int = 4,          # augmented copies of a training body
-    detector: str = 'paper',  # of the inversion test
+    detector: str = 'later',  # of the inversion test
     variant: str = 'paper',   # of the geometry
     tie: str = 'random',      # what decides a tied vote: random or own
     scheduler: str = '',      # address of a Dask scheduler
@@ -434,7 +444,7 @@ def detections(
         found = [result for _, result in _in_order(client, _detect, plan, max(16, 4*workers)) if isinstance(result, pd.DataFrame)]
     return pd.concat(found, ignore_index=True)
 
-# %% ../nbs/method/09_patches.ipynb #73270a0a
+# %% ../nbs/method/09_patches.ipynb #3da8ca78
 def steps(
     film: np.ndarray,        # (H, W) uint16, as stored
     points: np.ndarray,      # (6, 2) px of the stored film: the body shown
@@ -451,15 +461,15 @@ def steps(
     tight, wide, moved = geometry.square(points[None]), geometry.window(points[None]), geometry.window(points[None], affine)
     sp, sa, ia, ip = corners = geometry.corners(points[None])[0]
     axes = [tight.centre[0] + np.outer([-.5, .5], a)*tight.side[0] for a in tight.axes[0]]
-    panels += [('1 mirrored to face left', film, dict(points=corners)),
-               ('2 axes from the diagonals', film, dict(points=corners, lines=[np.stack([ia, sp]), np.stack([sa, ip]), *axes])),
-               ('3 smallest square', film, dict(points=corners, polygons=[tight.vertices()[0]])),
+    panels += [('1 mirrored', film, dict(points=corners)),
+               ('2 axes', film, dict(points=corners, lines=[np.stack([ia, sp]), np.stack([sa, ip]), *axes])),
+               ('3 square', film, dict(points=corners, polygons=[tight.vertices()[0]])),
                ('4 side doubled', film, dict(points=corners, polygons=[wide.vertices()[0]])),
-               ('5 scaled, turned, moved (training)', film, dict(points=corners, polygons=[wide.vertices()[0], moved.vertices()[0]]))]
+               ('5 moved (training)', film, dict(points=corners, polygons=[wide.vertices()[0], moved.vertices()[0]]))]
     for branch, of in (('', None), (' (training)', affine)):
         cut = geometry.extract_patches(film, points[None], size, draws=of)[0]
         patch = 65535 - cut if inverted else cut
         panels += [(f'6 cut out{branch}', cut, {}), (f'7 {"inverted" if inverted else "not inverted"}{branch}', patch, {})]
-        if of: panels.append((f'8 contrast, noise{branch}', patch := augmentation.photometric(patch, draw), {}))
-        panels.append((f'9 {size} x {size}, z-score{branch}', standardise(patch), {}))
+        if of: panels.append((f'8 contrast{branch}', patch := augmentation.photometric(patch, draw), {}))
+        panels.append((f'9 z-score{branch}', standardise(patch), {}))
     return panels
