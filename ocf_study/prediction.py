@@ -281,14 +281,14 @@ def thresholds(
     p = p[p.model == p.model.iloc[0]]
     return [metrics.threshold(rule, p.label, p.probability, split=split) for rule in ("top_share", "youden")]
 
-# %% ../nbs/method/13a_prediction.ipynb #7ad8005c
+# %% ../nbs/method/13a_prediction.ipynb #f88da0da
 def _films(c, choices):
     "Film by film: its row, its bodies, its picture and points as the subject faces left, its patches."
     for film_id, bodies in c.bodies.groupby("film_id", sort=False):
         film = c.films.set_index("film_id").loc[film_id]
         picture, points = c.read(film_id), cohort.points(bodies)
         if film.facing == "right": points = geometry.mirror(points, picture.shape[1])
-        pixels, _, inverted = patches.film_patches(picture, points, film_id=film_id, **choices)
+        pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
         yield film, bodies, picture, points, pixels, inverted
 
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4

@@ -1,0 +1,167 @@
+"""Prediction of ungraded films: the same numbers on every way in, nothing half written, and no text of a file taken as HTML."""
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime
+
+SIDE = 56  # the network's; patches are 112 px and averaged down
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of three rendered people and a network whose batch normalisation has seen them."""
+    folder = tmp_path_factory.mktemp("prediction") / "run"
+    phantom.write_cohort(folder / "work" / "films", subjects=3, pixel_mm=.8, prevalence=.3, workers=1, seed=5)
+    people = cohort.partition(cohort.read(str(folder / "work" / "films")), seed=1, fractions=(.4, .3, .3))
+    people.save(folder / "work" / "cohort")
+    patches.build(people, folder / "work" / "patches.zarr", copies=0, size=2 * SIDE)
+    model = googlenet.build(size=SIDE, bn_momentum=0.)
+    x, _ = patches.arrays(folder / "work" / "patches.zarr")
+    model(prediction._shrunk(x[:40], SIDE), training=True)
+    (folder / "work" / "model").mkdir()
+    model.save(folder / "work" / "model" / "best.keras")
+    table = prediction.predict_store(prediction.predictor(prediction.best(folder), folder / "work" / "model" / "export"), folder / "work" / "patches.zarr")
+    table.loc[table.groupby("split").head(2).index, "label"] = 1.  # thresholds need both labels in each split
+    table.to_parquet(folder / "work" / "predictions.parquet")
+    return folder
+
+
+@pytest.fixture
+def new(run, tmp_path):
+    """Two films of the run as a user's own folder: three plain tables, no grade."""
+    people = cohort.load(run / "work" / "cohort")
+    films = people.films.iloc[:2]
+    folder = tmp_path / "new"
+    for path in films.path:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes((Path(people.about["root"]) / path).read_bytes())
+    films[["film_id", "subject_id", "visit", "region", "path", "facing"]].to_csv(folder / "films.csv", index=False)
+    bodies = people.bodies[people.bodies.film_id.isin(films.film_id)]
+    bodies[["body_id", "film_id", "level", *cohort.XY]].to_csv(folder / "bodies.csv", index=False)
+    return folder
+
+
+def test_every_back_end_says_the_same(run):
+    model = prediction.best(run)
+    x, _ = patches.arrays(run / "work" / "patches.zarr", {"split": "test"})
+    table = prediction.compare(model, run / "work" / "model" / "export", x[:20], seconds=0)
+    exact = table[table.backend != "openvino_bf16"]
+    assert set(exact.backend) == {"keras", "onnxruntime", "openvino"} and exact.difference.max() < 1e-4
+    assert (table.ms_per_patch > 0).all()
+    names = [row["name"] for row in prediction.benchmark(model, run / "work" / "model" / "export", seconds=0)]
+    assert names == ["predict_ms_best", "predict_ratio_keras"]
+
+
+def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):
+    a, b = (googlenet.build(size=32, seed=seed) for seed in (1, 2))
+    file = prediction.export(a, tmp_path, ["openvino"]) / "network.xml"
+    first = file.stat().st_mtime_ns
+    prediction.export(a, tmp_path, ["openvino"])
+    assert file.stat().st_mtime_ns == first
+    x = runtime.rng(1, "x").normal(size=(3, 32, 32, 1)).astype("float32")
+    np.testing.assert_allclose(prediction.predictor(b, tmp_path, "openvino")(x), prediction.predictor(b, backend="keras")(x), atol=1e-4)
+    assert np.abs(prediction.predictor(a, backend="keras")(x) - prediction.predictor(b, backend="keras")(x)).max() > 1e-3
+
+
+def test_averaging_down_is_the_one_of_training():
+    x = runtime.rng(2, "x").normal(size=(2, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(prediction._shrunk(x, 4), prediction.googlenet.tf.nn.avg_pool2d(x, 2, 2, "VALID"), atol=1e-6)
+    with pytest.raises(ValueError, match="8 px for a network of 3 px"): prediction._shrunk(x, 3)
+
+
+def test_table_keeps_its_schema_and_covers_every_split(run):
+    table = pd.read_parquet(run / "work" / "predictions.parquet")
+    assert manifest.check(table, "predictions") == []
+    bodies = cohort.load(run / "work" / "cohort").bodies.set_index("body_id")
+    assert set(table.body_id) == set(bodies.index) and (table.split.to_numpy() == bodies.split.loc[table.body_id].to_numpy()).all()
+
+
+def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, tmp_path):
+    stored = pd.read_parquet(run / "work" / "predictions.parquet").set_index("body_id").probability
+    page = prediction.predict_cohort(new, run, tmp_path / "out")
+    scored = pd.read_csv(page.parent / "predictions.csv")
+    np.testing.assert_allclose(scored.probability, stored[scored.body_id], atol=1e-5)
+    film = pd.read_csv(new / "films.csv").iloc[0]
+    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
+    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
+    one = pd.read_csv(prediction.predict_cohort(new / film.path, run, tmp_path / "one", points=tmp_path / "points.csv").parent / "predictions.csv")
+    np.testing.assert_allclose(one.probability, stored[bodies.body_id], atol=1e-5)
+    for t in prediction.thresholds(run): assert (scored[t.rule] == (scored.probability >= t.value)).all()
+
+
+def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path):
+    page = prediction.predict_cohort(new, run, tmp_path / "out", pages=1)
+    films = list((page.parent / "films").glob("*.html"))
+    assert len(films) == 1 and "http" not in page.read_text() + films[0].read_text() and "script" not in films[0].read_text()
+    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @films[0].stem")
+    assert films[0].read_text().count("<polygon") == films[0].read_text().count("<figure") == len(bodies)
+    assert all((page.parent / "films" / f"{body}.jpg").stat().st_size > 500 for body in bodies.body_id)
+
+
+def test_rendered_films_say_so_on_every_page(run, tmp_path):
+    people = cohort.load(run / "work" / "cohort")
+    people.bodies = people.bodies[people.bodies.film_id == people.films.film_id[0]]
+    page = prediction.predict_cohort(people, run, tmp_path / "out")
+    for file in [page, *(page.parent / "films").glob("*.html")]: assert "not radiographs of patients" in file.read_text()
+
+
+def test_text_of_a_file_is_no_html(run, new, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "unusual", lambda *a: ["<script>alert(1)</script>"])
+    page = prediction.predict_cohort(new, run, tmp_path / "out")
+    for file in [page, *(page.parent / "films").glob("*.html")]: assert "<script>" not in file.read_text() and "&lt;script&gt;" in file.read_text()
+
+
+def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path):
+    film = new / pd.read_csv(new / "films.csv").path[1]
+    film.write_bytes(film.read_bytes()[:5000])  # the header is whole, the pixels are not
+    with pytest.raises(ValueError): prediction.predict_cohort(new, run, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError): prediction.predict_cohort(new, run, tmp_path / "out")
+
+
+def test_all_wrong_cells_are_told_at_once(run, new, tmp_path):
+    bodies = pd.read_csv(new / "bodies.csv", dtype=str)
+    bodies.loc[0, "level"], bodies.loc[1, "x1"], bodies.loc[2, "film_id"] = "L9", "ten", "nobody"
+    bodies.to_csv(new / "bodies.csv", index=False)
+    with pytest.raises(manifest.DataError) as error: prediction.ungraded(new)
+    assert all(s in str(error.value) for s in ("line 2, level = 'L9'", "line 3, x1 = 'ten'")) and "sq" not in str(error.value)
+
+
+def test_points_outside_the_film_are_told(run, new):
+    bodies = pd.read_csv(new / "bodies.csv")
+    bodies.loc[0, "x3"] = 9999
+    bodies.to_csv(new / "bodies.csv", index=False)
+    with pytest.raises(manifest.DataError, match="outside the film"): prediction.ungraded(new)
+
+
+def test_a_graded_folder_is_read_with_its_grades(run, new):
+    bodies = pd.read_csv(new / "bodies.csv").assign(sq=3)
+    bodies.to_csv(new / "bodies.csv", index=False)
+    pd.read_csv(new / "films.csv")[["subject_id", "visit"]].drop_duplicates().to_csv(new / "subjects.csv", index=False)
+    assert (prediction.ungraded(new).bodies.sq == 3).all()
+    bodies.assign(sq=np.where(np.arange(len(bodies)) > 0, bodies.sq.astype(float), np.nan)).to_csv(new / "bodies.csv", index=False)
+    with pytest.raises(manifest.DataError, match="line 2, sq"): prediction.ungraded(new)  # half graded is a mistake
+
+
+def test_unusual_films_are_named(run):
+    known = prediction.domain_of(run)
+    films = prediction.describe_films(run, "train")
+    assert not any(prediction.unusual(facts, ["L1"], known) for facts in films.to_dict("records"))
+    facts = films.iloc[0].to_dict()
+    for quantity in facts:
+        for factor in (.05, 20): assert prediction.unusual(facts | {quantity: facts[quantity] * factor}, ["L1"], known) or known["limits"][quantity][0] == 0
+    assert prediction.unusual(facts, ["L1", "L5"], known) == ["level L5 was not in training"]
+
+
+def test_description_follows_the_picture():
+    rng = runtime.rng(3, "film")
+    film = rng.normal(20000, 2000, (200, 160)).clip(0, 65535).astype("uint16")
+    points = np.array([[[100, 60], [80, 61], [60, 60], [60, 90], [80, 89], [100, 90]]], float)
+    facts = lambda picture, six: prediction.describe(geometry.extract_patches(picture, six), six, picture.shape[1], picture.shape[0])
+    a, b = facts(film, points), facts((film // 2).astype("uint16"), points)
+    assert b["grey level"] == pytest.approx(a["grey level"] / 2, rel=.01) and b["contrast (grey levels)"] == pytest.approx(a["contrast (grey levels)"] / 2, rel=.01)
+    assert b["detail"] == pytest.approx(a["detail"], rel=.01) and (a["film width (px)"], a["film height (px)"]) == (160, 200)
