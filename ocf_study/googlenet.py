@@ -138,11 +138,11 @@ def without_aux(
     "The network for prediction: its auxiliary heads removed."
     return keras.Model(model.input, model.outputs[0], name=model.name)
 
-# %% ../nbs/method/11_googlenet.ipynb #f9e06c62
+# %% ../nbs/method/11_googlenet.ipynb #5ac0c819
 def features(
     model: keras.Model,  # as `build` makes it
     names: list,  # of layers or blocks: ["pool1", "inception4a", "average"]
-) -> keras.Model:  # patches -> their outputs, in that order
+) -> keras.Model:  # patches -> their outputs, in that order; one name: that output alone
     "The network read out at the layers asked for."
     known = {layer.name for layer in model.layers}
     if unknown := [name for name in names if name not in known]: raise ValueError(f"no layer {', '.join(unknown)} in {model.name}")
