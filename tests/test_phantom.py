@@ -1,0 +1,200 @@
+"""What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
+import json
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, roster, runtime, scene
+
+SMALL = dict(subjects=3, seed=5, pixel_mm=1.6, workers=1)
+POINTS = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
+
+
+def bytes_of(folder):
+    return {str(p.relative_to(folder)): runtime.sha256(p) for p in sorted(folder.rglob('*')) if p.is_file()}
+
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+    out = tmp_path_factory.mktemp('cohort')/'films'
+    phantom.write_cohort(out, **SMALL)
+    return out
+
+
+def test_same_seed_same_bytes_whatever_the_number_of_processes(films, tmp_path):
+    phantom.write_cohort(tmp_path/'again', **SMALL | dict(workers=2))
+    assert bytes_of(films) == bytes_of(tmp_path/'again')
+
+
+def test_another_seed_is_another_cohort(films, tmp_path):
+    phantom.write_cohort(tmp_path/'other', **SMALL | dict(seed=6, subjects=1))
+    assert not set(bytes_of(tmp_path/'other').values()) & {h for n, h in bytes_of(films).items() if n.endswith('dcm')}
+
+
+def test_a_killed_run_goes_on(films, tmp_path, monkeypatch):
+    write, written = phantom.write_dicom, []
+
+    def die_at_the_fourth(*args):
+        if len(written) == 3: raise KeyboardInterrupt
+        written.append(args[0])
+        write(*args)
+
+    monkeypatch.setattr(phantom, 'write_dicom', die_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt): phantom.write_cohort(tmp_path/'films', **SMALL)
+    left = sorted((tmp_path/'films').rglob('*.dcm'))
+    assert len(left) == 3 and not json.loads((tmp_path/'films/rendered.json').read_text())['complete']
+    before = {p: p.stat().st_mtime_ns for p in left}
+    monkeypatch.setattr(phantom, 'write_dicom', write)
+    phantom.write_cohort(tmp_path/'films', **SMALL)
+    assert bytes_of(tmp_path/'films') == bytes_of(films)
+    assert {p: p.stat().st_mtime_ns for p in left} == before, 'finished films are kept, not rendered again'
+
+
+def test_a_lost_film_is_rendered_again(films, tmp_path):
+    import shutil
+    copy = shutil.copytree(films, tmp_path/'films')
+    lost = sorted(copy.rglob('*.dcm'))[2]
+    lost.unlink()
+    phantom.write_cohort(copy, **SMALL)
+    assert bytes_of(copy) == bytes_of(films)
+
+
+def test_cohorts_are_not_mixed(films, tmp_path):
+    with pytest.raises(ValueError, match='other settings'): phantom.write_cohort(films, **SMALL | dict(seed=6))
+    (tmp_path/'mine.txt').write_text('not a film')
+    with pytest.raises(ValueError, match='not empty'): phantom.write_cohort(tmp_path, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ['mine.txt']
+
+
+@pytest.mark.parametrize('wrong, message', [(dict(glare=.1), 'no such confounder: glare'), (dict(subjects=0), 'not positive'), (dict(pixel_mm=-1.), 'not positive')])
+def test_wrong_settings_leave_nothing_behind(wrong, message, tmp_path):
+    with pytest.raises(ValueError, match=message): phantom.write_cohort(tmp_path/'films', **SMALL | wrong)
+    assert not (tmp_path/'films').exists()
+
+
+def test_any_film_renders_alone(films):
+    for path in sorted(films.rglob('*.dcm'))[::4]:
+        assert np.array_equal(pydicom.dcmread(path).pixel_array, phantom.render(path.stem[2:], films))
+    with pytest.raises(ValueError, match='no film'): phantom.render('PO0000V1L', films)
+
+
+def test_annotations_are_mros_own(films):
+    table = pd.read_csv(films/'annotations.csv', dtype=dict(XQSQ=str))
+    assert manifest.check(table, 'mros_annotations') == []
+    for (name, visit), t in table.groupby(['ID', 'VISIT'], sort=False):
+        falls = np.flatnonzero(t.XQQMY1.diff() < 0)
+        assert len(falls) == 1 and (t.SPINE_TYPE.iloc[:falls[0]] == 'L').all() and (t.SPINE_TYPE.iloc[falls[0]:] == 'T').all()
+        assert list(t.XQVERT) == [l for r in 'LT' for l in roster.REGION[r] if l in set(t.XQVERT[t.SPINE_TYPE == r])]
+
+
+def test_films_say_that_they_are_rendered(films):
+    for path in films.rglob('*.dcm'):
+        ds = pydicom.dcmread(path)
+        assert 'RENDERED' in ds.SeriesDescription and ds.BitsAllocated == 16 and ds.PhotometricInterpretation == 'MONOCHROME2' and 'NumberOfFrames' not in ds
+    assert 'rendered' in json.loads((films/'rendered.json').read_text())['what']
+
+
+@pytest.fixture(scope='module')
+def read():
+    "Annotations and truth of 150 people, more of them broken than in the demo, without rendering."
+    p = roster.plan(roster.Settings(subjects=150, prevalence=.08, pixel_mm=2.4))
+    found = [phantom.annotate(s, rows, p.settings) for name in p.subjects.subject_id for films, rows in [scene.scenes(p, name)] for _, s in films]
+    return p, pd.concat(found, ignore_index=True)
+
+
+def test_labels_follow_the_plan(read):
+    p, bodies = read
+    assert .06 < bodies.label.mean() < .10
+    real = bodies[~bodies.made & (bodies.look_alike == '')]
+    assert (genant.to_grade(real.sq) == real.nhanes_grade).all(), 'what NHANES graded is not graded anew'
+    assert (bodies.label[bodies.look_alike != ''] == 0).all()
+    xy = bodies[POINTS].to_numpy().reshape(-1, 6, 2)
+    assert phantom._convex(xy*p.settings.pixel_mm).all() and (xy > 0).all()
+
+
+def test_fractures_stay_and_new_ones_come(read):
+    _, bodies = read
+    b = bodies[bodies.made].pivot_table(index=['subject_id', 'level'], columns='visit', values='made_loss')
+    both = b.dropna()
+    assert len(both) and np.allclose(both[1], both[2]), 'a fracture does not heal'
+    later = bodies[(bodies.visit == 2)].set_index(['subject_id', 'level']).made
+    first = bodies[(bodies.visit == 1)].set_index(['subject_id', 'level']).made.reindex(later.index)
+    assert (later & ~first.fillna(True).astype(bool)).any()
+
+
+def test_confounders_come_at_their_rates(read):
+    p, bodies = read
+    films = p.films
+    for k in roster.ON_FILM: assert abs(films[f'has_{k}'].mean() - p.settings.rates[k]) < .04, k
+    for k in ('schmorl', 'osteophytes', 'point_placement', 'disc_calcification'): assert abs(bodies[k].mean() - p.settings.rates[k]) < .025, k
+    assert bodies.cut_off.any() and bodies.metal.any() and bodies.sticker.any() and bodies.writing.any() and bodies.overlying_lines.any()
+
+
+def outcome(features, bodies, model):
+    "AUC of label 1 for people that the model has not seen, within lumbar and thoracic films."
+    score = cross_val_predict(model, features.to_numpy(float), bodies.label, groups=bodies.subject_id, cv=GroupKFold(5, shuffle=True, random_state=0), method='predict_proba')[:, 1]
+    parts = [(roc_auc_score(bodies.label[k], score[k]), bodies.label[k].sum()) for k in (bodies.region == 'L', bodies.region == 'T')]
+    return np.average([a for a, _ in parts], weights=[n for _, n in parts])
+
+
+def test_no_technical_cue_gives_the_label_away(read, tmp_path):
+    p, bodies = read
+    grey, sizes = {}, {}
+    for name in p.subjects.subject_id:
+        for film, s in scene.scenes(p, name)[0]:
+            pixels = scene.render(s, p.settings)/(2**film.bits - 1)
+            phantom.write_dicom(tmp_path/'one.dcm', (pixels*4095).astype(np.uint16), film, p.settings)
+            grey[film.film_id], sizes[film.film_id] = (pixels.mean(), pixels.std(), np.median(pixels)), (tmp_path/'one.dcm').stat().st_size
+    film = p.films.set_index('film_id').loc[bodies.film_id].reset_index()
+    features = film[['inverted', 'noise', 'blur_mm', 'scatter', 'heel', 'density', 'gamma', 'enhance', 'border', 'collimated', 'label', 'dust', 'bits', *(f'has_{k}' for k in roster.ON_FILM)]].astype(float)
+    features = features.assign(digital=film.source == 'digital', marker=film.marker.map({'': 0, 'L': 1, 'R': 2}), size=film.film_id.map(sizes), order=bodies.subject_id.rank(method='dense').to_numpy(),
+                               **{f'grey {i}': film.film_id.map(lambda f: grey[f][i]) for i in range(3)}).astype(float)
+    for k in range(3): features[f'grey {k}'] -= features.groupby([bodies.region, film.inverted.to_numpy()])[f'grey {k}'].transform('mean')
+    for model in (make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)):
+        assert .45 <= (auc := outcome(features, bodies, model)) <= .55, f'{model.__class__.__name__}: AUC {auc:.3f}'
+    shape = bodies[['loss_wedge', 'loss_biconcave', 'loss_crush']]
+    assert outcome(shape, bodies, HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)) > .85, 'the same test sees the shape'
+
+
+@given(st.sampled_from(['wedge', 'biconcave', 'crush']), st.floats(0, .6), st.floats(.5, 1), st.integers(0, 12))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_a_fracture_takes_the_height_that_it_says(kind, loss, superior, at):
+    curves, points = BODIES[0][at], BODIES[1][at]
+    c, q = anatomy.fracture(curves, points, kind, loss, superior)
+    lost = 1 - genant.heights(q)/genant.heights(points)
+    most = dict(wedge=2, biconcave=1, crush=2)[kind]
+    assert abs(lost[most] - loss) < .12*loss + 1e-9
+    assert (c[2] - c[0] > 0).all(), 'end-plates never cross'
+    assert (np.diff(q[[0, 1, 2], 0]) > 0).all() and np.isfinite(c).all()
+
+
+BODIES = anatomy.body_curves(nhanes.points(nhanes.bodies()[lambda b: b.seqn == 78080]), nhanes.outlines(nhanes.bodies()[lambda b: b.seqn == 78080]))
+
+
+@given(st.floats(0, 400), st.floats(0, 400), st.floats(0, 40))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_more_in_the_beam_lets_less_through(a, b, bone):
+    through = lambda w, z: float(exposure.attenuate(np.full((1, 1), w, np.float32), np.full((1, 1), z, np.float32))[0, 0])
+    assert 0 < through(max(a, b), bone) <= through(min(a, b), bone) + 1e-7 <= 1 + 2e-7
+    assert through(a, bone) <= through(a, 0) + 1e-7
+
+
+def test_paper_phantom_is_as_large_as_the_paper():
+    s = roster.Settings(subjects=4461, visit2=.742, prevalence=.0114, fractured=.019)
+    people = roster.people(s)
+    films = roster.films(people, s)
+    bodies = roster.fractures(people, s)
+    visits = 1 + bodies.second
+    assert len(people) == 4461 and people.subject_id.is_unique and not people.duplicated(['seqn', 'reuse']).any()
+    assert abs(len(films)/15524 - 1) < .02 and abs(visits.sum()/100409 - 1) < .03
+    made = (bodies.made*np.where(bodies.since == 2, 1, visits)).sum()*roster._SEEN
+    assert abs((made + (visits*(bodies.nhanes_grade >= 2)).sum())/visits.sum() - .0114) < .0015
