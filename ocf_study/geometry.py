@@ -68,7 +68,7 @@ def mirror(
     points[..., 0] = width.reshape(width.shape + (1,) * (points.ndim - 1 - width.ndim)) - points[..., 0]
     return points
 
-# %% ../nbs/method/06_geometry.ipynb #d20305e2
+# %% ../nbs/method/06_geometry.ipynb #7ec60557
 class Variant(NamedTuple):
     "Choices of the geometry; each can be set alone."
     truncate: bool = False  # coordinates in the rotated film cut to integers, and the square's corner and side again
@@ -77,6 +77,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {"paper": Variant(), "published": Variant(True, True, True)}
 
+# %% ../nbs/method/06_geometry.ipynb #601ad395
 def variant_of(
     variant,  # "paper", "published" or a `Variant`
 ):  # `Variant`
@@ -85,7 +86,7 @@ def variant_of(
     if variant not in VARIANTS: raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}, or a Variant")
     return VARIANTS[variant]
 
-# %% ../nbs/method/06_geometry.ipynb #be735926
+# %% ../nbs/method/06_geometry.ipynb #2dfaa022
 class Draw(NamedTuple):
     "Affine part of an augmentation draw; arrays of one value per body."
     area_scale: np.ndarray  # factor of the body's area, 0.81 to 1.21
@@ -93,6 +94,7 @@ class Draw(NamedTuple):
     dx: np.ndarray  # parts of the patch's edge, backwards
     dy: np.ndarray  # parts of the patch's edge, towards the feet
 
+# %% ../nbs/method/06_geometry.ipynb #4924fc19
 def draw_of(
     draws,  # None, or anything with columns or keys area_scale, rotation, dx, dy (`augmentation.draws`)
     n,  # number of bodies
@@ -122,7 +124,7 @@ def window(
     shift = side[:, None] * np.stack([draw.dx, draw.dy], 1)
     return Square(body.centre - np.einsum("ni,nij->nj", shift, turned), side, turned)
 
-# %% ../nbs/method/06_geometry.ipynb #090b51ab
+# %% ../nbs/method/06_geometry.ipynb #b0895528
 def apply(
     maps,  # (N, 2, 3) affine maps
     points,  # (N, K, 2)
@@ -130,6 +132,7 @@ def apply(
     "Points through affine maps."
     return np.asarray(points, float) @ np.swapaxes(maps[..., :2], -1, -2) + maps[..., None, :, 2]
 
+# %% ../nbs/method/06_geometry.ipynb #00a37f27
 def invert(
     maps,  # (N, 2, 3) affine maps
 ):  # (N, 2, 3)
@@ -137,7 +140,7 @@ def invert(
     linear = np.linalg.inv(maps[..., :2])
     return np.concatenate([linear, -linear @ maps[..., 2:]], -1)
 
-# %% ../nbs/method/06_geometry.ipynb #b86208a1
+# %% ../nbs/method/06_geometry.ipynb #86cb7621
 def _about(linear, centre, target):
     "Affine maps with the given linear part that take `centre` to `target`."
     return np.concatenate([linear, (target - np.einsum("nij,nj->ni", linear, centre))[..., None]], -1)
@@ -176,7 +179,13 @@ def _stages(points, draws, variant, shape, facing, enlarge):
     if facing == "right": turn = _compose(turn, np.array([[-1.0, 0, shape[1]], [0, 1, 0]]))
     return turn, box
 
-# %% ../nbs/method/06_geometry.ipynb #3a7d33ad
+def _into_patch(turn, box, size):
+    "The whole map (N, 2, 3): the box of the turned film becomes the patch; NaN for an empty box."
+    low, extent = box[:, 0], box[:, 1] - box[:, 0]
+    scale = size / np.where((extent > 0).all(1, keepdims=True), extent, np.nan)
+    return _compose(_about(scale[..., None] * np.eye(2), low, np.zeros_like(low)), turn)
+
+# %% ../nbs/method/06_geometry.ipynb #9d5e7904
 def affine(
     points,  # (N, 6, 2) or (N, 4, 2) px of the film as it is stored
     size=224,  # patch's edge, px
@@ -187,12 +196,9 @@ def affine(
     enlarge=2.0,  # patch's side over the smallest square's side
 ):  # (N, 2, 3) maps film -> patch
     "Mirroring, tilt, enlargement, augmentation draw and resize as one map (paper, figure 3)."
-    turn, box = _stages(points, draws, variant_of(variant), shape, facing, enlarge)
-    low, extent = box[:, 0], box[:, 1] - box[:, 0]
-    scale = size / np.where(extent > 0, extent, np.nan)
-    return _compose(_about(scale[..., None] * np.eye(2), low, np.zeros_like(low)), turn)
+    return _into_patch(*_stages(points, draws, variant_of(variant), shape, facing, enlarge), size)
 
-# %% ../nbs/method/06_geometry.ipynb #e09ff7d2
+# %% ../nbs/method/06_geometry.ipynb #48ff42b8
 def _warp(film, forward, width, height):
     "Film through one map (2, 3) in continuous pixels; zero outside."
     linear = forward[:, :2]
@@ -207,12 +213,11 @@ def _resample(film, forward, size, spacing):
 
 def _resample_twice(film, turn, box, size):
     "One patch as published: the turned film's own pixels inside the box, then those resized."
-    width, height = np.rint(box[1] - box[0]).astype(int)
-    if min(width, height) < 1: return np.zeros((size, size), film.dtype)
+    width, height = np.maximum(np.rint(box[1] - box[0]).astype(int), 1)
     cut = _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - box[0]]), width, height)
     return cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
 
-# %% ../nbs/method/06_geometry.ipynb #581da87d
+# %% ../nbs/method/06_geometry.ipynb #32271923
 def extract_patches(
     film,  # (H, W) uint8, uint16 or float32
     points,  # (N, 6, 2) or (N, 4, 2) px of this film
@@ -224,17 +229,17 @@ def extract_patches(
     spacing=2.0,  # largest distance of two readings, film px
 ):  # (N, size, size), the film's type
     "Upright patches of one film's bodies, zero outside the film (paper, figure 3)."
-    if film.ndim != 2: raise ValueError(f"film must be (H, W), not {film.shape}")
+    if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32): raise ValueError(f"film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}")
     variant, points = variant_of(variant), corners(points)
     patches = np.empty((len(points), size, size), film.dtype)
     turns, boxes = _stages(points, draws, variant, film.shape, facing, enlarge)
-    maps = affine(points, size, draws, variant, film.shape, facing, enlarge)
-    for k, (turn, box, forward) in enumerate(zip(turns, boxes, maps)):
-        if variant.two_steps: patches[k] = _resample_twice(film, turn, box, size)
+    for k, (turn, box, forward) in enumerate(zip(turns, boxes, _into_patch(turns, boxes, size))):
+        if not np.isfinite(forward).all(): patches[k] = 0
+        elif variant.two_steps: patches[k] = _resample_twice(film, turn, box, size)
         else: patches[k] = _resample(film, forward, size, spacing)
     return patches
 
-# %% ../nbs/method/06_geometry.ipynb #dcc6cd9b
+# %% ../nbs/method/06_geometry.ipynb #bc38950b
 def _reasons(points, width, height, facing):
     "Reason -> which bodies have it, the first that holds for a body being the one to tell."
     c = corners(points)
@@ -260,6 +265,7 @@ def problems(
     facing="left",  # where the subject on the film looks
 ):  # [(row, reason), ...], one reason a row, none when all is well
     "Bodies whose points cannot make a patch, and why."
+    if facing not in ("left", "right"): raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
     points = np.asarray(points, float)
     with np.errstate(invalid="ignore"): reasons = _reasons(points, width, height, facing)
     first = {}

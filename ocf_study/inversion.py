@@ -101,7 +101,7 @@ def steps(
     highest, lowest = cv2.dilate(grey, strip), cv2.erode(grey, strip)
     return dict(grey=grey, gradient=gradient, endplates=endplates, highest=highest, lowest=lowest, d_high=highest - grey, d_low=grey - lowest)
 
-# %% ../nbs/method/07_inversion.ipynb #ea811446
+# %% ../nbs/method/07_inversion.ipynb #813f492f
 def evidence(
     patch,  # (H, W) uint16
     detector=DEFAULT,  # "paper", "published" or "later"
@@ -114,6 +114,7 @@ def evidence(
     if not marked.any(): return np.nan
     return (s["d_low"][marked].mean(dtype=float) - s["d_high"][marked].mean(dtype=float)) / 65535
 
+# %% ../nbs/method/07_inversion.ipynb #75d2b97a
 def is_inverted(
     patch,  # (H, W) uint16
     detector=DEFAULT,  # "paper", "published" or "later"

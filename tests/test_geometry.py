@@ -120,7 +120,7 @@ def test_zero_outside_the_film():
 def test_body_far_outside_gives_an_empty_patch():
     film, points = np.full(SHAPE, 30000, np.uint16), (BODY + 5000)[None]
     assert (geometry.extract_patches(film, points) == 0).all()
-    assert (geometry.extract_patches(film, points, variant="published") == 0).all()
+    for variant in ("published", Variant(cut_short=True)): assert (geometry.extract_patches(film, points, variant=variant) == 0).all()
 
 
 def test_published_box_lies_on_whole_pixels_of_the_turned_film():
@@ -182,7 +182,9 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match="variant"): geometry.affine(points, variant="text")
     with pytest.raises(ValueError, match="facing"): geometry.affine(points, facing="front")
     with pytest.raises(ValueError, match="shape"): geometry.affine(points, variant="published")
-    with pytest.raises(ValueError, match="film"): geometry.extract_patches(np.zeros((4, 4, 3)), points)
+    for film in (np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4)), np.zeros((4, 4), np.int32)):
+        with pytest.raises(ValueError, match="film"): geometry.extract_patches(film, points)
+    with pytest.raises(ValueError, match="facing"): geometry.problems(points, 400, 400, facing="up")
 
 
 @given(bodies)
