@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'SQ_COLORS', 'style', 'about', 'save', 'save_table', 'record', 'sq_classes',
            'flow', 'patch_steps', 'inversion_steps', 'levels', 'roc', 'pr', 'measures_table', 'confusion', 'by_level',
-           'learning_curves', 'calibration', 'forest']
+           'calibration', 'forest']
 
 # %% ../nbs/method/17_figures.ipynb #eaf19ab8
 import json, os, textwrap
@@ -369,25 +369,6 @@ def by_level(
     ax.legend(loc='center left', bbox_to_anchor=(1, .5), fontsize=8)
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #0bde8ade
-def learning_curves(
-    history: pd.DataFrame,  # a row per epoch: `epoch` if counted, columns whose names hold "loss", "auc" or "learning_rate"
-) -> Figure:
-    "Losses and areas after each epoch, the best epoch by validation AUC-PR marked"
-    epoch = history['epoch'] if 'epoch' in history else pd.Series(np.arange(1, len(history) + 1))
-    kinds = {'loss': 'loss', 'auc': 'area', 'learning_rate': 'learning rate'}
-    shown = {k: [c for c in history.select_dtypes('number') if k in c] for k in kinds}
-    shown = {k: v for k, v in shown.items() if v}
-    fig, axs = plt.subplots(1, len(shown), figsize=(3.3 * len(shown), 2.7), squeeze=False)
-    best = next((c for c in history if 'val' in c and 'pr' in c), None)
-    for ax, (kind, columns) in zip(axs[0], shown.items()):
-        for c, ls in zip(columns, ('-', '--', ':', '-.')): ax.plot(epoch, history[c], ls=ls, marker='o', ms=3, lw=1.3, label=c.replace('_', ' '))
-        if best: ax.axvline(epoch.iloc[history[best].argmax()], color='.6', lw=.8, ls=(0, (2, 2)))
-        ax.set(xlabel='epoch', ylabel=kinds[kind]); ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        if kind == 'learning_rate': ax.set_yscale('log')
-        else: ax.legend(fontsize=7.5)
-    return fig
-
 # %% ../nbs/method/17_figures.ipynb #a45e7bf5
 def calibration(
     curve: pd.DataFrame,  # predicted, observed, low, high and, for several curves, `model`: a row per bin
@@ -406,7 +387,7 @@ def calibration(
     axs[-1, 0].set_xlabel('predicted probability')
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #e93dca2e
+# %% ../nbs/method/17_figures.ipynb #197a7714
 def forest(
     df: pd.DataFrame,       # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
     log: bool = True,       # log scale, as for odds ratios
@@ -419,7 +400,7 @@ def forest(
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())
     fig, ax = plt.subplots(figsize=(6.6, .26 * (1 - y.min(initial=0)) + .6))
     finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
-    left, right = np.nanmin(finite), np.nanmax(finite)
+    left, right = (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (.5, 2)
     pad = (right / left) ** .08 if log else (right - left) * .06
     left, right = (left / pad, right * pad) if log else (left - pad, right + pad)
     low, high = df.low.clip(lower=left).fillna(left), df.high.clip(upper=right).fillna(right)
@@ -428,7 +409,9 @@ def forest(
     ax.plot(df.value[known].clip(left, right), y[known], 's', color=COLORS['blue'], ms=5)
     for beyond, x, marker in ((df.low < left, left, '<'), (df.high > right, right, '>')): ax.plot(np.full(beyond.sum(), x), y[beyond], marker, color=COLORS['blue'], ms=4, clip_on=False)
     if reference is not None: ax.axvline(reference, color='.6', lw=.8, ls='--', zorder=0)
-    if log: ax.set_xscale('log'); ax.xaxis.set_major_formatter('{x:g}'); ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    if log:
+        ax.set_xscale('log'); ax.xaxis.set_major_formatter('{x:g}'); ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if right / left < 200 else (1,)))
     heads = [(y[k] + 1, df['group'][k]) for k in np.flatnonzero(headed)]
     ax.set(yticks=[*y, *(h for h, _ in heads)], yticklabels=[*df.label, *(g for _, g in heads)], xlim=(left, right), ylim=(y.min(initial=0) - .6, 1.1 if len(heads) else .6), xlabel=xlabel)
     for tick in ax.get_yticklabels()[len(df):]: tick.set_weight('bold')
