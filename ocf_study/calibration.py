@@ -49,7 +49,7 @@ def brier(
     score, always = np.mean((p - y) ** 2), y.mean() * (1 - y.mean())
     return dict(brier=float(score), skill=float(1 - _ratio(score, always)))
 
-# %% ../nbs/method/14a_calibration.ipynb #3931f418
+# %% ../nbs/method/14a_calibration.ipynb #3ee30132
 def slope(
     y, # (N,) label of each body
     p, # (N,) probability of label 1
@@ -60,14 +60,15 @@ def slope(
     y, p = checked(y, p, both=True)
     x, z = logit(np.clip(p, 1e-6, 1 - 1e-6)), stats.norm.ppf((1 + level) / 2)
     robust = dict(cov_type='HC1') if subject is None else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
+    parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()
     rows = {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for names, design, offset in ((('intercept', 'slope'), sm.add_constant(x), None), (('in_the_large',), np.ones_like(x), x)):
             fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(**robust)
             for name, value, se in zip(names, fit.params, fit.bse):
-                parted = not np.isfinite(se) or abs(value) > 100
-                rows[name] = dict(zip(('value', 'low', 'high'), (np.nan,) * 3 if parted else (value, value - z * se, value + z * se)))
+                known = np.isfinite(se) and (name == 'in_the_large' or not parted)
+                rows[name] = dict(zip(('value', 'low', 'high'), (value, value - z * se, value + z * se) if known else (np.nan,) * 3))
     return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]
 
 # %% ../nbs/method/14a_calibration.ipynb #3e62d3a4

@@ -118,7 +118,7 @@ def areas(
     step, mean = (np.where(both > 0, _ratio(np.nansum(rise * a, axis=0), tp[-1]), np.nan) for a in (precision[1:], (precision[1:] + before) / 2))
     return dict(auc_roc=_ratio(np.trapezoid(tp, fp, axis=0), both), auc_pr=step, auc_pr_trapezoid=mean)
 
-# %% ../nbs/method/14_resampling.ipynb #779c9822
+# %% ../nbs/method/14_resampling.ipynb #ce6f5b89
 def positions(
     ranked, # `Ranked` bodies
     weights, # (units, R) how often each subject counts
@@ -130,8 +130,9 @@ def positions(
     if rule == 'top_share': return _top_share(ranked, weights, parameter)
     knots = ranked.knots
     tp, fp = ranked.counts(knots, weights)
-    if rule == 'youden': best, answer = np.argmax(tp * fp[-1] - fp * tp[-1], axis=0), tp[-1] * fp[-1] > 0
-    elif rule == 'sensitivity_at_least': best, answer = np.argmax(tp >= parameter * tp[-1], axis=0), tp[-1] > 0
+    some = tp + fp > 0
+    if rule == 'youden': best, answer = np.argmax(np.where(some, tp * fp[-1] - fp * tp[-1], -np.inf), axis=0), tp[-1] * fp[-1] > 0
+    elif rule == 'sensitivity_at_least': best, answer = np.argmax(some & (tp >= parameter * tp[-1]), axis=0), tp[-1] > 0
     elif rule == 'ppv_at_least':
         reached = np.where(tp >= parameter * (tp + fp), tp, 0)
         best, answer = np.argmax(reached, axis=0), reached.any(0)
