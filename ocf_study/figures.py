@@ -240,8 +240,8 @@ def inversion_steps(
     width = -(-len(panels) // rows)
     return _panel_rows([panels[k:k + width] for k in range(0, len(panels), width)], cell=1.75)
 
-# %% ../nbs/method/17_figures.ipynb #6f1f1fe8
-SQ_COLORS = {0: '.85', **{sq: sns.light_palette(COLORS[hue], 5)[depth] for depth, sqs in zip((1, 2, 4), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
+# %% ../nbs/method/17_figures.ipynb #e52d5b68
+SQ_COLORS = {0: '.85', **{sq: sns.light_palette(COLORS[hue], 7)[depth] for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
                          for sq, hue in zip(sqs, ('blue', 'orange', 'green'))}}
 
 def levels(
