@@ -326,12 +326,14 @@ def predict_cohort(
         (folder / "index.html").write_text(_index_page(films, drawn, cuts, c.about, run), encoding="utf-8")
     return out / "index.html"
 
-# %% ../nbs/method/13a_prediction.ipynb #d3c5566d
+# %% ../nbs/method/13a_prediction.ipynb #7b6d3971
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}
 .note{background:#fff4d6;padding:.5rem 1rem;border-left:4px solid #e0a800}.film{display:flex;gap:2rem;flex-wrap:wrap;align-items:flex-start}
 svg{max-width:100%;height:auto;background:#000}.bodies{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem;flex:1;min-width:18rem}
 figure{margin:0}figure img{width:100%;display:block;border:4px solid transparent}figure.flag img{border-color:#d55e00}figcaption{font-size:.85rem}"""
+
+_NAMES = {"top_share": "threshold 1", "youden": "threshold 2"}  # as the paper calls them
 
 def _page(title, body, about):
     "A page that needs nothing from elsewhere, and says what the films are."
@@ -340,18 +342,18 @@ def _page(title, body, about):
             f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{banner}"
             f"<p>For research. Not a medical device: no output here is a diagnosis.</p>{body}</body></html>\n")
 
-# %% ../nbs/method/13a_prediction.ipynb #6d0d7f75
+# %% ../nbs/method/13a_prediction.ipynb #ec088223
 def _index_page(films, drawn, cuts, about, run):
     "All films, the highest probability first."
-    head = "".join(f"<th>{escape(h)}</th>" for h in ("film", "bodies", "highest probability", *(f"at or above {t.rule} ({t.value:.3g})" for t in cuts), "unlike the training films"))
+    head = "".join(f"<th>{escape(h)}</th>" for h in ("film", "bodies", "highest probability", *(f"at or above {_NAMES[t.rule]}" for t in cuts), "unlike the training films"))
     link = lambda f: f'<a href="films/{escape(f)}.html">{escape(f)}</a>' if f in drawn else escape(f)
     rows = "".join(f'<tr><td>{link(r["film_id"])}</td><td class="n">{r["bodies"]}</td><td class="n">{r["highest"]:.3f}</td>'
                    + "".join(f'<td class="n">{r[t.rule]}</td>' for t in cuts) + f'<td>{escape(r["warning"])}</td></tr>' for r in films.to_dict("records"))
     rest = f"<p>The {len(drawn)} films with the highest probability are drawn.</p>" if len(drawn) < len(films) else ""
-    about_run = f"<p>{escape(str(about.get('data', '')))} Network of {escape(Path(run).resolve().name)}; thresholds: {escape('; '.join(map(str, cuts)))}.</p>"
+    about_run = f"<p>{escape(str(about.get('data', '')).rstrip('.'))}. Network of the run {escape(Path(run).resolve().name)}. Thresholds: {escape('; '.join(f'{_NAMES[t.rule]}, {t}' for t in cuts))}.</p>"
     return _page("Moderate to severe fracture: predictions", f"{about_run}{rest}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", about)
 
-# %% ../nbs/method/13a_prediction.ipynb #21aa2602
+# %% ../nbs/method/13a_prediction.ipynb #3a0ce8bf
 def _film_page(folder, film_id, picture, points, pixels, rows, cuts, about):
     "One film with its points and scores, and the patches that the network saw."
     where = folder / "films"
@@ -366,9 +368,9 @@ def _film_page(folder, film_id, picture, points, pixels, rows, cuts, about):
         corner = " ".join(f"{x:.1f},{y:.1f}" for x, y in six)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in six)
         marks.append(f'<g><title>{escape(text)}</title><polygon points="{corner}" fill="none" stroke="{colour}" stroke-width="1.2"/>{dots}'
-                     f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" font-size="16" font-family="sans-serif">{escape(text)}</text></g>')
+                     f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" stroke="#000" stroke-width="3" paint-order="stroke" font-size="16" font-family="sans-serif">{escape(text)}</text></g>')
         figures.append(f'<figure class="{"flag" if flags else ""}"><img src="{escape(body["body_id"])}.jpg" alt="Patch of {escape(str(body["level"]))}">'
-                       f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + ", ".join(flags)) if flags else "below both thresholds"}</figcaption></figure>')
+                       f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + " and ".join(_NAMES[f] for f in flags)) if flags else "below both thresholds"}</figcaption></figure>')
     height, width = (round(side * scale) for side in picture.shape)
     drawing = (f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="Film {escape(film_id)} with six points and the probability of each body">'
                f'<image href="{escape(film_id)}.jpg" width="{width}" height="{height}"/>{"".join(marks)}</svg>')

@@ -357,5 +357,6 @@ def test_features_without_aux_and_a_saved_network_agree(tmp_path):
 
 
 def test_manifest_of_weights_agrees_with_the_code():
+    assert {entry["dialect"] for entry in googlenet.accepted().values()} >= set(googlenet.DIALECTS)
     for name, entry in googlenet.accepted().items():
         if entry["dialect"] in googlenet.DIALECTS: assert entry["tensors"] == len(googlenet.names(entry["dialect"])), json.dumps({name: entry})

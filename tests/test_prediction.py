@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime
+from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime, training
 
 SIDE = 56  # the network's; patches are 112 px and averaged down
 
@@ -64,6 +64,15 @@ def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):
     x = runtime.rng(1, "x").normal(size=(3, 32, 32, 1)).astype("float32")
     np.testing.assert_allclose(prediction.predictor(b, tmp_path, "openvino")(x), prediction.predictor(b, backend="keras")(x), atol=1e-4)
     assert np.abs(prediction.predictor(a, backend="keras")(x) - prediction.predictor(b, backend="keras")(x)).max() > 1e-3
+
+
+def test_an_ensemble_is_exported_like_a_network_and_repeats_itself(tmp_path):
+    members = [googlenet.build(size=32, seed=seed) for seed in (1, 2)]
+    average = training.average(members)
+    x = runtime.rng(4, "x").normal(size=(20, 32, 32, 1)).astype("float32")
+    predict = prediction.predictor(average, tmp_path, "openvino")
+    np.testing.assert_allclose(predict(x), np.mean([prediction.predictor(m, backend="keras")(x) for m in members], 0), atol=1e-4)
+    for _ in range(3): np.testing.assert_array_equal(predict(x), predict(x))
 
 
 def test_averaging_down_is_the_one_of_training():
