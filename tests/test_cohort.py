@@ -10,7 +10,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, genant, manifest, nhanes
+from ocf_study import cohort, description, genant, manifest, nhanes
 from ocf_study.manifest import DataError
 
 SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
@@ -425,7 +425,7 @@ def test_flow_always_adds_up(bodies):
 @given(st.lists(st.lists(st.integers(0, 40), min_size=3, max_size=3), min_size=2, max_size=6), st.integers(1, 15))
 def test_masked_cells_cannot_be_had_from_totals(cells, below):
     counts = pd.DataFrame(cells, columns=list('abc'))
-    hidden = cohort.suppress(counts, below).map(lambda x: isinstance(x, str))
+    hidden = description.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [*zip(hidden.to_numpy(), counts.to_numpy()), *zip(hidden.to_numpy().T, counts.to_numpy().T)]:
         if h.sum() == 1: assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -433,7 +433,7 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
 
 def test_flow_hides_both_labels(c):
     p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
-    m = cohort.masked_flow(p.flow, 11)
+    m = description.masked_flow(p.flow, 11)
     split = m[m.split != '']
     assert split.label1.isna().any() and (split.label0.isna() == split.label1.isna()).all()
     n = split[['subjects', 'films', 'bodies', 'label0', 'label1']].stack()
@@ -441,14 +441,14 @@ def test_flow_hides_both_labels(c):
 
 def test_table1_counts_people_and_masks(c):
     p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
-    t = cohort.table1(p).set_index('row')
+    t = description.table1(p).set_index('row')
     assert t.loc['n', ['Test set', 'Entire dataset']].tolist() == [5, 20]
     ages = p.subjects.set_index('subject_id').age
     test = p.bodies.subject_id[p.bodies.split == 'test'].unique()
     assert t.loc['Age at Visit 1, mean (SD)', 'Test set'] == f'{ages[test].mean():.1f} ({ages[test].std():.1f})'
-    masked = cohort.table1(p, below=11).set_index('row')
+    masked = description.table1(p, below=11).set_index('row')
     assert (masked['Test set'] == '<11').sum() >= 3
-    race = masked.loc[['Race/ethnicity, n (%)'], cohort.SETS].map(str)
+    race = masked.loc[['Race/ethnicity, n (%)'], description.SETS].map(str)
     assert not race.map(lambda x: bool(re.match(r'([1-9]|10) ', x))).any(axis=None)
 
 
@@ -456,12 +456,12 @@ def test_table1_counts_people_and_masks(c):
 
 def test_audit_finds_a_wrong_grade(c):
     b = c.bodies.copy()
-    loss = cohort.morphometry(b).largest
+    loss = description.morphometry(b).largest
     sound = loss.idxmin()
     b.loc[sound, ['sq', 'label']] = [7., 1]
-    worst = cohort.audit(b, 3).iloc[0]
+    worst = description.audit(b, 3).iloc[0]
     assert worst.body_id == b.body_id[sound] and worst.gap == pytest.approx(loss[sound] - genant.GRADE_LOSS[2])
-    fit = cohort.audit(b.assign(sq=cohort.morphometry(b).sq.to_numpy()), 5)
+    fit = description.audit(b.assign(sq=description.morphometry(b).sq.to_numpy()), 5)
     assert (fit.gap == 0).all()
 
 def test_expected_height_follows_the_neighbours():
@@ -469,11 +469,11 @@ def test_expected_height_follows_the_neighbours():
     b = pd.DataFrame(dict(body_id=list('abcd'), film_id='a', level=['T12', 'L1', 'L2', 'L4']))
     height = n[b.level].to_numpy()
     b[cohort.XY] = [[0, 0, 15, 0, 30, 0, 30, h, 15, h, 0, h] for h in height]
-    got = cohort.expected_posterior(b)
+    got = description.expected_posterior(b)
     np.testing.assert_allclose(got[:3], height[:3])
     assert np.isnan(got[3])  # L3 is not on the film
     b.loc[1, cohort.XY] = [0, 0, 15, 0, 30, 0, 30, 10, 15, 10, 0, 10]
-    assert cohort.morphometry(b).crush[1] == pytest.approx(1 - 10/height[1])
+    assert description.morphometry(b).crush[1] == pytest.approx(1 - 10/height[1])
 
 
 # --- what may be shared of real people ---
