@@ -112,7 +112,7 @@ def _taken(study):
     "Rounds that are done or under way; the lost ones are neither"
     return sum(t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
 
-# %% ../nbs/method/13_search.ipynb #16b6fe49
+# %% ../nbs/method/13_search.ipynb #755dfcfe
 def _one_round(_, opener, total, objective, distributions):
     "Take the next round, run it, and record its value or its error"
     study = opener()
@@ -124,7 +124,9 @@ def _one_round(_, opener, total, objective, distributions):
         trial.report(row['auc_pr'], row['epoch'])
         if trial.should_prune(): raise optuna.TrialPruned
 
-    try: value = objective(trial.params, watch)
+    try:
+        value = float(objective(trial.params, watch))
+        if not np.isfinite(value): raise ValueError(f'the goal is {value}')
     except optuna.TrialPruned: study.tell(trial, state=TrialState.PRUNED)
     except Exception as e:
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')

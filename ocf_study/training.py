@@ -180,7 +180,7 @@ def _first(logits):
     "(B,) the output's logit, without those of the auxiliary heads"
     return tf.reshape(tf.cast(logits[0] if isinstance(logits, (list, tuple)) else logits, tf.float32), (-1,))
 
-# %% ../nbs/method/12_training.ipynb #8dab9929
+# %% ../nbs/method/12_training.ipynb #a96cc5b5
 class _Trainer:
     "A network in training: its optimiser, its compiled step, and all that decides how it goes on"
     def __init__(self, model, recipe, devices):
@@ -206,7 +206,7 @@ class _Trainer:
         return value
 
     def _step_on_all(self, x, y, n):
-        return self.strategy.reduce('sum', self.strategy.run(self.step_on_one, (x, y, n)), axis=None)
+        return self.strategy.reduce('sum', self.strategy.run(lambda *args: self.step_on_one(*args), (x, y, n)), axis=None)
 
 # %% ../nbs/method/12_training.ipynb #7b753129
 class Diverged(RuntimeError):

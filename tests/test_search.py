@@ -1,0 +1,117 @@
+"The search: what a kill costs, what machines share, what a round leaves"
+import os, signal, subprocess, sys
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from ocf_study import manifest, search
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def goal(values, watch): return -abs(values['dropout'] - .3)
+
+
+def drawn(study): return search.rounds_table(study)[['round', *search.space()]]
+
+
+def test_draws_lie_in_table_5_and_are_spread_as_it_says(tmp_path):
+    table = search.rounds_table(search.run(goal, tmp_path/'s.log', 200, workers=0))
+    for row in manifest.published('table5').itertuples():
+        u = table[row.hyperparameter]
+        u = np.log(u/row.low)/np.log(row.high/row.low) if row.scale == 'log' else (u - row.low)/(row.high - row.low)
+        assert u.between(0, 1).all()
+        assert np.abs(np.sort(u) - (np.arange(200) + .5)/200).max() < 1.63/np.sqrt(200)  # Kolmogorov-Smirnov, 1 %
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 5))
+def test_seed_and_number_decide_a_draw(seed, number):
+    def draw(before):
+        study = optuna.create_study(sampler=search.sampler('random', seed))
+        for _ in range(before): study.tell(study.ask(), 0.)
+        return study.ask(search.space()).params
+    assert draw(number) == draw(number)
+    assert draw(number) != draw(number + 1)
+
+
+def test_first_rounds_are_the_ones_given_and_stand_once(tmp_path):
+    first = dict(learning_rate=1e-3, decay=1.5, dropout=.2, pos_weight=1.)
+    for _ in range(2): study = search.run(goal, tmp_path/'s.log', 3, first=[first])
+    assert len(study.trials) == 3 and study.trials[0].params == first
+
+
+def test_two_searches_in_one_database_do_not_meet(tmp_path):
+    where = f'sqlite:///{tmp_path/"s.db"}'
+    a, b = (search.run(goal, where, 4, name=n, seed=s) for n, s in (('a', 1), ('b', 2)))
+    assert len(a.trials) == len(b.trials) == 4 and a.trials[0].params != b.trials[0].params
+
+
+KILLED = '''
+import os, signal, subprocess, sys
+from ocf_study import search
+def goal(values, watch):
+    if len(search.rounds_table(search.open_study(sys.argv[1]))) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
+    return values['dropout']
+search.run(goal, sys.argv[1], 6)
+'''
+
+
+def test_after_kills_the_rounds_are_those_of_an_unbroken_search(tmp_path):
+    for at in (3, 5):
+        assert subprocess.run([sys.executable, '-c', KILLED, str(tmp_path/'killed.log'), str(at)]).returncode == -signal.SIGKILL
+    goal = lambda values, watch: values['dropout']
+    killed, whole = (search.run(goal, tmp_path/f'{n}.log', 6) for n in ('killed', 'whole'))
+    pd.testing.assert_frame_equal(search.rounds_table(killed).drop(columns='seconds'), search.rounds_table(whole).drop(columns='seconds'))
+    assert [t.user_attrs.get('error') for t in killed.trials].count(search.LOST) == 2
+
+
+def test_a_round_of_a_living_process_or_of_another_machine_is_left_alone(tmp_path):
+    study = search.open_study(tmp_path/'s.log')
+    mine, other = study.ask(search.space()), study.ask(search.space())
+    import psutil, socket
+    for trial, host in ((mine, socket.gethostname()), (other, 'elsewhere')):
+        for k, v in dict(host=host, pid=os.getpid() if host != 'elsewhere' else 2**22 + 1, born=psutil.Process().create_time()).items(): trial.set_user_attr(k, v)
+    search._recover(study)
+    assert [t.state for t in study.trials] == [optuna.trial.TrialState.RUNNING]*2
+    mine.set_user_attr('born', 0.)  # the number went to another process since
+    search._recover(study)
+    assert [t.state.name for t in study.trials] == ['FAIL', 'RUNNING', 'WAITING']
+
+
+def test_a_round_that_fails_counts_and_says_why(tmp_path):
+    def sometimes(values, watch):
+        if values['decay'] > 5: raise FloatingPointError('loss is nan')
+        return values['dropout']
+    table = search.rounds_table(search.run(sometimes, tmp_path/'s.log', 12))
+    failed = table[table.state == 'fail']
+    assert len(table) == 12 and 0 < len(failed) < 12
+    assert failed.error.eq('FloatingPointError: loss is nan').all() and failed.auc_pr.isna().all() and (failed.decay > 5).all()
+
+
+def test_a_goal_that_is_no_number_fails_the_round(tmp_path):
+    table = search.rounds_table(search.run(lambda v, w: float('nan'), tmp_path/'s.log', 2))
+    assert table.state.tolist() == ['fail']*2 and table.error.str.contains('nan').all()
+
+
+def test_pruning_is_off_unless_asked_for(tmp_path):
+    def falling(values, watch):
+        for epoch in range(1, 6): watch(dict(epoch=epoch, auc_pr=values['dropout']/epoch))
+        return values['dropout']
+    states = {p: search.rounds_table(search.run(falling, tmp_path/f's{p}.log', 20, pruner=p)).state for p in ('', 'median')}
+    assert set(states['']) == {'complete'} and 'pruned' in set(states['median'])
+
+
+def test_workers_share_the_file(tmp_path):
+    study = search.run(goal, tmp_path/'s.log', 8, workers=2)
+    alone = search.run(goal, tmp_path/'alone.log', 8)
+    pd.testing.assert_frame_equal(drawn(study), drawn(alone))
+    assert len({t.user_attrs['pid'] for t in study.trials}) <= 2 and os.getpid() not in {t.user_attrs['pid'] for t in study.trials}
+
+
+@pytest.mark.parametrize('wrong', [dict(sampler_name='grid'), dict(pruner='best')])
+def test_unknown_names_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match='is none of'): search.run(goal, tmp_path/'s.log', 1, **wrong)

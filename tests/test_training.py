@@ -1,0 +1,248 @@
+"Training: kills, divergence, patience, precision, several devices; all on networks of a few weights"
+import json, os, signal, subprocess, sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from ocf_study import metrics, patches, runtime, training
+
+tf = runtime.tensorflow()
+import keras
+
+TINY = training.Recipe(learning_rate=.01, decay=1.3, dropout=.2, pos_weight=1., batch=16, epochs=4, seed=3)
+L = keras.layers
+
+
+def network(norm=True, heads=False):
+    he = keras.initializers.HeNormal
+    patch = keras.Input((16, 16, 1))
+    x = L.Conv2D(4, 5, 2, use_bias=not norm, kernel_initializer=he(1), name='conv')(patch)
+    if norm: x = L.BatchNormalization(momentum=.9, name='bn')(x)
+    x = L.Dropout(.5, name='dropout')(L.GlobalMaxPooling2D()(L.ReLU()(x)))
+    logits = [L.Dense(1, kernel_initializer=he(2), name=n)(x) for n in ('logit', 'aux1')]
+    return keras.Model(patch, logits if heads else logits[0])
+
+
+@pytest.fixture(scope='module')
+def data(): return tuple(training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2)))
+
+
+@pytest.fixture(scope='module')
+def unbroken(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('unbroken')
+    return folder, training.fit(network(), data, folder, TINY)
+
+
+def same(folder, history, unbroken):
+    "Are the weights kept, the state and the history the unbroken training's, to the last bit?"
+    numbers = [c for c in history if c not in ('seconds', 'waiting')]
+    pd.testing.assert_frame_equal(history[numbers], unbroken[1][numbers], check_exact=True)
+    for a, b in zip(training.load_best(folder).get_weights(), training.load_best(unbroken[0]).get_weights()): np.testing.assert_array_equal(a, b)
+    with training.safe_open(folder/'last.safetensors', 'numpy') as f, training.safe_open(unbroken[0]/'last.safetensors', 'numpy') as g:
+        assert set(f.keys()) == set(g.keys())
+        for k in f.keys(): np.testing.assert_array_equal(f.get_tensor(k), g.get_tensor(k))
+
+
+KILLED = '''
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_training as t
+def kill(row):
+    if row['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)
+t.training.fit(t.network(), [t.training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2))], sys.argv[2], t.TINY, watch=kill)
+'''
+
+
+def test_a_killed_process_goes_on_with_the_same_bits(data, unbroken, tmp_path):
+    done = subprocess.run([sys.executable, '-c', KILLED, os.path.dirname(__file__), str(tmp_path)], stderr=subprocess.PIPE)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert len(pd.read_csv(tmp_path/'history.csv')) == 2
+    same(tmp_path, training.fit(network(), data, tmp_path, TINY), unbroken)
+
+
+@pytest.mark.parametrize('where', ['_epoch', '_validate', '_keep', '_save_state'])
+def test_a_stop_at_any_moment_of_an_epoch_changes_nothing(where, data, unbroken, tmp_path, monkeypatch):
+    calls, original = [], getattr(training, where)
+
+    def stop(*args):
+        calls.append(1)
+        if where == '_save_state' and len(calls) == 2: raise KeyboardInterrupt  # before it is written
+        result = original(*args)
+        if len(calls) == 2: raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as m:
+        m.setattr(training, where, stop)
+        with pytest.raises(KeyboardInterrupt): training.fit(network(), data, tmp_path, TINY)
+    same(tmp_path, training.fit(network(), data, tmp_path, TINY), unbroken)
+
+
+def test_a_finished_training_is_read_not_run(data, unbroken, monkeypatch):
+    monkeypatch.setattr(training, '_Trainer', None)
+    history = training.fit(network(), data, unbroken[0], TINY)
+    pd.testing.assert_frame_equal(history, unbroken[1])
+
+
+@pytest.mark.parametrize('change,named', [(dict(seed=4), 'seed is 3 there, 4 now'), (dict(pos_weight=.5), 'pos_weight is 1.0 there, 0.5 now')])
+def test_another_recipe_in_the_same_folder_is_refused(change, named, data, unbroken):
+    with pytest.raises(ValueError, match=named): training.fit(network(), data, unbroken[0], TINY, **change)
+
+
+def test_other_patches_or_weights_in_the_same_folder_are_refused(data, unbroken):
+    (x, y), validation = data
+    with pytest.raises(ValueError, match='data is'): training.fit(network(), ((x, 1 - y), validation), unbroken[0], TINY)
+    other = network()
+    other.set_weights([w + 1 for w in other.get_weights()])
+    with pytest.raises(ValueError, match='weights is'): training.fit(other, data, unbroken[0], TINY)
+
+
+def scripted(areas, monkeypatch):
+    areas = iter(areas)
+    monkeypatch.setattr(training, '_validate', lambda *a: dict(validation_loss=1., auc_pr=next(areas), auc_roc=.5))
+
+
+def test_patience_stops_and_the_best_epoch_is_kept(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as m:
+        scripted([.1, .5, .5, .4, .9], m)
+        model = network()
+        history = training.fit(model, data, tmp_path/'a', TINY, epochs=9, patience=2)
+    assert history.auc_pr.tolist() == [.1, .5, .5, .4]
+    with monkeypatch.context() as m:
+        scripted([.1, .5], m)
+        second = network()
+        training.fit(second, data, tmp_path/'b', TINY, epochs=2)
+    for a, b in zip(model.get_weights(), second.get_weights()): np.testing.assert_array_equal(a, b)
+
+
+def test_divergence_says_where_and_keeps_the_last_good_epoch(data, tmp_path, monkeypatch):
+    original = training.rate
+    monkeypatch.setattr(training, 'rate', lambda step, steps, recipe: float('nan') if step >= steps + 1 else original(step, steps, recipe))
+    with pytest.raises(training.Diverged, match=r'loss is nan at step 3 of epoch 2.*Epoch 1'): training.fit(network(), data, tmp_path, TINY)
+    assert len(pd.read_csv(tmp_path/'history.csv')) == 1
+    assert all(np.isfinite(w).all() for w in training.load_best(tmp_path).get_weights())
+
+
+def test_validation_of_one_label_is_refused_before_anything_runs(data, tmp_path):
+    x, y = data[1]
+    with pytest.raises(ValueError, match='0 label 1 of 10'): training.fit(network(), (data[0], (x[y == 0][:10], y[y == 0][:10])), tmp_path, TINY)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_patches_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match='no training patches'): training.fit(network(), ((data[0][0][:0], data[0][1][:0]), data[1]), tmp_path, TINY)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.floats(-30, 30)), min_size=1, max_size=20), st.floats(.01, 3), st.floats(0, .5))
+def test_loss_is_the_weighted_cross_entropy(bodies, weight, smoothing):
+    y, z = (np.array(v, float) for v in zip(*bodies))
+    t = y*(1 - smoothing) + smoothing/2
+    exact = np.sum(weight*t*np.logaddexp(0, -z) + (1 - t)*np.logaddexp(0, z))
+    np.testing.assert_allclose(float(training.loss(y, z[:, None].astype(np.float32), weight, label_smoothing=smoothing)), exact, rtol=1e-4, atol=1e-5)
+    heads = [z[:, None].astype(np.float32)]*3
+    np.testing.assert_allclose(float(training.loss(y, heads, weight, .3, smoothing)), 1.6*exact, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(training.SCHEDULES), st.floats(1, 10), st.integers(1, 20), st.integers(1, 9), st.integers(0, 30))
+def test_the_rate_falls_from_one_end_to_the_other(schedule, decay, steps, epochs, warmup):
+    r = replace(TINY, schedule=schedule, decay=decay, epochs=epochs, warmup=warmup)
+    rates = np.array([training.rate(i, steps, r) for i in range(steps*epochs + 1)])
+    assert (np.diff(rates[warmup:]) <= 1e-12).all() and (rates <= r.learning_rate*(1 + 1e-9)).all() and (rates > 0).all()
+    if not warmup: np.testing.assert_allclose(rates[[0, -1]], [r.learning_rate, r.learning_rate/decay**epochs])
+
+
+@pytest.mark.parametrize('scale', [True, False])
+@pytest.mark.parametrize('trainable', [True, False])
+def test_fused_batch_normalisation_is_keras_own(scale, trainable):
+    x = tf.constant(runtime.rng(0, 'x').normal(2, 3, (5, 7, 6, 4)).astype(np.float32))
+    given, results = [runtime.rng(0, 'w', i).uniform(.5, 2, 4).astype(np.float32) for i in range(3 + scale)], []
+    for cls in (L.BatchNormalization, training._FusedBatchNormalization):
+        layer = cls(momentum=.9, epsilon=1e-3, scale=scale, trainable=trainable)
+        layer.build(x.shape)
+        layer.set_weights(given)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            value = tf.reduce_sum(y**3)
+        results.append([y, tape.gradient(value, x), *layer.get_weights(), layer(x, training=False)])
+    for a, b in zip(*results): np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3)
+    assert trainable != np.array_equal(results[1][-2], given[-1])
+
+
+def test_frozen_layers_stay_as_they_are(data, tmp_path):
+    model = network()
+    for name in ('conv', 'bn'): model.get_layer(name).trainable = False
+    before = {n: model.get_layer(n).get_weights() for n in ('conv', 'bn', 'logit')}
+    training.fit(model, data, tmp_path, TINY, epochs=1)
+    for n, weights in before.items():
+        moved = [not np.array_equal(a, b) for a, b in zip(weights, model.get_layer(n).get_weights())]
+        assert any(moved) == (n == 'logit')
+
+
+@pytest.mark.parametrize('precision', training.PRECISIONS[1:])
+def test_every_precision_trains_and_leaves_a_32_bit_network(precision, data, tmp_path):
+    history = training.fit(network(heads=True), data, tmp_path, TINY, precision=precision, epochs=2)
+    model = training.load_best(tmp_path)
+    assert np.isfinite(history.loss).all() and {w.dtype for w in model.weights} == {'float32'}
+    p = training.predict(model, data[1][0])
+    assert abs(metrics.auc_roc(data[1][1], p) - history.loc[history.auc_pr.idxmax(), 'auc_roc']) < .02
+    assert not tf.config.optimizer.get_experimental_options().get('auto_mixed_precision_onednn_bfloat16')
+
+
+def test_dropout_and_order_follow_seed_and_epoch(data, tmp_path):
+    losses = {s: training.fit(network(), data, tmp_path/str(s), TINY, seed=s, epochs=2).loss.tolist() for s in (3, 4)}
+    assert losses[3] != losses[4]
+    orders = [np.concatenate([y.numpy() for _, y in training._stream(np.zeros((40, 4, 4), np.uint16), np.arange(40), 8, seed, epoch)]) for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0))]
+    assert (orders[0] == orders[1]).all() and (orders[0] != orders[2]).any() and (orders[0] != orders[3]).any()
+    assert all(sorted(o) == list(range(40)) for o in orders)
+
+
+TWO = '''
+import sys
+sys.path.insert(0, sys.argv[1])
+from ocf_study import runtime
+tf = runtime.tensorflow()
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()]*2)
+import numpy as np, test_training as t
+data = [t.training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2))]
+one, two = (t.training.fit(t.network(norm=False), data, f'{sys.argv[2]}/{len(d)}', t.TINY, epochs=2, dropout=0., devices=d) for d in ((), ('CPU:0', 'CPU:1')))
+np.testing.assert_allclose(one.loss, two.loss, rtol=1e-4)
+np.testing.assert_allclose(one.auc_pr, two.auc_pr, atol=1e-3)
+normed = t.training.fit(t.network(), data, f'{sys.argv[2]}/normed', t.TINY, epochs=2, devices=('CPU:0', 'CPU:1'))
+assert np.isfinite(normed.loss).all() and normed.loss.iloc[1] < normed.loss.iloc[0]
+'''
+
+
+def test_two_devices_give_what_one_gives(tmp_path):
+    done = subprocess.run([sys.executable, '-c', TWO, os.path.dirname(__file__), str(tmp_path)], stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+def test_grey_levels_and_z_scores_predict_the_same(data):
+    model, (x, _) = network(), data[1]
+    np.testing.assert_allclose(training.predict(model, x), training.predict(model, patches.standardise(x)), rtol=1e-5)
+    assert training.predict(model, x[:0]).shape == (0,)
+
+
+def test_the_kept_state_runs_no_code(unbroken):
+    head = (unbroken[0]/'last.safetensors').read_bytes()
+    about = json.loads(head[8:8 + int.from_bytes(head[:8], 'little')])
+    assert json.loads(about['__metadata__']['settings'])['recipe']['seed'] == 3
+    assert {v['dtype'] for k, v in about.items() if k != '__metadata__'} <= {'F32', 'I64'}
+
+
+@pytest.mark.parametrize('bfloat16', [False, True])
+def test_the_peer_in_pytorch_has_the_same_layers(bfloat16):
+    torch = pytest.importorskip('torch')
+    from ocf_study import googlenet
+    step = training._torch_step(torch, 2, 80, bfloat16)
+    model = dict(zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__)))['model']
+    step()
+    ours = sum(int(np.prod(w.shape)) for w in googlenet.build(size=80).trainable_weights)
+    scales = sum(m.num_features for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))  # torch's scale, which TF-Slim has not
+    assert sum(p.numel() for p in model.parameters()) - scales == ours
+    assert all(torch.isfinite(p).all() for p in model.parameters())
