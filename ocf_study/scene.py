@@ -134,7 +134,7 @@ def _marks(film, centres, settings):
         marks.append(('sticker', c + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])*size/2, 0.))
     return marks
 
-# %% ../nbs/method/02d_scene.ipynb #5a5e9323
+# %% ../nbs/method/02d_scene.ipynb #a3b94a94
 def materials(
     s: Scene, settings: Settings,
 ):  # soft (mm of water), bone (mm of cortical bone in place of water), spine (bool): where the exposure is metered
@@ -164,10 +164,20 @@ def materials(
     if thoracic: anatomy.ribs(rib, s.centre[thoracic], s.angle[thoracic], depth[thoracic], [p.levels[i] for i in thoracic], spread, s.focus, rng(settings.seed, 'ribs', f.film_id))
     anatomy.pelvis(rib, s.centre[p.levels.index('L5')], s.focus, rng(settings.seed, 'pelvis', p.id))
     if f.region == 'T': anatomy.shoulders(rib, s.centre[p.levels.index('T4')], s.focus, rng(settings.seed, 'shoulders', f.film_id))
-    grain = .6*exposure.smooth_field(draw, shape, (.8/px, 2.0/px)) + .5*exposure.smooth_field(draw, shape, 3.5/px)
-    moved = cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/px)  # breathing
-    bone = (.85*np.maximum(whole.mm - marrow.mm, 0) + .115*p.marrow*marrow.mm*(1 + .22*grain) + (other.mm*(1 + .09*grain) + .62*moved)*(.55 + .45*p.marrow)).astype(np.float32)
-    return trunk(s, draw, shape, px), bone, metered.mm > .5
+    other.mm += .62*cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/px)  # breathing
+    whole.mm -= marrow.mm
+    bone, spine = np.maximum(whole.mm, 0, out=whole.mm), metered.mm > .5
+    del rib, metered
+    grain = .13*exposure.smooth_field(draw, shape, (.8/px, 2.0/px))  # trabeculae, coarser down than across
+    grain += .11*exposure.smooth_field(draw, shape, 3.5/px)
+    marrow.mm *= np.float32(.145*p.marrow)
+    bone += marrow.mm
+    bone += np.multiply(marrow.mm, grain, out=marrow.mm)
+    other.mm *= np.float32(.55 + .45*p.marrow)
+    bone += other.mm
+    bone += np.multiply(other.mm, np.float32(.4)*grain, out=other.mm)
+    del whole, marrow, other, grain
+    return trunk(s, draw, shape, px), bone, spine
 
 # %% ../nbs/method/02d_scene.ipynb #40cbc21a
 def _growths(canvas, s, use):
