@@ -54,7 +54,7 @@ def fingerprint(
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-# %% ../nbs/method/00a_runtime.ipynb #fbd65432
+# %% ../nbs/method/00a_runtime.ipynb #623b939f
 @contextlib.contextmanager
 def client(
     scheduler: str = '',  # address of a running scheduler; empty: on this machine
@@ -67,7 +67,7 @@ def client(
         with Client(scheduler) as c: yield c
     else:
         with LocalCluster(n_workers=max(workers, 1), threads_per_worker=threads, processes=workers > 1,
-                          dashboard_address=None, silence_logs=logging.ERROR) as cluster, Client(cluster) as c: yield c
+                          dashboard_address=':0', silence_logs=logging.ERROR) as cluster, Client(cluster) as c: yield c
 
 # %% ../nbs/method/00a_runtime.ipynb #51efa4ec
 def _attempt(work, item):
