@@ -260,7 +260,7 @@ def report(
     "What became of each film"
     return _read_group(store, 'films')[['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']]
 
-# %% ../nbs/method/09_patches.ipynb #dbfe64cd
+# %% ../nbs/method/09_patches.ipynb #6b0af6a2
 def build(
     cohort,                   # `cohort.Cohort`; bodies with `split` and `used`
     store,                    # Zarr store to make, or to go on with: a folder or any fsspec address
@@ -282,7 +282,9 @@ def build(
     if not _is_whole(store):
         films = list(_plan(cohort, choices))
         writer = _Writer(store, size, sum(int(f.wanted.sum() + copies*f.augmented.sum()) for f in films), settings)
-        with runtime.client(scheduler, workers) as client: _fill(writer, films, client, max(16, 4*workers), max_failed)
+        with runtime.client(scheduler, workers) as client:
+            if scheduler or workers > 1: client.run(_one_thread)
+            _fill(writer, films, client, max(16, 4*workers), max_failed)
         rows, lines = writer.finish()
         _write_table(store, '', 'patch', _coordinates(rows, cohort.bodies))
         _write_table(store, 'films', 'film', lines)
@@ -292,7 +294,9 @@ def build(
     _Journal(store).remove()
     return report(store)
 
-# %% ../nbs/method/09_patches.ipynb #0bcfe9d9
+# %% ../nbs/method/09_patches.ipynb #1cbee17b
+def _one_thread(): cv2.setNumThreads(1)  # a worker has one film at a time and leaves the other cores to the others
+
 def _fill(writer, films, client, ahead, max_failed):
     "Send the films that are not on disk to the workers, and what comes back to the writer"
     failed = [line for line in writer.films if line['reason']]

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
