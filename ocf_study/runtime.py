@@ -134,12 +134,13 @@ def tensorflow():
             os.close(saved); os.close(null)
     return sys.modules['tensorflow']
 
-# %% ../nbs/method/00a_runtime.ipynb #914bd08f
+# %% ../nbs/method/00a_runtime.ipynb #158ca1b9
 def peak_memory() -> float:  # MB (10^6 bytes)
     "The most memory that this process has held at one time"
     import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak*(1 if sys.platform == 'darwin' else 1024)/1e6
+    status = Path('/proc/self/status')  # getrusage's figure is inherited from the process that started this one
+    if status.exists(): return 1024e-6*next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
 
 # %% ../nbs/method/00a_runtime.ipynb #95f636b2
 def machine() -> dict:  # JSON-able
