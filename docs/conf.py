@@ -1,5 +1,4 @@
 "The site: Sphinx and MyST-NB over the notebooks, offline"
-import inspect
 import os
 import re
 import shutil
@@ -10,49 +9,60 @@ from pathlib import Path
 here = Path(__file__).parent
 root = here.parent
 sys.path[:0] = [str(here), str(root)]
+os.environ.setdefault('MPLBACKEND', 'agg')
 
 import nbpages
 from nbdev.config import get_config
 
 os.chdir(root)  # nbdev looks for settings.ini from the working folder up
 cfg = get_config()
-run = root/'reports'/os.environ.get('OCF_SITE_RUN', 'demo')
-symbols = nbpages.build(root, run, here/'pages')
+names = nbpages.build(root, root/'reports'/os.environ.get('OCF_SITE_RUN', 'demo'), here/'pages')
 
 project, author, release = cfg.title, cfg.author, cfg.version
-extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_design', 'sphinx_copybutton']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx_design', 'sphinx_copybutton']
+exclude_patterns = ['pages/landing.md']
 nb_execution_mode = 'off'
 nb_output_stderr = 'remove'
 nb_merge_streams = True
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist', 'attrs_inline']
 myst_heading_anchors = 3
-numfig = True
-autodoc_typehints = 'signature'
+suppress_warnings = ['myst.header']  # a notebook may go from its title to the third level
 default_role = 'py:obj'
-python_use_unqualified_type_names = True
 add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 60
+autodoc_typehints = 'signature'
 html_theme = 'sphinx_book_theme'
 html_title = cfg.title
-html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, use_download_button=False, navbar_persistent=[], use_fullscreen_button=False)
-html_sourcelink_suffix = ''
+html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, max_navbar_depth=2, use_download_button=False, use_fullscreen_button=False)
 html_copy_source = html_show_sourcelink = False
-html_extra_path = []
+html_css_files, html_js_files = ['site.css'], ['site.js']
 
 # MathJax of our own, one file with its glyphs, so that formulas show without a network
-(here/'_static').mkdir(exist_ok=True)
 shutil.copy(Path(find_spec('sphinx-mathjax-offline').origin).parent/'static/mathjax/tex-svg.js', here/'_static')
 html_static_path, mathjax_path = ['_static'], 'tex-svg.js'
 
 
+def marked(text, module):
+    "A line of a docstring or a comment as reStructuredText: names link, other code is code, and stars are stars"
+    parts = re.split(r'(?<!`)`([^`]+)`(?!`)', text)
+    for i, part in enumerate(parts):
+        if i % 2: parts[i] = f':py:obj:`{part} <{full}>`' if (full := nbpages.entry(part, names, module)) else f'``{part}``'
+        else: parts[i] = re.sub(r'([*|]|_\b)', r'\\\1', part)
+    return ''.join(parts)
+
+
 def docments_to_fields(app, what, name, obj, options, lines):
-    "Add the comments beside the parameters (docments) to the docstring as fields"
+    "The docstring, and below it the comments beside the parameters (docments) as fields"
     from fastcore.docments import docments
-    if what not in ('function', 'method', 'class') or any(l.strip().startswith((':param', 'Parameters')) for l in lines): return
-    try: d = docments(obj, full=True, returns=True)
-    except (ValueError, TypeError, OSError): return  # no source to read comments from
-    fields = [f":{'returns' if k == 'return' else 'param ' + k}: {v['docment']}" for k, v in d.items() if v['docment'] and k != 'self']
-    if fields: lines += ['', *fields, '']
-    lines[:] = [re.sub(r'(?<![`:])`([\w.]+)`(?!`)', lambda m: f":py:obj:`{m[1]} <{symbols[m[1]]}>`" if m[1] in symbols else f'``{m[1]}``', l) for l in lines]
+    module = name.split('.')[1] if name.startswith('ocf_study.') else ''
+    module = module if module in names else ''
+    if what in ('function', 'method', 'class'):
+        try: d = docments(obj, full=True, returns=True)
+        except (ValueError, TypeError, OSError): d = {}  # no source to read comments from
+        fields = [f":{'returns' if k == 'return' else 'param ' + k}: {marked(' '.join(v['docment'].split()), module)}" for k, v in d.items() if v['docment'] and k != 'self']
+    else: fields = []
+    lines[:] = [marked(l, module) for l in lines] + (['', *fields, ''] if fields else [])
 
 
-def setup(app): app.connect('autodoc-process-docstring', docments_to_fields, priority=900)
+def setup(app): app.connect('autodoc-process-docstring', docments_to_fields)

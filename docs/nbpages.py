@@ -1,123 +1,309 @@
-"Turn nbdev notebooks into pages for myst-nb: nbdev's own processors strip the directives, the rest is below."
-import ast, json, re, shutil
-from importlib import import_module
+"Pages for the site out of notebooks, a run and the repository's own files. nbdev's processors strip the directives; the rest is below."
+import ast
+import json
+import os
+import re
+import shutil
+from html import escape
 from pathlib import Path
 
+import cv2
 import pandas as pd
-from execnb.nbio import nb2str, mk_cell
+import yaml
+from execnb.nbio import mk_cell, nb2str, read_nb
 from nbdev.process import NBProcessor, Processor
-from nbdev.processors import hide_, hide_line, filter_stream_, rm_header_dash, strip_ansi
+from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
 
-figures_note = 'These films were rendered from the morphometry of NHANES participants. Nothing on this page says anything about patients.'
+PACKAGE = 'ocf_study'
+RENDERED = 'Rendered films: the pictures on this page were made from the morphometry of NHANES participants. No figure here says anything about patients.'
+LONG = 14  # lines of code that a page of the study shows unfolded
 
-_opt = re.compile(r'^#\|\s*([\w-]+):\s*(.*)\n?', re.M)
+
+# What there is to link to
+
+def chapters(root):
+    "Chapter's module -> notebook"
+    found = {}
+    for path in notebooks(root/'nbs'/'method'):
+        if m := re.search(r'#\|\s*default_exp\s+(\w+)', '\n'.join(c.source for c in read_nb(path).cells if c.cell_type == 'code')): found[m[1]] = path
+    return found
+
+def notebooks(folder): return sorted(p for p in folder.glob('*.ipynb') if p.name[0] not in '_.')
+
+def heading(path):
+    "Title and summary of a notebook"
+    source = read_nb(path).cells[0].source
+    return re.match(r'# (.*)', source)[1], ' '.join(re.findall(r'^> ?(.*)', source, re.M))
+
+def public(source):
+    "Public functions and classes that a piece of Python defines"
+    return [n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != '_']
+
+def documented(root, found):
+    "module -> {name: one line}, of everything that gets an entry of its own"
+    out = {}
+    for module in found:
+        defs = public((root/PACKAGE/f'{module}.py').read_text())
+        out[module] = {n.name: ast.get_docstring(n) or '' for n in defs}
+        for c in (n for n in defs if isinstance(n, ast.ClassDef)):
+            out[module] |= {f'{c.name}.{m.name}': ast.get_docstring(m) for m in c.body if isinstance(m, ast.FunctionDef) and m.name[0] != '_' and ast.get_docstring(m)}
+    return out
+
+def entry(name, names, module=''):
+    "Full name of what `name` means on the page of `module`: its own symbols bare, those of others with their module; '' for neither"
+    of, _, symbol = name.partition('.')
+    if module and name in names[module]: return f'{PACKAGE}.{module}.{name}'
+    return f'{PACKAGE}.{name}' if symbol in names.get(of, ()) else ''
+
+
+# Processors: one cell of a notebook after another
 
 def quarto_options(cell):
     "Give myst-nb what Quarto's cell options say: label, captions, echo, output, code-fold"
     if cell.cell_type != 'code': return
-    o = dict(_opt.findall(cell.source))
-    cell.source = _opt.sub('', cell.source)
-    tags, fig = set(cell.metadata.get('tags', [])), {}
+    option = re.compile(r'^#\|\s*([\w-]+):\s*(.*)\n?', re.M)
+    o = dict(option.findall(cell.source))
+    cell.source = option.sub('', cell.source)
+    tags, more = set(cell.metadata.get('tags', [])), {}
     if o.get('echo') == 'false': tags.add('remove-input')
     if o.get('output') == 'false' or o.get('eval') == 'false': tags.add('remove-output')
     if o.get('include') == 'false': tags.add('remove-cell')
     if o.get('code-fold') == 'true': tags.add('hide-input')
-    cap = o.get('fig-cap') or o.get('tbl-cap')
-    if cap: fig['caption'] = cap.strip('"\'')
-    if cap and 'label' in o: fig['name'] = o['label']
+    text = lambda k: o[k].strip().strip('"\'')
+    if cap := next((text(k) for k in ('fig-cap', 'tbl-cap') if k in o), ''): more['figure'] = dict(caption=cap)
+    if 'fig-alt' in o: more['image'] = dict(alt=text('fig-alt'))
     if tags: cell.metadata['tags'] = sorted(tags)
-    if fig: cell.metadata['mystnb'] = {'figure': fig}
+    if more: cell.metadata['mystnb'] = more
+
+def outputs(cell):
+    "Keep of a cell's outputs what a page can show: no widgets, bars or streams of errors; every image gets an alternative text"
+    if cell.cell_type != 'code': return
+    kept = []
+    for o in cell.get('outputs', []):
+        data = o.get('data', {})
+        if o.get('name') == 'stderr' or any('widget' in k for k in data): continue
+        if o.output_type == 'stream' and '\r' in ''.join(o.text): continue
+        if 'text/html' in data: data['text/html'] = re.sub(r'<img (?![^>]*\balt=)', '<img alt="" ', ''.join(data['text/html']))
+        kept.append(o)
+    cell['outputs'] = kept
+
+def _plain(markdown):
+    "Markdown as plain text"
+    text = re.sub(r'\{[\w:]+\}`([^`<]*?)\s*(?:<[^`]*>)?`', r'\1', markdown)
+    text = re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', re.sub(r'^#+ .*$', '', text, flags=re.M))
+    return ' '.join(re.sub(r'[`*>$|]', '', text).split())
+
+class alternatives(Processor):
+    "Alternative text of every figure: what the run noted, the caption, or the sentence that led to the picture"
+    def begin(self): self.said = ''
+    def cell(self, cell):
+        if cell.cell_type == 'markdown': self.said = _plain(cell.source) or self.said
+        elif any(k.startswith('image/') for o in cell.get('outputs', []) for k in o.get('data', {})):
+            options = cell.metadata.setdefault('mystnb', {})
+            noted = cell.metadata.pop('alt', '') or options.get('figure', {}).get('caption', '')
+            last = re.split(r'(?<=[.:]) (?=[A-Z])', self.said)
+            alt = noted or f"Figure: {self.said if len(self.said) < 200 else ' '.join(last[-2:])[-300:]}"
+            options.setdefault('image', {}).setdefault('alt', alt.rstrip(' :'))
 
 def parameters(cell):
-    "Of a papermill run show the parameters injected, folding away the defaults they replace"
+    "Of a papermill run show the parameters passed, folding away the defaults they replace; on a page of the study fold long code"
     tags = cell.metadata.get('tags', [])
-    if 'parameters' in tags: cell.metadata['tags'] = [*tags, 'hide-cell']
-    if 'injected-parameters' in tags: cell.source = cell.source.replace('# Parameters\n', '# Parameters of this run\n')
+    if 'parameters' in tags: tags = [*tags, 'remove-cell']
+    elif 'injected-parameters' in tags: cell.source = cell.source.replace('# Parameters\n', '# Parameters of this run\n')
+    elif cell.cell_type == 'code' and cell.source.count('\n') >= LONG and 'remove-input' not in tags: tags = [*tags, 'hide-input']
+    if tags: cell.metadata['tags'] = tags
 
-class api(Processor):
-    "Replace exported definitions, and `show_doc`, by what autodoc says about them"
-    def begin(self):
-        src = '\n'.join(c.source for c in self.nb.cells if c.cell_type == 'code')
-        self.exp = next((c.directives_['default_exp'][0] for c in self.nb.cells
-                         if 'default_exp' in (c.directives_ or {})), None)
-        self.shown = set(re.findall(r'^show_doc\(([\w.]+)', src, re.M))
-
-    def _doc(self, name, kind):
-        apart = sorted(m.partition('.')[2] for m in self.shown if m.startswith(name + '.'))
-        opts = '   :members:\n' if kind == 'class' else ''
-        if opts and apart: opts += f"   :exclude-members: {', '.join(apart)}\n"
-        return f"```{{eval-rst}}\n.. auto{kind}:: {self.mod}.{name}\n{opts}```"
-
-    @property
-    def mod(self):
-        from nbdev.config import get_config
-        return f'{get_config().lib_path.name}.{self.exp}'
-
-    def cell(self, cell):
+def api(module):
+    "A processor that puts signature and parameters in the place of exported code, with the source folded below (`exports`: open)"
+    def document(cell):
         d = cell.get('directives_') or {}
         if cell.cell_type != 'code': return
         if 'default_exp' in d or 'exporti' in d: del cell['source']; return
-        m = re.match(r'show_doc\(([\w.]+)', cell.source)
-        if m: return self._md(cell, [self._doc(m[1], 'method' if '.' in m[1] else 'function')])
-        if 'export' in d:
-            defs = [n for n in (cell.parsed_() or []) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != '_']
-            if not defs: del cell['source']; return
-            self._md(cell, [self._doc(n.name, 'class' if isinstance(n, ast.ClassDef) else 'function') for n in defs])
-
-    def _md(self, cell, docs):
-        cell.cell_type, cell.source = 'markdown', '\n\n'.join(docs)
+        if 'export' not in d and 'exports' not in d: return
+        tree, defs = ast.parse(cell.source), public(cell.source)
+        constants = [t.id for n in tree.body if isinstance(n, (ast.Assign, ast.AnnAssign)) for t in getattr(n, 'targets', [getattr(n, 'target', None)]) if isinstance(t, ast.Name) and t.id.isupper()]
+        if not defs:
+            if not constants or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body): del cell['source']
+            return
+        shown = [f"```{{eval-rst}}\n.. auto{'class' if isinstance(n, ast.ClassDef) else 'function'}:: {PACKAGE}.{module}.{n.name}\n" + ('   :members:\n' if isinstance(n, ast.ClassDef) else '') + '```' for n in defs]
+        code = f'```python\n{cell.source}\n```'
+        shown.append(code if 'exports' in d else f"````{{dropdown}} Source of {', '.join(n.name for n in defs)}\n:class-container: source\n{code}\n````")
+        cell.cell_type, cell.source = 'markdown', '\n\n'.join(shown)
         for k in ('outputs', 'execution_count'): cell.pop(k, None)
+    return document
 
-def links(syms):
-    "A processor that links `name` in Markdown to the documentation of `name`"
-    def _link(m): return f"{{py:obj}}`{m[1]} <{syms[m[1]]}>`" if m[1] in syms else m[0]
-    def add_links(cell):
-        if cell.cell_type == 'markdown' and 'eval-rst' not in cell.source:
-            cell.source = re.sub(r'(?<!`)`([\w.]+?)(?:\(\))?`(?!`)', _link, cell.source)
-            cell.source = re.sub(r'(?<!\w)@((?:fig|tbl)-[\w-]+)', r'{numref}`\1`', cell.source)
-    return add_links
+def links(origin, root, pages, names, module):
+    "A processor that links `name` to its entry, and files of the repository to their pages; `origin` is where the text stands in the repository"
+    def symbol(m): return f'{{py:obj}}`{m[1]} <{full}>`' if (full := entry(m[1], names, module)) else m[0]
+    def add(cell):
+        if cell.cell_type != 'markdown' or '{eval-rst}' in cell.source: return
+        cell.source = relink(re.sub(r'(?<![`}])`([\w.]+?)(?:\(\))?`(?!`)', symbol, cell.source), origin, root, pages)
+        cell.source = re.sub(r'(?<!\w)@((?:fig|tbl)-[\w-]+)', r'[figure](#\1)', cell.source)
+    return add
 
-def page(src, dest, syms):
-    "Write the page of the notebook `src` to `dest`"
-    nb = NBProcessor(src, [hide_, hide_line, filter_stream_, strip_ansi, api, rm_header_dash, quarto_options, parameters, links(syms)], process=True).nb
+def relink(text, origin, root, pages):
+    "Links between files of the repository as links between pages; what has no page is named"
+    def one(m):
+        words, target, anchor = m[1], *m[2].partition('#')[::2]
+        if '://' in target or not target: return m[0]
+        path = os.path.relpath((root/origin).parent/target, root)
+        if path in pages: return f"[{words}](/{pages[path]}{'#' + anchor if anchor else ''})"
+        return words if words.strip('`') == path else f'{words} (`{path}`)' if (root/path).exists() else m[0]
+    return re.sub(r'(?<!!)\[([^\]\n]+)\]\(([^)\s]+)\)', one, text)
+
+
+# Pages
+
+def page(src, dest, origin, root, pages, names, module='', study=False, before=lambda nb: None):
+    "Write the page of the notebook `src`"
+    steps = [hide_, hide_line, strip_ansi, outputs, *([api(module)] if module else []), rm_header_dash, quarto_options, *([parameters] if study else []), alternatives,
+             links(origin, root, pages, names, module)]
+    nb = read_nb(src)
+    before(nb)
+    nb = NBProcessor(nb=nb, procs=steps, process=True).nb
+    for c in nb.cells: c.pop('directives_', None); c.pop('idx_', None)
     dest.parent.mkdir(parents=True, exist_ok=True)
     dest.write_text(nb2str(nb))
 
-def banner(nb_path, run):
-    "Say on top of an executed notebook which films it was run on"
-    nb, about = json.loads(nb_path.read_text()), json.loads((run/'provenance.json').read_text())
-    kind = 'warning' if about['about']['rendered'] else 'note'
-    text = f":::{{{kind}}}\nProfile `{about['profile']}`, seed {about['seed']}. {about['about']['data']}\n:::"
-    nb['cells'].insert(1, dict(cell_type='markdown', metadata={}, id='banner', source=text))
-    nb_path.write_text(json.dumps(nb))
+def _literals(source):
+    "Patterns of the names that a cell gives to `figures.save` and `figures.save_table`"
+    for n in ast.walk(ast.parse(source)):
+        if isinstance(n, ast.Call) and getattr(n.func, 'attr', '') in ('save', 'save_table'):
+            for arg in n.args[1:2]:
+                for part in ast.walk(arg):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str): yield re.escape(part.value)
+                    if isinstance(part, ast.JoinedStr): yield ''.join(re.escape(v.value) if isinstance(v, ast.Constant) else '.+' for v in part.values)
 
-def results(run, dest):
-    "A page with every table and figure of the run, each with a link to the notebook that makes it"
-    p = json.loads((run/'provenance.json').read_text())
-    text = ['# Results', f"Every table and figure of the run `{p['profile']}`. {p['about']['data']}", '']
-    if p['about']['rendered']: text += [':::{warning}', figures_note, ':::', '']
-    for kind, title in (('figure', 'Figures'), ('table', 'Tables')):
-        text += [f'## {title}', '']
-        for a in (a for a in p['artefacts'] if a['kind'] == kind):
-            source = f"From [{a['stage']}](study/{a['stage']}.ipynb)."
-            if kind == 'figure':
-                text += [f"### {a['name']}", '', f"```{{image}} results/{a['name']}.png", f":alt: {a['alt']}", '```', '', f"{a['caption']} {source}", '']
-                (dest/'results').mkdir(parents=True, exist_ok=True)
-                shutil.copy(run/'figures'/f"{a['name']}.png", dest/'results')
-            else:
-                df = pd.read_csv(run/'tables'/f"{a['name']}.csv", dtype=str, keep_default_na=False).drop(columns='films', errors='ignore')
-                more = f' The first 30 of {len(df)} rows.' if len(df) > 30 else ''
-                text += [f"### {a['name']}", '', f"{a['caption']}{more} {source}", '', '```{raw} html', '<div class="table-wide">', df.head(30).to_html(index=False, border=0), '</div>', '```', '']
-    (dest/'results.md').write_text('\n'.join(text))
+def _marked(stage, about):
+    "A function that tells on top of a stage's notebook what it was run on, and puts an anchor and an alternative text where each figure and table is made"
+    def mark(nb):
+        cells, kind = [], 'warning' if about['about']['rendered'] else 'note'
+        for c in nb.cells:
+            made = []
+            if c.cell_type == 'code' and 'figures.save' in c.source:
+                patterns = list(_literals(c.source))
+                made = [a for a in about['artefacts'] if a['stage'] == stage and any(re.fullmatch(p, a['name']) for p in patterns)]
+            if made: cells.append(mk_cell(''.join(f'<span id="{a["kind"]}-{a["name"]}"></span>' for a in made), 'markdown'))
+            if alts := [a['alt'] for a in made if a['alt']]: c.metadata['alt'] = ' '.join(dict.fromkeys(alts))
+            cells.append(c)
+        text = f":::{{{kind}}}\n:class: films\n{RENDERED + ' ' if about['about']['rendered'] else ''}Run of profile `{about['profile']}` with seed {about['seed']}; data: {about['about']['data']}.\n:::"
+        nb.cells = [*cells[:1], mk_cell(text, 'markdown'), *cells[1:]]
+    return mark
+
+def _number(v):
+    if not isinstance(v, float): return v
+    return '' if pd.isna(v) else f'{v:,.0f}' if v == round(v) and abs(v) < 1e9 else f'{v:.3f}' if abs(v) >= .01 else f'{v:.2g}'
+
+def table(df, label, most=30):
+    "A table in a box of its own, which scrolls sideways where it must"
+    html = df.head(most).map(_number).fillna('').to_html(index=False, border=0, classes='table')
+    return ['```{raw} html', f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label, quote=True)}">', *html.splitlines(), '</div>', '```', ''] + ([f'The first {most} of {len(df)} rows.', ''] if len(df) > most else [])
+
+def _compared(run, name):
+    "The paper's numbers of one figure or table beside the run's"
+    path = run/'comparison.csv'
+    if not path.exists(): return []
+    df = pd.read_csv(path)
+    source = re.match(r'(figure|table)\d', name)[0]
+    df = df[df.source == source].drop(columns=['source', 'where', 'low', 'high'], errors='ignore').dropna(axis=1, how='all')
+    return [':::::{dropdown} The published numbers beside this run', *table(df, f'Published numbers of {name} beside this run', 60), ':::::', ''] if len(df) else []
+
+def results(run, dest, about):
+    "Two pages with every figure and table of the run: those that the paper has, and the others"
+    banner = [':::{warning}' if about['about']['rendered'] else ':::{note}', ':class: films', f"{RENDERED + ' ' if about['about']['rendered'] else ''}Run of profile `{about['profile']}` with seed {about['seed']}; data: {about['about']['data']}.", ':::', '']
+    of_paper = lambda a: bool(re.fullmatch(r'(figure|table)\d[a-z]?', a['name']))
+    order = lambda a: (a['kind'], a['name'])
+    (dest/'results').mkdir(parents=True, exist_ok=True)
+    for file, title, lead, some in (
+            ('paper', "The paper's tables and figures", "Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.", sorted(filter(of_paper, about['artefacts']), key=order)),
+            ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a)])):
+        text, before = [f'# {title}', '', lead, '', *banner], ''
+        for a in some:
+            name, cell = a['name'], f"<a href=\"../study/{a['stage']}.html#{a['kind']}-{a['name']}\">the cell that makes it</a>"
+            words = re.sub(r'(\d)', r' \1', name).replace('_', ' ') if of_paper(a) else name.replace('_', ' ')
+            text += [f'({a["kind"]}-{name})=', f'## {words[0].upper() + words[1:]}', '']
+            caption = re.sub(r'([*_`$\[\]<>{}\\])', r'\\\1', a['caption'])
+            if a['kind'] == 'figure':
+                shutil.copy(run/'figures'/f'{name}.png', dest/'results')
+                text += [f'```{{image}} {name}.png', f":alt: {' '.join((a['alt'] or a['caption']).split())}", '```', '', caption, '']
+            else: text += [caption, '', *table(pd.read_csv(run/'tables'/f'{name}.csv').drop(columns='films', errors='ignore'), f'Table {words}')]
+            data = run/('figures' if a['kind'] == 'figure' else 'tables')/f'{name}.csv'
+            if data.exists(): shutil.copy(data, dest/'results')
+            text += [f"From {cell}{f', with {{download}}`its numbers <{name}.csv>`' if data.exists() else ''}.", '']
+            source = re.match(r'(?:figure|table)\d|', name)[0]
+            if of_paper(a) and source != before: text += _compared(run, name)
+            before = source
+        (dest/'results'/f'{file}.md').write_text('\n'.join(text))
+
+def listing(title, lead, rows, dest, head=('Page', 'What it is about')):
+    "A page that leads to others"
+    tree = ['```{toctree}', ':hidden:', *(r[0] for r in rows), '```', '']
+    lines = [f'* - [{r[1]}]({r[0]}{"" if r[0].endswith(".md") else ".ipynb"})\n  - {r[2]}' for r in rows]
+    dest.write_text('\n'.join([f'# {title}', '', lead, '', *tree, ':::{list-table}', ':header-rows: 1', ':widths: 30 70', '', f'* - {head[0]}\n  - {head[1]}', *lines, ':::', '']))
+
+def reference(names, found, dest):
+    "A page that lists every public function and class of every chapter"
+    text = ['# Reference', '', 'Every public function and class, by chapter. The names lead to signature, parameters and source, in the chapter that explains them.', '']
+    for module, path in found.items():
+        title, summary = heading(path)
+        text += [f'## {PACKAGE}.{module}', '', f'[{title}](/pages/method/{path.name}). {summary}', '']
+        rows = {k: v for k, v in names[module].items() if '.' not in k}
+        if rows: text += [':::{list-table}', ':widths: 30 70', '', *(f'* - {{py:obj}}`{k} <{PACKAGE}.{module}.{k}>`\n  - {escape_md(v.splitlines()[0]) if v else ""}' for k, v in rows.items()), ':::', '']
+    dest.write_text('\n'.join(text))
+
+def escape_md(text): return re.sub(r'([*_$<>\[\]])', r'\\\1', re.sub(r'`([^`]*)`', r'\1', text))
+
+def citation(root, dest):
+    "How to cite, from CITATION.cff"
+    cff = yaml.safe_load((root/'CITATION.cff').read_text())
+    person = lambda a: a.get('name') or f"{a['family-names']}, {a['given-names']}"
+    def entry(kind, key, r, **more):
+        fields = dict(author=' and '.join(f'{{{person(a)}}}' if 'name' in a else person(a) for a in r['authors']), title=f"{{{r['title']}}}", **{k: r[k] for k in ('journal', 'volume', 'year', 'doi', 'version') if k in r}, **({'number': r['issue']} if 'issue' in r else {}), **more)
+        return [f'@{kind}{{{key},', *(f'  {k} = {{{v}}},' for k, v in fields.items()), '}']
+    references = {r['type']: r for r in cff['references']}
+    text = ['# How to cite', '', cff['message'], '', 'The file `CITATION.cff` at the top of the repository holds the same for reference managers.', '']
+    for name, kind, key, r in (('This package', 'software', 'ocf_study', cff), ('The paper', 'article', 'dong2022', references['article']), ('The morphometry', 'misc', 'nhanes2014', references['dataset'])):
+        text += [f'## {name}', '', '```bibtex', *entry(kind, key, r), '```', '']
+    dest.write_text('\n'.join(text))
+
+def landing(root, run, pages, dest):
+    "The README as the first page, its picture small enough for a phone"
+    import readme
+    text = readme.readme()
+    def image(m):
+        source = next(p for p in (root/m['src'], run/'figures'/Path(m['src']).name) if p.exists())
+        picture = cv2.imread(str(source))
+        width = min(1400, picture.shape[1])
+        picture = cv2.resize(picture, (width, round(picture.shape[0]*width/picture.shape[1])), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(dest.parent/f'{source.stem}.webp'), picture, [cv2.IMWRITE_WEBP_QUALITY, 82])
+        return f"```{{image}} {source.stem}.webp\n:alt: {m['alt']}\n```\n"
+    text = re.sub(r'<img src="(?P<src>[^"]+)" alt="(?P<alt>[^"]*)"[^>]*>', image, text)
+    dest.write_text(relink(text, 'README.md', root, pages))
 
 def build(root, run, dest):
-    "Write every page: the chapters, the executed notebooks of `run`, the guides, the results"
-    from nbdev.config import get_config
-    idx = import_module(get_config().lib_path.name + '._modidx').d['syms']
-    syms = {full[len(mod)+1:]: full for mod, d in idx.items() for full in d}
+    "Write every page; returns module -> documented names"
+    if not (run/'provenance.json').exists(): raise SystemExit(f'{run} holds no finished run: `make study` makes reports/demo; OCF_SITE_RUN names another under reports/')
+    about, found = json.loads((run/'provenance.json').read_text()), chapters(root)
+    names, modules = documented(root, found), {p: m for m, p in found.items()}
     shutil.rmtree(dest, ignore_errors=True)
-    for part, folder in (('method', root/'nbs'/'method'), ('guides', root/'nbs'/'guides'), ('study', run/'notebooks')):
-        for src in sorted(folder.glob('[!_.]*.ipynb')): page(src, dest/part/src.name, syms)
-    for nb in (dest/'study').glob('*.ipynb'): banner(nb, run)
-    results(run, dest)
-    return syms
+    dest.mkdir(parents=True)
+    stages = notebooks(run/'notebooks')
+    pages = {f'nbs/{part}/{p.name}': f'pages/{part}/{p.name}' for part, some in (('method', found.values()), ('guides', notebooks(root/'nbs'/'guides')), ('study', stages)) for p in some}
+    demo = f'reports/{run.name}'
+    folders = {'nbs/method': 'pages/method.md', 'nbs/study': 'pages/study.md', 'nbs/guides': 'pages/guides.md', 'nbs/study/profiles': 'pages/guides/papermill.ipynb', 'data_manifest': 'about/data.md', demo: 'pages/results/paper.md',
+               f'{demo}/index.html': 'pages/results/paper.md', 'reports/demo': 'pages/results/paper.md', 'reports/demo/index.html': 'pages/results/paper.md', 'CITATION.cff': 'pages/citation.md', 'CONTRIBUTING.md': 'about/contributing.md', 'CHANGELOG.md': 'about/changelog.md'}
+    pages |= {k: v for k, v in folders.items() if v.split('/')[-1] != 'papermill.ipynb' or v in pages.values()}
+    for origin, target in pages.items():
+        if not origin.endswith('.ipynb') or not target.endswith('.ipynb') or not target.startswith('pages/'): continue
+        part, name = Path(target).parts[1:]
+        src = run/'notebooks'/name if part == 'study' else root/'nbs'/part/name
+        page(src, dest/part/name, origin, root, pages, names, modules.get(src, ''), part == 'study', _marked(src.stem, about) if part == 'study' else lambda nb: None)
+    row = lambda p, part: (f'{part}/{p.stem}', *map(escape_md, heading(p)))
+    listing('Method', 'One chapter per step, in the order in which the data flow. Each is a notebook that explains its step, shows it on a film, and exports a module of the package.', [row(p, 'method') for p in found.values()], dest/'method.md')
+    listing('Study', f"The notebooks that one command runs, executed: profile `{about['profile']}`.", [row(p, 'study') for p in stages], dest/'study.md')
+    listing('Guides', 'How to do one thing.', [row(p, 'guides') for p in notebooks(root/'nbs'/'guides')], dest/'guides.md')
+    results(run, dest, about)
+    reference(names, found, dest/'reference.md')
+    citation(root, dest/'citation.md')
+    landing(root, run, pages, dest/'landing.md')
+    return names
