@@ -191,7 +191,7 @@ def _environment(**values):
     finally:
         for k, v in old.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/method/18_study.ipynb #e5b06856
+# %% ../nbs/method/18_study.ipynb #884b28e4
 def _execute(stage, notebook, values, out, show):
     "Run one notebook in a fresh kernel whose working folder is the run folder; return (seconds, peak memory in MB)"
     import papermill
@@ -209,7 +209,7 @@ def _execute(stage, notebook, values, out, show):
         _cleaned(running, kept)
         cells = nbformat.read(notebook, 4).cells
         where = next((i for i, c in enumerate(cells) if c.cell_type == 'code' and c.source.strip() == e.source.strip()), e.cell_index)
-        raise StudyError(f'{stage} failed in cell {where+1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {kept}') from e
+        raise StudyError(f'{stage} failed in cell {where+1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {os.path.relpath(kept)}') from e
     finally: peak = watch.stop()
     _cleaned(running, kept)
     running.unlink()
@@ -229,13 +229,19 @@ def _refuse(profile, data, out, anyway):
             if not p.is_dir() or not os.access(p, os.W_OK): raise StudyError(f'No permission to write to {p}.')
             break
 
+# %% ../nbs/method/18_study.ipynb #e5653735
+def _accept(data, values):
+    "Every error of a data folder at once, on the terminal, where names of subjects may stand, before any notebook is written"
+    errors = [p for p in cohort.check(data, **{k: values[k] for k in ('repair', 'film_rule', 'workers')}) if p.severity == 'error']
+    if errors: raise manifest.DataError(errors)
+
 # %% ../nbs/method/18_study.ipynb #60ca1a39
 def _display(console):
     "What a terminal shows of a run: stages and cells, and the bar of the cell that runs"
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     return Progress(TextColumn('{task.description:<32}'), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
-# %% ../nbs/method/18_study.ipynb #1696c59a
+# %% ../nbs/method/18_study.ipynb #d67596ae
 def run(
     profile: str = 'demo',               # `smoke`, `demo`, `paper` or `paper-phantom`
     out: str|Path|None = None,           # run folder; `reports/<profile>` when not given
@@ -259,6 +265,7 @@ def run(
         with runtime.atomic(out/'work'/'run.json') as t: t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
         key = runtime.fingerprint(_data_state(data))
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
+        if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
         for stage in chosen:
             key = runtime.fingerprint([key, values[stage], _code(stages()[stage])])
             if again or not _done(out, stage, key): _stage(stage, values[stage], key, out, console, bars)
@@ -350,14 +357,12 @@ details { margin: .8rem 0 } summary { cursor: pointer }</style></head><body>
 <p><a href="summary.json">summary.json</a> · <a href="comparison.csv">comparison.csv</a> · <a href="provenance.json">provenance.json</a> · seed {{ p.seed }} · finished {{ p.finished }}</p>
 </body></html>"""
 
-# %% ../nbs/method/18_study.ipynb #44c30801
+# %% ../nbs/method/18_study.ipynb #481a5ae3
 def _headline(summary):
     "The few numbers at the top of a run's page, as (name, value, remark)"
     test = summary.get('test', {})
-    def area(k): return f"{test[k]['value'] if isinstance(test[k], dict) else test[k]:.3f}" if k in test else '–'
-    def low_high(k): return f"95 % interval {test[k]['low']:.3f} to {test[k]['high']:.3f}" if isinstance(test.get(k), dict) else 'held-out test people'
-    return [('AUC-ROC', area('auc_roc'), low_high('auc_roc')), ('AUC-PR', area('auc_pr'), low_high('auc_pr')),
-            ('time', f"{summary['total']['seconds']/60:.1f} min", 'all stages'), ('memory', f"{summary['total']['peak_mb']/1000:.1f} GB", 'at one time')]
+    rows = [(name, f'{test[k]:.3f}', '95 % interval {low:.3f} to {high:.3f}'.format(**test['intervals'][k])) for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')) if k in test]
+    return rows + [('all stages', f"{summary['total']['seconds']/60:.1f} min", ''), ('memory', f"{summary['total']['peak_mb']/1000:.1f} GB", 'at one time')]
 
 # %% ../nbs/method/18_study.ipynb #2b7533ed
 def _pages(out, summary, provenance):
@@ -408,15 +413,17 @@ def _profiles():
     "List the profiles."
     for name, about in profiles().items(): print(f'{name:<14} {about}')
 
-# %% ../nbs/method/18_study.ipynb #15b6fc54
+# %% ../nbs/method/18_study.ipynb #83260b59
 @app.command('check')
 def _check(
     data: Annotated[str, typer.Argument(help="a folder in MrOS's layout, or with the three tables subjects, films and bodies")],
     json_: Annotated[bool, typer.Option('--json', help='the report for a machine')] = False,
+    repair: Annotated[bool, typer.Option('--repair', help='three tables: put points right that were listed from the wrong end')] = False,
+    film_rule: Annotated[str, typer.Option(help="which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type")] = 'y',
 ):
     "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
     if not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
-    report = manifest.report(cohort.check(data))
+    report = manifest.report(cohort.check(data, repair=repair, film_rule=film_rule))
     if json_: print(json.dumps(report, indent=1))
     else:
         for p in report['problems']: print(manifest.Problem(**p))
@@ -454,15 +461,15 @@ def _show(file: str):
     from ocf_study import googlenet
     print(googlenet.show(file))
 
-# %% ../nbs/method/18_study.ipynb #0c29fe78
+# %% ../nbs/method/18_study.ipynb #1a7dca99
 @weights.command('convert')
 def _convert(
     file: Annotated[str, typer.Argument(help='TF-Slim checkpoint, .pth or .safetensors')],
-    out: Annotated[str, typer.Option(help='Keras weights to write')] = 'googlenet.weights.h5',
+    out: Annotated[str, typer.Option(help='.safetensors to write; beside FILE when not given')] = '',
 ):
-    "Turn a TF-Slim or torchvision checkpoint into Keras weights."
+    "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library to be read."
     from ocf_study import googlenet
-    print(f'Wrote {googlenet.convert(file, out)}')
+    print(f'Wrote {googlenet.convert(file, out or None)}')
 
 # %% ../nbs/method/18_study.ipynb #a23ddf54
 def main():
