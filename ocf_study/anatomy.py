@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRID', 'U', 'CURVES', 'COLUMN', 'SLICES', 'Z', 'SHARE', 'body_curves', 'turn', 'fracture', 'Column', 'column',
-           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'arches', 'ribs', 'pelvis', 'shoulders']
+           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'rounded', 'arches', 'ribs', 'pelvis', 'shoulders']
 
 # %% ../nbs/method/02b_anatomy.ipynb #b2bfd785
 from dataclasses import dataclass, replace
@@ -287,8 +287,8 @@ def spurs(
     path = np.array([(-2.5, -.3), (-.6, .15), (.5, .55), (1.0, .95), (.75, .35), (.35, -.5), (.05, -1.3), (-.8, -1.2)])*size
     return corner + path[:, :1]*front + path[:, 1:]*down
 
-# %% ../nbs/method/02b_anatomy.ipynb #f006b03e
-def _rounded(polygon):
+# %% ../nbs/method/02b_anatomy.ipynb #8de185e0
+def rounded(polygon):
     "A polygon's corners cut twice (Chaikin), so that it looks grown."
     p = np.asarray(polygon, float)
     for cut in (.18, .25): p = np.stack([(1-cut)*p + cut*np.roll(p, -1, 0), cut*p + (1-cut)*np.roll(p, -1, 0)], 1).reshape(-1, 2)
@@ -307,7 +307,8 @@ _THORACIC = dict(
           [(-.90, .24), (-1.14, .20), (-1.22, .80), (-1.08, 1.04), (-.94, .90)]],
     spinous=[(-1.00, .02), (-1.30, .22), (-1.78, 1.06), (-1.92, 1.46), (-1.70, 1.60), (-1.34, 1.14), (-1.04, .76)])
 
-_ROUND = {k: dict(side=[_rounded(p) for p in v['side']], spinous=_rounded(v['spinous'])) for k, v in dict(L=_LUMBAR, T=_THORACIC).items()}
+# %% ../nbs/method/02b_anatomy.ipynb #35370ed3
+_ROUND = {k: dict(side=[rounded(p) for p in v['side']], spinous=rounded(v['spinous'])) for k, v in dict(L=_LUMBAR, T=_THORACIC).items()}
 _OVAL = np.column_stack([.12*np.cos(np.linspace(0, 2*np.pi, 24)) - .76, .15*np.sin(np.linspace(0, 2*np.pi, 24)) - .22])  # a transverse process, end on
 
 def arches(
@@ -360,7 +361,7 @@ def ribs(
             canvas.line(at, 3.2, wide)
             canvas.line(at, -1.5, wide - 1.8)
 
-# %% ../nbs/method/02b_anatomy.ipynb #d3809626
+# %% ../nbs/method/02b_anatomy.ipynb #2071ab03
 def pelvis(
     canvas: Canvas,
     low,  # (2,) mm: centre of L5
@@ -371,10 +372,10 @@ def pelvis(
     wing = np.array([(-62, 60), (-66, 28), (-50, -4), (-22, -28), (10, -36), (44, -28), (78, -2), (98, 40), (92, 60), (70, 66), (60, 120), (30, 220), (-30, 220), (-40, 130)], float)
     lift = draw.normal(0, 7)
     for k in (1, -1):
-        at = low + _rounded(wing*draw.normal(1.05, .04, 2)) + [draw.normal(0, 6), lift + draw.normal(0, 5)]
+        at = low + rounded(wing*draw.normal(1.05, .04, 2)) + [draw.normal(0, 6), lift + draw.normal(0, 5)]
         canvas.bone([focus + (at - focus)*(1 + .10*k)], 4.0, 7., shell=2.2, blur=.9)
     mass = np.array([(-14, 14), (14, 22), (26, 44), (4, 70), (-26, 110), (-60, 150), (-70, 120), (-52, 70), (-40, 36)], float)
-    canvas.bone([low + _rounded(mass)*draw.normal(1, .04, 2)], 3.5, 1.5, blur=1.6)
+    canvas.bone([low + rounded(mass)*draw.normal(1, .04, 2)], 3.5, 1.5, blur=1.6)
 
 def shoulders(
     canvas: Canvas,
@@ -385,5 +386,5 @@ def shoulders(
     "Both shoulder blades, edge on, over and behind the upper thoracic bodies."
     blade = np.array([(-30, -60), (12, -72), (24, -50), (6, -10), (-12, 40), (-26, 72), (-34, 66), (-36, 0)], float)
     for k in (1, -1):
-        at = top + turn((_rounded(blade)*draw.normal(1, .08, 2))[None], np.array([draw.normal(-.1, .15)]))[0] + [draw.normal(-18, 14), draw.normal(-4, 10)]
+        at = top + turn((rounded(blade)*draw.normal(1, .08, 2))[None], np.array([draw.normal(-.1, .15)]))[0] + [draw.normal(-18, 14), draw.normal(-4, 10)]
         canvas.bone([focus + (at - focus)*(1 + .11*k)], 1.6, 3.0, shell=1.8, blur=.9)

@@ -210,8 +210,8 @@ def _counts(p, bodies):
     return dict(subjects=len(p.subjects), people=int(p.subjects.seqn.nunique()), films=len(p.films), bodies=len(bodies), graded=len(graded), label_1=len(one), label_1_made=int(one.made.sum()),
                 label_1_real=int((~one.made).sum()), subjects_with_label_1=int(one.subject_id.nunique()))
 
-# %% ../nbs/method/03_phantom.ipynb #262e48ed
-VERSION = 4  # of the renderer: films of two versions are not mixed
+# %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
+VERSION = 5  # of the renderer: films of two versions are not mixed
 
 def write_cohort(
     out,  # folder to write

@@ -111,11 +111,11 @@ def fractures(
         rows.append(pd.DataFrame(dict(made=made, kind=np.where(made, kind[at], ''), loss=np.where(made, loss[at], 0.), since=np.where(late, 2, 1), **_findings(draw, part, made, settings)), index=part.index))
     return pd.concat([df, pd.concat(rows)], axis=1)
 
-# %% ../nbs/method/02c_roster.ipynb #66c6417c
+# %% ../nbs/method/02c_roster.ipynb #9fd47467
 def _technique(draw, digital, rates):
     "How one film is exposed, developed and framed: columns of `films`."
     on = {k: bool(draw.random() < rates[k]) for k in CONFOUNDERS}
-    return dict(source='digital' if digital else 'film', inverted=on['inverted'], noise=draw.uniform(.035, .085)*(2.4 if on['noise'] else 1),
+    return dict(source='digital' if digital else 'film', inverted=on['inverted'], noise=draw.uniform(.04, .11)*(2.2 if on['noise'] else 1),
                 blur_mm=draw.uniform(.18, .36)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.07, .07), gamma=draw.uniform(2.4, 3.4),
                 enhance=draw.uniform(.3, .9), border=bool(draw.random() < .4), collimated=bool(draw.random() < .25), marker=str(draw.choice(['R', 'L', ''], p=[.4, .4, .2])), label=bool(draw.random() < .3),
                 dust=int(draw.poisson(1 if digital else 7)), bits=int(draw.choice([12, 14] if digital else [12, 12, 16])), **{f'has_{k}': on[k] for k in ON_FILM})
