@@ -162,10 +162,11 @@ def predict_store(
     store,  # Zarr store of `patches.build`
     model: str = "googlenet",  # its name in the table
     splits=("train", "validation", "test"),
+    kind: str = "original",  # or augmented
     batch: int = 100,  # patches held at once
 ) -> pd.DataFrame:  # body_id, split, label, probability, model
-    "A probability for every original patch."
-    chosen = {"kind": "original", "split": list(splits)}
+    "A probability for every patch of a kind."
+    chosen = {"kind": kind, "split": list(splits)}
     rows = patches.table(store, chosen)
     stream = patches.dataset(store, chosen, batch=batch, cache_mb=0)
     parts = [predict(x.numpy()) for x, _ in runtime.progress(stream, "prediction", total=-(-len(rows) // batch))]
