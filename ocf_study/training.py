@@ -180,12 +180,14 @@ def _first(logits):
     "(B,) the output's logit, without those of the auxiliary heads"
     return tf.reshape(tf.cast(logits[0] if isinstance(logits, (list, tuple)) else logits, tf.float32), (-1,))
 
-# %% ../nbs/method/12_training.ipynb #a96cc5b5
+# %% ../nbs/method/12_training.ipynb #cda702d3
 class _Trainer:
     "A network in training: its optimiser, its compiled step, and all that decides how it goes on"
     def __init__(self, model, recipe, devices):
+        if recipe.jit and len(devices) > 1: raise ValueError('XLA on several devices is not supported by TensorFlow: jit=False, or one device')
         self.recipe = recipe
-        self.strategy = tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
+        gpus = all('GPU' in d.upper() for d in devices)  # processors have no NCCL
+        self.strategy = tf.distribute.MirroredStrategy(devices, None if gpus else tf.distribute.ReductionToOneDevice()) if len(devices) > 1 else None
         with self.strategy.scope() if self.strategy else tf.device(devices[0] if devices else None):
             self.model = _twin(model, recipe)
             self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
@@ -206,7 +208,7 @@ class _Trainer:
         return value
 
     def _step_on_all(self, x, y, n):
-        return self.strategy.reduce('sum', self.strategy.run(lambda *args: self.step_on_one(*args), (x, y, n)), axis=None)
+        return self.strategy.reduce('sum', self.strategy.run(self._step, (x, y, n)), axis=None)
 
 # %% ../nbs/method/12_training.ipynb #7b753129
 class Diverged(RuntimeError):
