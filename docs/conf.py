@@ -34,7 +34,7 @@ python_maximum_signature_line_length = 60
 autodoc_typehints = 'signature'
 html_theme = 'sphinx_book_theme'
 html_title = cfg.title
-html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, max_navbar_depth=2, use_download_button=False, use_fullscreen_button=False)
+html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, max_navbar_depth=2, navbar_persistent=[], use_download_button=False, use_fullscreen_button=False)
 html_copy_source = html_show_sourcelink = False
 html_css_files, html_js_files = ['site.css'], ['site.js']
 

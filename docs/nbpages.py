@@ -15,7 +15,6 @@ from nbdev.process import NBProcessor, Processor
 from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
 
 PACKAGE = 'ocf_study'
-RENDERED = 'Rendered films: the pictures on this page were made from the morphometry of NHANES participants. No figure here says anything about patients.'
 LONG = 14  # lines of code that a page of the study shows unfolded
 
 
@@ -174,10 +173,15 @@ def _literals(source):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str): yield re.escape(part.value)
                     if isinstance(part, ast.JoinedStr): yield ''.join(re.escape(v.value) if isinstance(v, ast.Constant) else '.+' for v in part.values)
 
+def banner(about):
+    "What a page was run on"
+    facts, rendered = f"Profile `{about['profile']}`, seed {about['seed']}. {about['about']['data']}.", about['about']['rendered']
+    return [':::{admonition} ' + ('Rendered films' if rendered else 'This run'), f":class: {'warning' if rendered else 'note'}", facts + (' No figure on this page says anything about patients.' if rendered else ''), ':::', '']
+
 def _marked(stage, about):
     "A function that tells on top of a stage's notebook what it was run on, and puts an anchor and an alternative text where each figure and table is made"
     def mark(nb):
-        cells, kind = [], 'warning' if about['about']['rendered'] else 'note'
+        cells = []
         for c in nb.cells:
             made = []
             if c.cell_type == 'code' and 'figures.save' in c.source:
@@ -186,13 +190,12 @@ def _marked(stage, about):
             if made: cells.append(mk_cell(''.join(f'<span id="{a["kind"]}-{a["name"]}"></span>' for a in made), 'markdown'))
             if alts := [a['alt'] for a in made if a['alt']]: c.metadata['alt'] = ' '.join(dict.fromkeys(alts))
             cells.append(c)
-        text = f":::{{{kind}}}\n:class: films\n{RENDERED + ' ' if about['about']['rendered'] else ''}Run of profile `{about['profile']}` with seed {about['seed']}; data: {about['about']['data']}.\n:::"
-        nb.cells = [*cells[:1], mk_cell(text, 'markdown'), *cells[1:]]
+        nb.cells = [*cells[:1], mk_cell('\n'.join(banner(about)), 'markdown'), *cells[1:]]
     return mark
 
 def _number(v):
     if not isinstance(v, float): return v
-    return '' if pd.isna(v) else f'{v:,.0f}' if v == round(v) and abs(v) < 1e9 else f'{v:.3f}' if abs(v) >= .01 else f'{v:.2g}'
+    return '' if pd.isna(v) else f'{v:,.0f}' if v.is_integer() and abs(v) < 1e9 else f'{v:.3f}' if abs(v) >= .01 else f'{v:.2g}'
 
 def table(df, label, most=30):
     "A table in a box of its own, which scrolls sideways where it must"
@@ -210,14 +213,13 @@ def _compared(run, name):
 
 def results(run, dest, about):
     "Two pages with every figure and table of the run: those that the paper has, and the others"
-    banner = [':::{warning}' if about['about']['rendered'] else ':::{note}', ':class: films', f"{RENDERED + ' ' if about['about']['rendered'] else ''}Run of profile `{about['profile']}` with seed {about['seed']}; data: {about['about']['data']}.", ':::', '']
     of_paper = lambda a: bool(re.fullmatch(r'(figure|table)\d[a-z]?', a['name']))
     order = lambda a: (a['kind'], a['name'])
     (dest/'results').mkdir(parents=True, exist_ok=True)
     for file, title, lead, some in (
             ('paper', "The paper's tables and figures", "Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.", sorted(filter(of_paper, about['artefacts']), key=order)),
             ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a)])):
-        text, before = [f'# {title}', '', lead, '', *banner], ''
+        text, before = [f'# {title}', '', lead, '', *banner(about)], ''
         for a in some:
             name, cell = a['name'], f"<a href=\"../study/{a['stage']}.html#{a['kind']}-{a['name']}\">the cell that makes it</a>"
             words = re.sub(r'(\d)', r' \1', name).replace('_', ' ') if of_paper(a) else name.replace('_', ' ')
@@ -276,7 +278,7 @@ def landing(root, run, pages, dest):
         width = min(1400, picture.shape[1])
         picture = cv2.resize(picture, (width, round(picture.shape[0]*width/picture.shape[1])), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(dest.parent/f'{source.stem}.webp'), picture, [cv2.IMWRITE_WEBP_QUALITY, 82])
-        return f"```{{image}} {source.stem}.webp\n:alt: {m['alt']}\n```\n"
+        return f"```{{image}} /pages/{source.stem}.webp\n:alt: {m['alt']}\n```\n"
     text = re.sub(r'<img src="(?P<src>[^"]+)" alt="(?P<alt>[^"]*)"[^>]*>', image, text)
     dest.write_text(relink(text, 'README.md', root, pages))
 

@@ -1,4 +1,5 @@
 "README.md from nbs/index.ipynb: its text, and what its cells show. `python docs/readme.py` writes it, `--check` compares."
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ def shown(cell):
 def readme():
     cells = [shown(c) for c in read_nb(ROOT/'nbs'/'index.ipynb').cells]
     text = '\n\n'.join(c for c in cells if c) + '\n'
-    return re.sub(r'(\]\(|src=")\.\./', r'\1', text)  # links from nbs/ to links from the root
+    def moved(m): return m[1] + os.path.normpath(os.path.join('nbs', m[2]))  # links from nbs/ to links from the root
+    return re.sub(r'(\]\(|src=")(?!\w+:|#)([^)"]+)', moved, text)
 
 
 if __name__ == '__main__':

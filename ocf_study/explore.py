@@ -7,7 +7,7 @@ __all__ = ['OUTCOMES', 'VIEWS', 'Run', 'open_run', 'runs', 'outcome', 'choose', 
            'inversion_figure', 'saliency_figure', 'Sweep', 'card', 'gallery', 'try_film', 'picture', 'run_picker',
            'threshold_slider', 'browser', 'gallery_browser']
 
-# %% ../nbs/method/17a_explore.ipynb #0b80affe
+# %% ../nbs/method/17a_explore.ipynb #7affb9b5
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from . import cohort, figures, genant, geometry, inversion, metrics, patches, radiograph
 
@@ -138,24 +139,27 @@ def body(
     this = (mine.body_id == body_id).to_numpy()
     return Body(row, picture, points[this][0], points[~this], pixels[this][0], bool(inverted[this][0]), film.facing)
 
-# %% ../nbs/method/17a_explore.ipynb #dcf108b2
+# %% ../nbs/method/17a_explore.ipynb #de3c79d1
+_EDGE = [withStroke(linewidth=2, foreground='k')]  # letters that can be read on any grey
+
 def film_figure(
     b: Body,
 ) -> Figure:
     "A film with its bodies, and one of them with points, axes and squares."
     tight, wide = geometry.square(b.points[None]), geometry.window(b.points[None])
     fig, axs = plt.subplots(1, 2, figsize=(7.6, 5), width_ratios=[1, 1.35])
-    low, high = np.percentile(b.film, [.5, 99.5])
-    for ax in axs:
+    (x, y), half = wide.centre[0], wide.side[0]*.75
+    near = b.film[max(0, int(y - half)):int(y + half), max(0, int(x - half)):int(x + half)]
+    for ax, seen in zip(axs, (b.film, near)):
+        low, high = np.percentile(seen, [.5, 99.5])
         ax.imshow(b.film, cmap='gray', vmin=low, vmax=max(high, low + 1), extent=(0, b.film.shape[1], b.film.shape[0], 0)); ax.axis('off')
         for other in b.others: ax.plot(*geometry.corners(other[None])[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['sky'], lw=.7)
         ax.plot(*wide.vertices()[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['orange'], lw=1.4)
     axs[1].plot(*tight.vertices()[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['yellow'], lw=1.2)
     for axis in tight.axes[0]: axs[1].plot(*(tight.centre[0] + np.outer([-.5, .5], axis)*tight.side[0]).T, color='w', lw=1, ls='--')
-    for k, (x, y) in enumerate(b.points, 1):
-        axs[1].plot(x, y, 'o', color=figures.COLORS['red'], mec='w', mew=.6, ms=6)
-        axs[1].annotate(str(k), (x, y), (5, -9 if k < 4 else 4), textcoords='offset points', color='w', fontsize=9, weight='bold')
-    (x, y), half = wide.centre[0], wide.side[0]*.75
+    for k, point in enumerate(b.points, 1):
+        axs[1].plot(*point, 'o', color=figures.COLORS['red'], mec='w', mew=.6, ms=6)
+        axs[1].annotate(str(k), point, (5, 5 if k < 4 else -11), textcoords='offset points', color='w', fontsize=9, weight='bold', path_effects=_EDGE)
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
     fig.suptitle(b.title, fontsize=10)
     return fig
@@ -242,7 +246,7 @@ def card(
             f'<tr><td {cell}></td><th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
             f'{row("label 0", now["tn"], now["fp"])}{row("label 1", now["fn"], now["tp"])}</table></div>')
 
-# %% ../nbs/method/17a_explore.ipynb #78e4e890
+# %% ../nbs/method/17a_explore.ipynb #2e5f67e9
 def gallery(
     run: Run,
     split: str = 'test',  # train, validation or test
@@ -253,13 +257,13 @@ def gallery(
     fig, axs = plt.subplots(2, n, figsize=(1.35*n + .3, 3.7), squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for line, (name, rows) in zip(axs, kinds.items()):
-        line[0].text(0, 1.32, name, transform=line[0].transAxes, fontsize=9, weight='bold')
+        line[0].text(0, 1.32, name, transform=line[0].transAxes, fontsize=9, weight='bold', in_layout=False)
         for ax, row in zip(line, rows.itertuples()):
             ax.imshow(body(run, row.body_id).patch)
             ax.set_title(f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal')
     return fig
 
-# %% ../nbs/method/17a_explore.ipynb #6af7cfe0
+# %% ../nbs/method/17a_explore.ipynb #5fe2484c
 def try_film(
     run: Run,
     film: str|Path|np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
@@ -278,7 +282,7 @@ def try_film(
     for row, body in zip(table.itertuples(), six):
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
-        ax.annotate(f'{row.level} {row.probability:.2f}', (body[:, 0].max(), body[:, 1].mean()), (6, 0), textcoords='offset points', color=color, va='center', fontsize=8)
+        ax.annotate(f'{row.level} {row.probability:.2f}', (body[:, 0].max(), body[:, 1].mean()), (6, 0), textcoords='offset points', color=color, va='center', fontsize=9, path_effects=_EDGE)
     return table, fig
 
 # %% ../nbs/method/17a_explore.ipynb #175c0492
