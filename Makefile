@@ -15,7 +15,7 @@ test: check
 	nbdev_test --n_workers 2
 
 check: $(BIN)/.installed
-	pytest
+	pytest -n 2 --dist loadfile
 
 docs: $(BIN)/.installed
 	sphinx-build -W --keep-going -q -E -b html -d _docs/.doctrees docs _docs/html
