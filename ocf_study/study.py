@@ -334,7 +334,7 @@ def _report(profile, values, out):
         with runtime.atomic(out/f'{name}.json') as t: t.write_text(json.dumps(content, indent=1))
     _pages(out, summary, provenance)
 
-# %% ../nbs/method/18_study.ipynb #4fa12201
+# %% ../nbs/method/18_study.ipynb #2d29de68
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>ocf_study: {{ s.profile }}</title><style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --mark: #b45309 }
@@ -344,9 +344,10 @@ h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px soli
 figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto; background: #fff } figcaption, .soft { opacity: .8; font-size: .9rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem } .grid div { background: var(--soft); padding: .6rem .8rem } .grid b { display: block; font-size: 1.4rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem } th, td { padding: .15rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
-details { margin: .8rem 0 } summary { cursor: pointer }</style></head><body>
+details { margin: .8rem 0 } summary { cursor: pointer } pre { overflow-x: auto; background: var(--soft); padding: .4rem .6rem; font-size: .85rem }
+.output_html { overflow-x: auto }</style></head><body>
 <h1>Run “{{ s.profile }}”</h1>
-<p class="banner">{% if s.rendered %}Rendered films. No figure on this page says anything about patients. {% endif %}{{ s.data }}</p>
+<p class="banner">{% if s.rendered %}Rendered films. No figure on this page says anything about patients. {% endif %}{{ s.data.rstrip('.') }}.</p>
 <div class="grid">{% for name, value, more in headline %}<div><b>{{ value }}</b>{{ name }}<br><span class="soft">{{ more }}</span></div>{% endfor %}</div>
 <h2 id="figures">Figures</h2>{% for f in figures %}<figure id="{{ f.name }}"><img loading="lazy" src="figures/{{ f.name }}.svg" alt="{{ f.alt }}">
 <figcaption><b>{{ f.name }}</b> {{ f.caption }} <span class="soft">(<a href="figures/{{ f.name }}.png">PNG</a>{% if 'figures/' ~ f.name ~ '.csv' in f.files %}, <a href="figures/{{ f.name }}.csv">data</a>{% endif %}, from <a href="notebooks/{{ f.stage }}.html">{{ f.stage }}</a>)</span></figcaption></figure>{% endfor %}
@@ -364,7 +365,7 @@ def _headline(summary):
     rows = [(name, f'{test[k]:.3f}', '95 % interval {low:.3f} to {high:.3f}'.format(**test['intervals'][k])) for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')) if k in test]
     return rows + [('all stages', f"{summary['total']['seconds']/60:.1f} min", ''), ('memory', f"{summary['total']['peak_mb']/1000:.1f} GB", 'at one time')]
 
-# %% ../nbs/method/18_study.ipynb #2b7533ed
+# %% ../nbs/method/18_study.ipynb #352ee9a1
 def _pages(out, summary, provenance):
     "Write index.html, and each executed notebook as a page"
     from jinja2 import Environment
@@ -375,10 +376,11 @@ def _pages(out, summary, provenance):
     page = Environment(autoescape=True).from_string(PAGE.replace('{{ t.html }}', '{{ t.html|safe }}'))
     with runtime.atomic(out/'index.html') as t:
         t.write_text(page.render(s=summary, p=provenance, headline=_headline(summary), figures=[a for a in made if a['kind'] == 'figure'], tables=tables))
-    exporter = HTMLExporter(template_name='basic', require_js_url='', mathjax_url='')
-    frame = PAGE[:PAGE.index('<h1>')].replace('{{ s.profile }}', '{{ name }}') + '<p><a href="../index.html">Run</a></p>{{ body|safe }}</body></html>'
+    exporter = HTMLExporter(template_name='basic', require_js_url='', mathjax_url='', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
+    head, banner = PAGE[:PAGE.index('<h1>')].replace('{{ s.profile }}', '{{ name }}'), PAGE[PAGE.index('<p class="banner">'):PAGE.index('<div class="grid">')]
+    frame = f'{head}<p><a href="../index.html">The run</a></p>{banner}{{{{ body|safe }}}}</body></html>'
     for path in sorted((out/'notebooks').glob('*.ipynb')):
-        html = Environment(autoescape=True).from_string(frame).render(name=path.stem, body=exporter.from_filename(str(path))[0])
+        html = Environment(autoescape=True).from_string(frame).render(name=path.stem, s=summary, body=exporter.from_filename(str(path))[0])
         with runtime.atomic(path.with_suffix('.html')) as t: t.write_text(html)
 
 # %% ../nbs/method/18_study.ipynb #9a0a8bc4

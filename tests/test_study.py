@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,22 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     timed = {'prediction_backends'}  # seconds and milliseconds differ from run to run
     tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in timed]
     assert [n for n in tables if (smoke/'tables'/n).read_bytes() != (tmp_path/'run'/'tables'/n).read_bytes()] == []
+
+
+def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
+    "The same films as if they were radiographs: nothing that says they are rendered, no truth"
+    films = tmp_path/'films'
+    shutil.copytree(smoke/'work'/'films', films, ignore=shutil.ignore_patterns('rendered.json', 'truth', '.*'))
+    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', films)
+    assert done.returncode == 0, done.stderr
+    people = set(pd.read_csv(films/'subjects.csv').subject_id)
+    assert len(people) > 20
+    shared = [p for p in (tmp_path/'run').rglob('*') if p.is_file() and 'work' not in p.relative_to(tmp_path/'run').parts]
+    assert len(shared) > 60
+    named = {p.name: sorted(i for i in people if i in text or i in p.name) for p in shared for text in [p.read_text(errors='ignore')]}
+    assert {n: who for n, who in named.items() if who} == {}
+    assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, 'pixels of people'
+    assert 'endered' not in (tmp_path/'run'/'index.html').read_text()
 
 
 @pytest.mark.parametrize('args, says', [
