@@ -222,7 +222,8 @@ def results(run, dest, about):
         text, before = [f'# {title}', '', lead, '', *banner(about)], ''
         for a in some:
             name, cell = a['name'], f"<a href=\"../study/{a['stage']}.html#{a['kind']}-{a['name']}\">the cell that makes it</a>"
-            words = re.sub(r'(\d)', r' \1', name).replace('_', ' ') if of_paper(a) else name.replace('_', ' ')
+            words = ' '.join(re.fullmatch(r'(figure|table)(\d)([a-z]?)', name).groups()).strip() if of_paper(a) else name.replace('_', ' ')
+            if of_paper(a): words = words[:-1] + words[-1].upper()
             text += [f'({a["kind"]}-{name})=', f'## {words[0].upper() + words[1:]}', '']
             caption = re.sub(r'([*_`$\[\]<>{}\\])', r'\\\1', a['caption'])
             if a['kind'] == 'figure':

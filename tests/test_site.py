@@ -1,0 +1,252 @@
+"The site in a browser, and the notebook to explore a run in JupyterLab"
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote, urljoin, urlparse
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+KINDS = ['index.html', 'pages/method.html', 'pages/method/06_geometry.html', 'pages/study/50_evaluation.html', 'pages/results/paper.html', 'pages/guides/explore.html', 'pages/reference.html', 'about/limitations.html']
+
+
+class Page(HTMLParser):
+    "What a page links to, shows, and calls its places"
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.images, self.ids, self.words, self.quiet = [], [], set(), [], 0
+        self.feed(path.read_text(encoding='utf-8'))
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.ids |= {a[k] for k in ('id', 'name') if a.get(k)}
+        if tag in ('a', 'link') and 'href' in a: self.links.append(a['href'])
+        if tag == 'script' and 'src' in a: self.links.append(a['src'])
+        if tag == 'img': self.images.append((a.get('src', ''), a.get('alt')))
+        self.quiet += tag in ('script', 'style')
+
+    def handle_endtag(self, tag): self.quiet -= tag in ('script', 'style')
+
+    def handle_data(self, data):
+        if not self.quiet: self.words.append(data)
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    "The site of the smoke run, or else of the committed one"
+    run = next((r for r in ('smoke', 'demo') if (ROOT/'reports'/r/'provenance.json').exists()), None)
+    if run is None: pytest.skip('no run to show: make study')
+    out = tmp_path_factory.mktemp('site')
+    start = time.monotonic()
+    done = subprocess.run(['sphinx-build', '-W', '--keep-going', '-q', '-E', '-b', 'html', '-d', out/'doctrees', ROOT/'docs', out/'html'], capture_output=True, text=True, env=os.environ | {'OCF_SITE_RUN': run})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (out/'seconds').write_text(str(time.monotonic() - start))
+    return out/'html'
+
+
+@pytest.fixture(scope='session')
+def pages(site): return {str(p.relative_to(site)): Page(p) for p in sorted(site.rglob('*.html'))}
+
+
+def test_every_part_is_there(site, pages):
+    for chapter in (ROOT/'nbs'/'method').glob('[0-9]*.ipynb'): assert f'pages/method/{chapter.stem}.html' in pages
+    for guide in (ROOT/'nbs'/'guides').glob('*.ipynb'): assert f'pages/guides/{guide.stem}.html' in pages
+    assert {'search.html', 'about/data.html', 'about/changelog.html', 'pages/citation.html', 'pages/results/further.html', *KINDS} <= set(pages)
+    text = ' '.join(pages['pages/results/paper.html'].words)
+    for item in (*(f'Figure {k}' for k in range(1, 5)), 'Figure 5 A', 'Figure 5 B', *(f'Figure 6 {k}' for k in 'ABCDEFGHI'), *(f'Table {k}' for k in range(1, 6))): assert item in text, item
+
+
+def test_links_lead_somewhere(site, pages):
+    broken = []
+    for name, page in pages.items():
+        for href in page.links + [src for src, _ in page.images]:
+            if not href or urlparse(href).scheme: continue
+            url = urlparse(urljoin(f'/{name}', href))
+            target, anchor = unquote(url.path).lstrip('/'), unquote(url.fragment)
+            if target.endswith('/') or not target: target += 'index.html'
+            if not (site/target).is_file(): broken.append((name, href))
+            elif anchor and target in pages and anchor not in pages[target].ids and name != 'genindex.html': broken.append((name, href))
+    assert broken == []
+
+
+def test_nothing_is_fetched_from_elsewhere(pages):
+    for name, page in pages.items():
+        assert [s for s, _ in page.images if urlparse(s).scheme in ('http', 'https')] == [], name
+
+
+def test_every_figure_has_an_alternative_text(pages):
+    for name, page in pages.items(): assert [src[:60] for src, alt in page.images if not (alt or '').strip()] == [], name
+
+
+def test_no_machinery_shows(pages):
+    for name, page in pages.items():
+        text = ''.join(page.words)
+        assert not re.search(r'^\s*#\|', text, re.M), name
+        assert 'default_exp' not in text or name.endswith(('18_study.html', 'contributing.html')), name
+        assert not re.search(r'\d+%\|[█▏▎▍▌▋▊▉ ]*\|', text), name
+        assert not re.search(r'\w+Warning: ', text), name
+
+
+def test_pages_of_rendered_films_say_so(site, pages):
+    about = json.loads((ROOT/'reports'/('smoke' if (ROOT/'reports'/'smoke'/'provenance.json').exists() else 'demo')/'provenance.json').read_text())
+    for name, page in pages.items():
+        if name.startswith(('pages/study/', 'pages/results/')) and about['about']['rendered']:
+            text = ' '.join(' '.join(page.words).split())
+            assert 'Rendered films' in text and 'says anything about patients' in text, name
+            assert f"seed {about['seed']}" in text, name
+
+
+def test_results_lead_to_the_cells(site, pages):
+    for page in ('pages/results/paper.html', 'pages/results/further.html'):
+        made = [h for h in pages[page].links if re.search(r'study/.*#(figure|table)-', h)]
+        assert len(made) > 10
+
+
+def test_size_and_time(site):
+    assert float((site.parent/'seconds').read_text()) < 300
+    assert sum(p.stat().st_size for p in site.rglob('*') if p.is_file()) < 40e6
+
+
+# In the browser
+
+@pytest.fixture(scope='session')
+def browser():
+    if not (path := shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')): pytest.skip('no Chromium here: `make test` installs it where it may (apt-get, root)')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+
+
+@pytest.fixture(scope='session')
+def address(site):
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+@pytest.fixture()
+def tab(browser):
+    context = browser.new_context(viewport=dict(width=400, height=800))
+    page = context.new_page()
+    page.faults, page.received = [], 0
+    page.on('console', lambda m: page.faults.append(m.text) if m.type == 'error' else None)
+    page.on('pageerror', lambda e: page.faults.append(str(e)))
+    page.on('requestfailed', lambda r: page.faults.append(r.url))
+    yield page
+    context.close()
+
+
+def test_every_page_on_a_phone(address, pages, tab):
+    wide = []
+    for name in pages:
+        tab.goto(f'{address}/{name}')
+        if tab.evaluate('document.documentElement.scrollWidth') > 400: wide.append(name)
+        missing = tab.evaluate('[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)')
+        assert missing == [], name
+    assert wide == [] and tab.faults == []
+
+
+def test_first_page_is_light(address, tab):
+    sizes = []
+    tab.on('response', lambda r: sizes.append(len(r.body())) if r.ok else None)
+    tab.goto(f'{address}/index.html', wait_until='networkidle')
+    assert sum(sizes) < 1e6, sum(sizes)
+
+
+def test_search(address, tab):
+    tab.goto(f'{address}/search.html?q=odds+ratio')
+    tab.wait_for_selector('#search-results li a')
+    assert 'Error analysis' in tab.inner_text('#search-results')
+
+
+def test_keyboard(address, browser):
+    tab = browser.new_page(viewport=dict(width=1200, height=800))
+    tab.goto(f'{address}/pages/method/06_geometry.html')
+    tab.keyboard.press('Tab')
+    assert 'main' in tab.evaluate('document.activeElement.textContent').lower()  # skip to main content
+    tab.keyboard.press('Control+k')
+    tab.keyboard.type('odds ratio')
+    tab.keyboard.press('Enter')
+    tab.wait_for_url('**/search.html?q=odds*')
+    tab.goto(f'{address}/pages/results/paper.html')
+    assert tab.evaluate('[...document.querySelectorAll(".wide")].every(b => b.tabIndex === 0)')
+    tab.close()
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_accessible(address, browser, scheme):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
+    tab = browser.new_page(viewport=dict(width=1200, height=900), color_scheme=scheme)
+    found = []
+    for name in KINDS:
+        tab.goto(f'{address}/{name}')
+        assert tab.evaluate('document.documentElement.dataset.theme') == scheme
+        for v in axe.run(tab).response['violations']:
+            if v['impact'] in ('serious', 'critical'): found += [(name, v['id'], n['target'], n['failureSummary']) for n in v['nodes'][:3]]
+    tab.close()
+    assert found == []
+
+
+def _free():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def test_explore_in_jupyterlab(browser, tmp_path):
+    "JupyterLab opens the notebook, runs it, and a slider that is moved changes the number"
+    if not (ROOT/'reports'/'smoke'/'work'/'predictions.parquet').exists(): pytest.skip('no smoke run on this machine to explore')
+    folder = tmp_path/'nbs'/'guides'
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT/'nbs'/'guides'/'explore.ipynb', folder)
+    (tmp_path/'reports').symlink_to(ROOT/'reports')
+    port, env = _free(), os.environ | {k: str(tmp_path/k) for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')}
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--IdentityProvider.token=', '--LabApp.news_url=', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+               f'--ServerApp.root_dir={tmp_path}']
+    lab = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(240):
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api', timeout=2); break
+            except OSError: time.sleep(.5)
+        tab = browser.new_page(viewport=dict(width=1200, height=1000))
+        tab.goto(f'http://127.0.0.1:{port}/lab/tree/nbs/guides/explore.ipynb', timeout=120_000)
+        tab.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=120_000)
+        tab.click('.lm-MenuBar-item >> text=Run')
+        tab.click('.lm-Menu-item >> text=/^Run All Cells$/')
+        card = tab.locator('.jupyter-widgets [data-measure=sensitivity]').first
+        card.wait_for(timeout=180_000)
+        handle = tab.locator('.jupyter-widgets .noUi-handle').first
+        seen = [card.inner_text()]
+        handle.focus()
+        for key in ('Home', 'End'):
+            handle.press(key)
+            tab.wait_for_function('old => document.querySelector(".jupyter-widgets [data-measure=sensitivity]").textContent !== old', arg=seen[-1], timeout=20_000)
+            seen.append(card.inner_text())
+        assert seen[1] == '100.0 %' and seen[2] == '0.0 %'
+    finally:
+        lab.terminate()
+        lab.wait(30)
+
+
+def test_make_lab_opens_the_notebook():
+    said = subprocess.run(['make', '-n', '-o', '.venv/bin/.installed', 'lab'], cwd=ROOT, capture_output=True, text=True).stdout
+    assert 'jupyter lab nbs/guides/explore.ipynb' in said and (ROOT/'nbs'/'guides'/'explore.ipynb').exists()
