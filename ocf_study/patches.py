@@ -6,14 +6,16 @@
 __all__ = ['SHARD', 'CHUNK', 'DRAWS', 'POOL', 'film_patches', 'report', 'build', 'open', 'verify', 'table', 'standardise',
            'arrays', 'dataset', 'detections', 'steps']
 
-# %% ../nbs/method/09_patches.ipynb #b18c0b88
+# %% ../nbs/method/09_patches.ipynb #92ac120d
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
+import ctypes
 import hashlib
 import json
+import sys
 import time
 
 import cv2
@@ -26,14 +28,14 @@ import zarr
 from . import augmentation, geometry, inversion, radiograph, runtime
 from .manifest import DataError, Problem
 
-# %% ../nbs/method/09_patches.ipynb #cda4835c
+# %% ../nbs/method/09_patches.ipynb #ec55ce37
 def film_patches(
     film: np.ndarray,         # (H, W) uint16, subject facing left
     points: np.ndarray,       # (B, 6, 2) px of that film: all its bodies, since all vote
     draws: pd.DataFrame|None = None,  # of `augmentation.draws`, with a column `body`: the place in `points`; None: no copies
     size: int = 224,          # patch's edge, px
     variant: str = 'paper',   # of the geometry
-    detector: str = 'later',  # of the inversion test; the most often right on rendered films (notebook 10_preprocessing)
+    detector: str = inversion.DEFAULT,  # of the inversion test
     tie: str = 'random',      # what decides a tied vote: random or own
     seed: int = 0,            # of the tied vote
     film_id: str = '',        # names the film in the tied vote
@@ -73,18 +75,19 @@ class _Film:
             raise DataError([Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason) for i, reason in wrong])
         return grey, points
 
-# %% ../nbs/method/09_patches.ipynb #4d926a2e
+# %% ../nbs/method/09_patches.ipynb #e2bd7658
 def _make(film):
     "A row and the pixels of each patch of one film, in the order of the store, and the film's votes"
     settings = dict(film.settings)
     grey, points = film.read()
-    draws = augmentation.draws(film.body_ids[film.augmented], settings.pop('copies'), settings['seed'])
+    draws = augmentation.draws(film.body_ids[film.augmented], settings.pop('copies'), settings['seed'], settings['variant'])
     draws['body'] = pd.Index(film.body_ids).get_indexer(draws['body_id'])
     originals, copies, inverted, votes = film_patches(grey, points, draws, film_id=film.film_id, **settings)
     rows = pd.concat([pd.DataFrame(dict(body_id=film.body_ids, copy=0, body=np.arange(len(points)), kind='original')), draws.assign(kind='augmented')], ignore_index=True)
     rows['inverted'] = inverted[rows['body']]
-    order = rows[film.wanted[rows['body']]].sort_values(['body', 'copy']).index
-    return rows.loc[order].drop(columns='body'), np.concatenate([originals, copies])[order], votes
+    body, pixels = rows.pop('body').to_numpy(), [*originals, *copies]
+    order = [row for row in np.lexsort([rows['copy'], body]) if film.wanted[body[row]]]
+    return rows.iloc[order], np.stack([pixels[row] for row in order]), votes
 
 def _work(film):
     "What one film gave: rows, pixels, and a line of the report with the reason where it gave nothing"
@@ -260,15 +263,15 @@ def report(
     "What became of each film"
     return _read_group(store, 'films')[['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']]
 
-# %% ../nbs/method/09_patches.ipynb #6b0af6a2
+# %% ../nbs/method/09_patches.ipynb #6c8f7f6f
 def build(
     cohort,                   # `cohort.Cohort`; bodies with `split` and `used`
     store,                    # Zarr store to make, or to go on with: a folder or any fsspec address
     seed: int = 7,            # of augmentation and of tied votes
     size: int = 224,          # patch's edge, px
     copies: int = 4,          # augmented copies of a training body
-    detector: str = 'later',  # of the inversion test
-    variant: str = 'paper',   # of the geometry
+    detector: str = inversion.DEFAULT,  # of the inversion test
+    variant: str = 'paper',   # of the geometry and of the draws
     tie: str = 'random',      # what decides a tied vote: random or own
     scheduler: str = '',      # address of a Dask scheduler
     workers: int = 0,         # processes on this machine
@@ -283,7 +286,7 @@ def build(
         films = list(_plan(cohort, choices))
         writer = _Writer(store, size, sum(int(f.wanted.sum() + copies*f.augmented.sum()) for f in films), settings)
         with runtime.client(scheduler, workers) as client:
-            if scheduler or workers > 1: client.run(_one_thread)
+            if scheduler or workers > 1: client.run(_settle)
             _fill(writer, films, client, max(16, 4*workers), max_failed)
         rows, lines = writer.finish()
         _write_table(store, '', 'patch', _coordinates(rows, cohort.bodies))
@@ -294,8 +297,14 @@ def build(
     _Journal(store).remove()
     return report(store)
 
-# %% ../nbs/method/09_patches.ipynb #1cbee17b
-def _one_thread(): cv2.setNumThreads(1)  # a worker has one film at a time and leaves the other cores to the others
+# %% ../nbs/method/09_patches.ipynb #320c049e
+def _settle():
+    "A worker has one film at a time: it leaves the other cores to the others, and keeps the memory of one film for the next, where glibc would hand it back page by page"
+    cv2.setNumThreads(1)
+    if mallopt := sys.platform == 'linux' and getattr(ctypes.CDLL(None), 'mallopt', None):
+        trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+        mallopt(mmap_threshold, 32 << 20)
+        mallopt(trim_threshold, 256 << 20)
 
 def _fill(writer, films, client, ahead, max_failed):
     "Send the films that are not on disk to the workers, and what comes back to the writer"

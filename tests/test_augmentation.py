@@ -60,6 +60,44 @@ def test_contrast_is_the_sigmoid_of_the_paper(gain, cutoff):
     assert np.abs(out - 65535 / (1 + np.exp(gain * (cutoff - grey / 65535)))).max() < 1.01  # the result is cut to an integer
 
 
+def by_objects(patch, draw):
+    "The same through imgaug's own augmenters"
+    iaa = augmentation._imgaug()
+    contrast = iaa.SigmoidContrast(gain=draw["gain"], cutoff=draw["cutoff"], seed=draw["noise_seed"])
+    return iaa.AdditiveGaussianNoise(scale=draw["noise_sd"], seed=draw["noise_seed"]).augment_image(contrast.augment_image(patch[..., None]))[..., 0]
+
+
+@given(st.floats(4, 8), st.floats(0.4, 0.6))
+@settings(max_examples=10, deadline=None)
+def test_contrast_is_that_of_imgaugs_augmenter(gain, cutoff):
+    grey, draw = np.arange(65536, dtype=np.uint16).reshape(256, 256), {**DRAW, "gain": gain, "cutoff": cutoff}
+    apart = np.abs(photometric(grey, draw).astype(int) - by_objects(grey, draw))
+    assert apart.max() <= 1 and (apart > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("sd", [1.0, 39.0])
+def test_noise_has_the_law_of_imgaugs_augmenter(sd):
+    ours, theirs = (np.concatenate([make(FLAT, {**DRAW, "noise_sd": sd, "noise_seed": seed}).ravel() for seed in range(4)]).astype(float) for make in (photometric, by_objects))
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.02)
+    values = np.union1d(ours, theirs)
+    share = lambda x: np.searchsorted(np.sort(x), values, "right") / len(x)
+    assert np.abs(share(ours) - share(theirs)).max() < 0.01
+
+
+def test_noise_of_neighbours_copies_and_seeds_is_unrelated():
+    noise = np.stack([augmentation._standard_normal((224, 224), seed) for seed in range(6)])
+    related = lambda a, b: abs(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    limit = 5 / 224
+    for lag in (1, 2, 3, 4): assert related(noise[0, :, lag:], noise[0, :, :-lag]) < limit and related(noise[0, lag:], noise[0, :-lag]) < limit
+    assert np.abs(np.corrcoef(noise.reshape(6, -1)) - np.eye(6)).max() < limit
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (7, 5), (1, 1), (33, 64)])
+def test_patches_of_any_size_have_noise(shape):
+    flat = np.full(shape, 30000, np.uint16)
+    assert photometric(flat, {**DRAW, "noise_sd": 30.0}).shape == shape and augmentation._standard_normal(shape, 1).shape == shape
+
+
 @pytest.mark.parametrize("sd", [5.0, 39.0, 200.0])
 def test_noise_is_gaussian_of_the_drawn_width(sd):
     clean, noisy = photometric(FLAT, DRAW).astype(float), photometric(FLAT, {**DRAW, "noise_sd": sd}).astype(float)

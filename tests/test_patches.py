@@ -1,4 +1,5 @@
 "The patch store: the same for any number of workers, after any kill; nothing lost, nothing twice, nothing mixed"
+import inspect
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ocf_study import augmentation, geometry, patches, runtime
+from ocf_study import augmentation, geometry, inversion, patches, runtime
 from ocf_study.cohort import Cohort
 from ocf_study.manifest import DataError
 
@@ -102,6 +103,33 @@ def test_draws_are_those_of_the_patch(cohort, store):
     table = patches.table(store, dict(kind='augmented'))
     drawn = augmentation.draws(table.body_id.unique(), 4, 7).set_index(['body_id', 'copy'])
     pd.testing.assert_frame_equal(table.set_index(['body_id', 'copy'])[patches.DRAWS].sort_index(), drawn.sort_index()[patches.DRAWS], check_index_type=False, check_column_type=False)
+
+
+def test_published_patches_are_drawn_by_the_published_laws(cohort, tmp_path):
+    patches.build(cohort, tmp_path/'published.zarr', size=SIZE, variant='published', copies=15)
+    drawn = patches.table(tmp_path/'published.zarr', dict(kind='augmented')).set_index(['body_id', 'copy'])[patches.DRAWS].sort_index()
+    for variant in ('published', 'paper'):
+        law = augmentation.draws(drawn.index.unique('body_id'), 15, 7, variant).set_index(['body_id', 'copy'])[patches.DRAWS].sort_index()
+        assert np.allclose(drawn, law) == (variant == 'published')
+    assert augmentation.RANGES['paper'].noise_sd[1] < drawn.noise_sd.max() <= augmentation.RANGES['published'].noise_sd[1]
+
+
+def test_the_inversion_test_is_the_inversion_chapters_choice():
+    for function in (patches.film_patches, patches.build): assert inspect.signature(function).parameters['detector'].default == inversion.DEFAULT
+
+
+def test_patches_of_a_film_are_in_the_order_of_body_and_copy(cohort, store):
+    table = patches.table(store)
+    place = cohort.bodies.body_id.reset_index().set_index('body_id')['index'][table.body_id].to_numpy()
+    assert (np.diff(place*100 + table['copy']) > 0).all()
+    film = next(f for f in patches._plan(cohort, dict(seed=7, size=SIZE, copies=4, detector=inversion.DEFAULT, variant='paper', tie='random')) if f.augmented.any())
+    rows, pixels, _ = patches._make(film)
+    grey, points = film.read()
+    for (_, row), patch in zip(rows.iterrows(), pixels):
+        draw = None if row.kind == 'original' else row.to_frame().T
+        mine = geometry.extract_patches(grey, points[film.body_ids == row.body_id], SIZE, draws=draw)[0]
+        mine = 65535 - mine if row.inverted else mine
+        assert (patch == (mine if draw is None else augmentation.photometric(mine, row))).all()
 
 
 def test_the_films_vote_is_one(store):
