@@ -6,13 +6,16 @@ OUT ?= reports/$(PROFILE)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-.PHONY: study test check docs lab bench lock
+.PHONY: study test browser check docs lab bench lock
 
 study: $(BIN)/.installed
 	ocf-study run --profile $(PROFILE) --out $(OUT)
 
-test: check
+test: browser check
 	nbdev_test --n_workers 2
+
+browser:  # for the tests of the site, which are skipped without one
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || echo 'No Chromium: the site is not tested in a browser'
 
 check: $(BIN)/.installed
 	pytest -n 2 --dist loadfile

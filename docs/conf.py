@@ -33,10 +33,11 @@ add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 110
 autodoc_typehints = 'signature'
+autodoc_inherit_docstrings = False
 html_theme = 'sphinx_book_theme'
 html_title = cfg.title
 html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, max_navbar_depth=2, navbar_persistent=[], use_download_button=False, use_fullscreen_button=False)
-html_copy_source = html_show_sourcelink = False
+html_use_index = html_copy_source = html_show_sourcelink = False
 html_context = dict(default_mode='auto')
 html_favicon = '_static/favicon.svg'
 html_css_files, html_js_files = ['site.css'], ['site.js']
@@ -77,4 +78,13 @@ padded = DocutilsRenderer.render_restructuredtext
 DocutilsRenderer.render_restructuredtext = without_padding
 
 
-def setup(app): app.connect('autodoc-process-docstring', docments_to_fields)
+def lighter(app, exception):
+    "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do"
+    script = re.compile(r'<script[^>]*fontawesome[^>]*></script>')
+    for page in Path(app.outdir).rglob('*.html'): page.write_text(script.sub('', page.read_text(encoding='utf-8')), encoding='utf-8')
+    (Path(app.outdir)/'_static'/'scripts'/'fontawesome.js').unlink(missing_ok=True)
+
+
+def setup(app):
+    app.connect('autodoc-process-docstring', docments_to_fields)
+    app.connect('build-finished', lighter)

@@ -62,7 +62,7 @@ def quarto_options(cell):
     if cell.cell_type != 'code': return
     option = re.compile(r'^#\|\s*([\w-]+):\s*(.*)\n?', re.M)
     o = dict(option.findall(cell.source))
-    cell.source = option.sub('', cell.source)
+    cell.source = re.sub(r'^#\|.*\n?', '', option.sub('', cell.source), flags=re.M)
     tags, more = set(cell.metadata.get('tags', [])), {}
     if o.get('echo') == 'false': tags.add('remove-input')
     if o.get('output') == 'false' or o.get('eval') == 'false': tags.add('remove-output')
@@ -125,7 +125,8 @@ def api(module):
             if not constants or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body): del cell['source']
             return
         shown = [f"```{{eval-rst}}\n.. auto{'class' if isinstance(n, ast.ClassDef) else 'function'}:: {PACKAGE}.{module}.{n.name}\n" + ('   :members:\n' if isinstance(n, ast.ClassDef) else '') + '```' for n in defs]
-        code = f'```python\n{cell.source}\n```'
+        source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+        code = f'```python\n{source}\n```'
         shown.append(code if 'exports' in d else f"````{{dropdown}} Source of {', '.join(n.name for n in defs)}\n:class-container: source\n{code}\n````")
         cell.cell_type, cell.source = 'markdown', '\n\n'.join(shown)
         for k in ('outputs', 'execution_count'): cell.pop(k, None)
@@ -221,7 +222,10 @@ def results(run, dest, about):
             ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a)])):
         text, before = [f'# {title}', '', lead, '', *banner(about)], ''
         for a in some:
-            name, cell = a['name'], f"<a href=\"../study/{a['stage']}.html#{a['kind']}-{a['name']}\">the cell that makes it</a>"
+            name, page = a['name'], dest/'study'/f"{a['stage']}.ipynb"
+            place = f"{a['kind']}-{name}"
+            marked = page.exists() and f'id=\\"{place}\\"' in page.read_text()
+            cell = f'<a href="../study/{page.stem}.html#{place}">the cell that makes it</a>' if marked else f'[{page.stem}](/pages/study/{page.name})' if page.exists() else f"`{a['stage']}`"
             words = ' '.join(re.fullmatch(r'(figure|table)(\d)([a-z]?)', name).groups()).strip() if of_paper(a) else name.replace('_', ' ')
             if of_paper(a): words = words[:-1] + words[-1].upper()
             text += [f'({a["kind"]}-{name})=', f'## {words[0].upper() + words[1:]}', '']

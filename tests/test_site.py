@@ -57,7 +57,7 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def pages(site): return {str(p.relative_to(site)): Page(p) for p in sorted(site.rglob('*.html'))}
+def pages(site): return {str(p.relative_to(site)): Page(p) for p in sorted(site.rglob('*.html')) if '_static' not in p.parts}
 
 
 def test_every_part_is_there(site, pages):
@@ -77,7 +77,7 @@ def test_links_lead_somewhere(site, pages):
             target, anchor = unquote(url.path).lstrip('/'), unquote(url.fragment)
             if target.endswith('/') or not target: target += 'index.html'
             if not (site/target).is_file(): broken.append((name, href))
-            elif anchor and target in pages and anchor not in pages[target].ids and name != 'genindex.html': broken.append((name, href))
+            elif anchor and target in pages and anchor not in pages[target].ids: broken.append((name, href))
     assert broken == []
 
 
@@ -166,10 +166,9 @@ def test_every_page_on_a_phone(address, pages, tab):
 
 
 def test_first_page_is_light(address, tab):
-    sizes = []
-    tab.on('response', lambda r: sizes.append(len(r.body())) if r.ok else None)
     tab.goto(f'{address}/index.html', wait_until='networkidle')
-    assert sum(sizes) < 1e6, sum(sizes)
+    sizes = tab.evaluate('Object.fromEntries([...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))')
+    assert 1e5 < sum(n for name, n in sizes.items() if 'searchindex' not in name) < 1e6, sizes  # the index is for whoever searches, and fetched behind the page
 
 
 def test_search(address, tab):

@@ -5,6 +5,9 @@ function reachable() {
     if (scrolls && !box.hasAttribute('tabindex')) { box.tabIndex = 0; if (!box.hasAttribute('aria-label')) { box.setAttribute('role', 'region'); box.setAttribute('aria-label', 'scrolls sideways'); } }
   }
 }
+// The sidebar's arrows have no name of their own
+function named() { for (const arrow of document.querySelectorAll('.bd-sidenav details > summary')) arrow.setAttribute('aria-label', 'Pages of ' + arrow.closest('li').querySelector('a').textContent.trim()); }
+addEventListener('DOMContentLoaded', named);
 addEventListener('load', reachable);
 addEventListener('resize', reachable);
 addEventListener('toggle', reachable, true);
