@@ -246,7 +246,7 @@ def card(
             f'<tr><td {cell}></td><th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
             f'{row("label 0", now["tn"], now["fp"])}{row("label 1", now["fn"], now["tp"])}</table></div>')
 
-# %% ../nbs/method/17a_explore.ipynb #2e5f67e9
+# %% ../nbs/method/17a_explore.ipynb #df75518b
 def gallery(
     run: Run,
     split: str = 'test',  # train, validation or test
@@ -254,16 +254,17 @@ def gallery(
 ) -> Figure:
     "Patches of the bodies of label 1 with the lowest, and of label 0 with the highest probability."
     kinds = {'label 1, lowest probability': choose(run, split).query('label == 1').head(n), 'label 0, highest probability': choose(run, split).query('label == 0').head(n)}
-    fig, axs = plt.subplots(2, n, figsize=(1.35*n + .3, 3.7), squeeze=False)
-    for ax in axs.flat: ax.axis('off')
-    for line, (name, rows) in zip(axs, kinds.items()):
-        line[0].text(0, 1.32, name, transform=line[0].transAxes, fontsize=9, weight='bold', in_layout=False)
-        for ax, row in zip(line, rows.itertuples()):
+    fig = plt.figure(figsize=(1.35*n + .3, 4.2), layout='constrained')
+    for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items()):
+        part.suptitle(name, fontsize=9, weight='bold', ha='left', x=.01)
+        axs = part.subplots(1, n, squeeze=False)[0]
+        for ax in axs: ax.axis('off')
+        for ax, row in zip(axs, rows.itertuples()):
             ax.imshow(body(run, row.body_id).patch)
             ax.set_title(f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal')
     return fig
 
-# %% ../nbs/method/17a_explore.ipynb #5fe2484c
+# %% ../nbs/method/17a_explore.ipynb #7c9d0b17
 def try_film(
     run: Run,
     film: str|Path|np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
@@ -282,7 +283,7 @@ def try_film(
     for row, body in zip(table.itertuples(), six):
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
-        ax.annotate(f'{row.level} {row.probability:.2f}', (body[:, 0].max(), body[:, 1].mean()), (6, 0), textcoords='offset points', color=color, va='center', fontsize=9, path_effects=_EDGE)
+        ax.annotate(f'{row.level} {row.probability:.2f}', (body[:, 0].max(), body[:, 1].mean()), (6, 0), textcoords='offset points', color='w', va='center', fontsize=9, path_effects=_EDGE)
     return table, fig
 
 # %% ../nbs/method/17a_explore.ipynb #175c0492

@@ -229,10 +229,11 @@ def test_explore_in_jupyterlab(browser, tmp_path):
         tab = browser.new_page(viewport=dict(width=1200, height=1000))
         tab.goto(f'http://127.0.0.1:{port}/lab/tree/nbs/guides/explore.ipynb', timeout=120_000)
         tab.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=120_000)
+        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=60_000)
         tab.click('.lm-MenuBar-item >> text=Run')
-        tab.click('.lm-Menu-item >> text=/^Run All Cells$/')
+        tab.locator('.lm-Menu-item', has_text='Run All Cells').first.click()
         card = tab.locator('.jupyter-widgets [data-measure=sensitivity]').first
-        card.wait_for(timeout=180_000)
+        card.wait_for(state='attached', timeout=120_000)
         handle = tab.locator('.jupyter-widgets .noUi-handle').first
         seen = [card.inner_text()]
         handle.focus()
