@@ -78,16 +78,18 @@ def _standard_normal(shape, seed):
     bits = np.random.SFC64(seed).random_raw(-(-n // 4)).view(np.uint16)[:n]
     return np.take(_quantiles(), bits.reshape(shape))
 
-# %% ../nbs/method/08_augmentation.ipynb #4b8daef5
+# %% ../nbs/method/08_augmentation.ipynb #9e837b44
 def photometric(
-    patch,  # (H, W) uint16
-    draw,  # a row of `draws`: gain, cutoff, noise_sd, noise_seed
-):  # (H, W) uint16
+    patches,  # (H, W) uint16, or (N, H, W)
+    draws,  # gain, cutoff, noise_sd, noise_seed: a row of `draws`, or a column of N each
+):  # uint16, shaped like `patches`
     "imgaug's SigmoidContrast, then its AdditiveGaussianNoise (paper, augmentation)."
-    if patch.dtype != np.uint16: raise TypeError(f"patch must be uint16, not {patch.dtype}")
-    iaa = _imgaug()
-    grey = iaa.contrast.adjust_contrast_sigmoid(patch * np.float32(1 / 65535), float(draw["gain"]), float(draw["cutoff"]))
-    grey *= np.float32(65535)
-    noise = _standard_normal(patch.shape, int(draw["noise_seed"]))
-    noise *= np.float32(draw["noise_sd"])
-    return iaa.arithmetic.add_elementwise(grey.astype(np.uint16), noise)
+    if patches.dtype != np.uint16: raise TypeError(f"patches must be uint16, not {patches.dtype}")
+    iaa, shape, width = _imgaug(), patches.shape[-2:], patches.shape[-1]
+    grey, noise = [], []
+    columns = (np.ravel(draws[c]).tolist() for c in ("gain", "cutoff", "noise_sd", "noise_seed"))
+    for patch, gain, cutoff, sd, seed in zip(patches.reshape(-1, *shape), *columns, strict=True):
+        grey.append(np.uint16(iaa.contrast.adjust_contrast_sigmoid(patch * np.float32(1 / 65535), gain, cutoff) * np.float32(65535)))
+        noise.append(_standard_normal(shape, int(seed)) * np.float32(sd))
+    below = np.concatenate  # one picture to imgaug, whose checks take longer than the sum
+    return iaa.arithmetic.add_elementwise(below(grey), below(noise)).reshape(patches.shape)

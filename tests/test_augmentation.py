@@ -92,6 +92,13 @@ def test_noise_of_neighbours_copies_and_seeds_is_unrelated():
     assert np.abs(np.corrcoef(noise.reshape(6, -1)) - np.eye(6)).max() < limit
 
 
+def test_a_stack_is_its_patches_one_by_one():
+    rows, stack = draws(IDS[:2], seed=1), np.random.default_rng(0).integers(0, 65536, (8, 40, 50), dtype=np.uint16)
+    together = photometric(stack, rows)
+    for patch, draw, alone in zip(stack, rows.to_dict("records"), together): assert (photometric(patch, draw) == alone).all()
+    with pytest.raises(ValueError): photometric(stack, rows[:3])
+
+
 @pytest.mark.parametrize("shape", [(224, 224), (7, 5), (1, 1), (33, 64)])
 def test_patches_of_any_size_have_noise(shape):
     flat = np.full(shape, 30000, np.uint16)
