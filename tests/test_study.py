@@ -101,8 +101,8 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
         process.wait()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    timed = {'prediction_backends'}  # seconds and milliseconds differ from run to run
-    tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in timed]
+    measured = {'backends'}  # bfloat16 of a processor is not always the same bits
+    tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in measured]
     assert [n for n in tables if (smoke/'tables'/n).read_bytes() != (tmp_path/'run'/'tables'/n).read_bytes()] == []
 
 
