@@ -20,7 +20,7 @@ def grad_cam(
 ): # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     trunk = keras.Model(model.input, model.get_layer('average').input)
-    maps = np.maximum(trunk(tf.convert_to_tensor(patches), training=False).numpy() @ model.get_layer('logit').kernel.numpy()[:, 0], 0)
+    maps = np.maximum(trunk.predict(patches, batch_size=16, verbose=0) @ model.get_layer('logit').kernel.numpy()[:, 0], 0)
     maps = maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-12)
     return np.stack([cv2.resize(m, patches.shape[2:0:-1], interpolation=cv2.INTER_LINEAR) for m in maps]) if resize else maps
 
