@@ -75,7 +75,8 @@ def save(
 # %% ../nbs/method/17_figures.ipynb #ee168c3c
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"
-    if about(out)['rendered']: df = df.assign(films='rendered')
+    rendered = about(out)['rendered']
+    df = df.assign(films='rendered') if rendered else df.drop(columns=['subject_id', 'film_id', 'body_id'], errors='ignore')  # who is who stays in work/
     with runtime.atomic(path) as t: df.to_csv(t, index=False)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
