@@ -103,7 +103,8 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     assert done.returncode == 0, done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
     tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in measured]
-    assert [n for n in tables if (smoke/'tables'/n).read_bytes() != (tmp_path/'run'/'tables'/n).read_bytes()] == []
+    def read(folder, name): return [line for line in (folder/'tables'/name).read_text().splitlines() if 'training_hours' not in line]  # a time
+    assert [n for n in tables if read(smoke, n) != read(tmp_path/'run', n)] == []
 
 
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
