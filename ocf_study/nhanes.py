@@ -199,7 +199,5 @@ def z_scores(
     ratios_only: bool = False,  # leave out heights and depth, which need the true pixel size and magnification
 ) -> pd.DataFrame:  # posterior, middle, anterior, depth, wedge, biconcave in standard deviations; a high wedge or biconcave is a loss of height
     "Morphometry against NHANES's normal bodies of the same level and sex."
-    n = _norms().reindex(pd.MultiIndex.from_arrays([np.asarray(level), np.asarray(sex)]))
     use = _NORMED[4:] if ratios_only else _NORMED
-    value = _morphometry(np.asarray(xy, float), mm_per_pixel)
-    return pd.DataFrame({k: (value[k].to_numpy() - n['mean', k].to_numpy())/n['sd', k].to_numpy() for k in use})
+    return genant.z_scores(_morphometry(np.asarray(xy, float), mm_per_pixel)[use], level, sex, _norms())
