@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -333,3 +334,9 @@ def test_steps_end_in_the_patch_of_the_store(cohort, store):
     panels = dict((title, image) for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE))
     mine = patches.standardise(contents(store)['pixels'][row.name])
     np.testing.assert_allclose(panels['9 z-score'], mine, atol=.02)  # the film's depth is full in the test films
+
+
+@pytest.mark.parametrize('profile', ['demo', 'paper', 'paper-phantom'])
+def test_profiles_measure_at_the_stated_size(profile):
+    given = yaml.safe_load((Path(__file__).parents[1]/f'nbs/study/profiles/{profile}.yaml').read_text())['stages']['90_benchmarks']
+    assert (given['film_height'], given['film_width'], given['scaling_films'][-1]) == (3520, 1760, 2000)
