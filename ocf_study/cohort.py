@@ -245,7 +245,8 @@ def _sound(df, schema, problems):
     "The rows without an error, typed; the line is a column."
     types = {x['name']: x.get('type') for x in manifest.schema(schema)['fields']}
     df = df[~df.index.isin({p.row for p in problems if p.severity == 'error'})]
-    return df.assign(**{c: pd.to_numeric(df[c]) for c in df if types.get(c) in ('integer', 'number')}).reset_index()
+    return df.assign(**{c: pd.to_numeric(df[c]) for c in df if types.get(c) in ('integer', 'number')},
+                     **{c: df[c].astype(str).isin(['true', 'True', 'TRUE', '1']) for c in df if types.get(c) == 'boolean'}).reset_index()
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
@@ -289,6 +290,15 @@ def _merge_doubles(bodies, file):
     return second, problems
 
 # %% ../nbs/method/05_cohort.ipynb #985e54dc
+def _row_order(b, film_rule):
+    "Graded rows that do not run down their film: where such a row was placed by its y, its film may be the wrong one."
+    graded = b[b.letter == '']
+    at = graded.level.map(genant.LEVELS.index)
+    before = at.groupby(graded.film_id).shift()
+    again = graded.duplicated('body_id') & (at != before)
+    wrong = graded[again | (at < before if film_rule == 'y' else False)].drop_duplicates('film_id')
+    return [Problem(_MROS, int(r.line), 'XQVERT', r.level, f'{r.film_id}: this level does not follow the one before on this film: rows run down the spine, and a second annotation stands beside the first') for r in wrong.itertuples()]
+
 def _mros_bodies(a, film_rule):
     "MrOS's rows as bodies, with letter, line and film; and what is not understood."
     b = pd.DataFrame({'subject_id': a.ID, 'visit': a.VISIT.astype(int), 'level': a.XQVERT, 'line': a.line, 'letter': a.XQSQ.where(a.XQSQ.str.isalpha(), '')})
@@ -310,7 +320,7 @@ def _mros_bodies(a, film_rule):
     b['region'] = film
     b['film_id'] = b.subject_id + 'V' + b.visit.astype(str) + b.region
     b['body_id'] = b.film_id + '-' + b.level
-    return b, problems
+    return b, problems + _row_order(b[~(fell > 1)] if film_rule == 'y' else b, film_rule)
 
 def _mros_films(b):
     "A row per film that bodies lie on."
@@ -420,10 +430,12 @@ def _tables(root, workers, repair):
     films = films.drop(columns=[x for x in head if x in films]).join(head)
     bodies, repaired = _as_bodies(bodies, films, repair)
     if repaired.any(): problems.append(Problem(files['bodies'], None, None, None, f'points of {repaired.sum()} bodies were listed in another order and are put right', 'warning'))
-    problems += unread + _point_problems(bodies, films, files['bodies'])
+    second, doubles = _merge_doubles(bodies, files['bodies'])
+    problems += unread + _point_problems(bodies, films, files['bodies']) + doubles
     if any(p.severity == 'error' for p in problems): return None, problems
-    flow = flow_of(bodies, [])
+    flow = flow_of(bodies, [('second annotation', second)])
     check_flow(flow)
+    bodies = bodies[~second].reset_index(drop=True)
     subjects = t['subjects'].drop(columns='line')
     about = _about(root, is_rendered(root), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)

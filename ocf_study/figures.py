@@ -68,16 +68,19 @@ def save(
         path = Path(out)/'figures'/f'{name}.{kind}'
         with runtime.atomic(path) as t: fig.savefig(t, format=kind, **extra)
         files[f'figures/{path.name}'] = runtime.sha256(path)
-    if data is not None: files |= _csv(data, Path(out)/'figures'/f'{name}.csv', out)
+    if data is not None: files |= _csv(_shared(data, out), Path(out)/'figures'/f'{name}.csv', out)
     _note(out, name, kind='figure', caption=caption, alt=alt, files=files)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #ee168c3c
+def _shared(df, out):
+    "What of a table may be seen: who is who stays in work/"
+    if 'films' in df: raise ValueError('a column "films" would be lost: it says what the films of a run are')
+    return df if about(out)['rendered'] else df.drop(columns=['subject_id', 'film_id', 'body_id', 'path'], errors='ignore')
+
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"
-    rendered = about(out)['rendered']
-    df = df.assign(films='rendered') if rendered else df.drop(columns=['subject_id', 'film_id', 'body_id'], errors='ignore')  # who is who stays in work/
-    with runtime.atomic(path) as t: df.to_csv(t, index=False)
+    with runtime.atomic(path) as t: (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
 # %% ../nbs/method/17_figures.ipynb #d23ad87b
@@ -89,6 +92,7 @@ def save_table(
     caption: str,      # what it shows, with n and the interval's method
 ):                     # a styled table to show in the notebook
     "Save a table as CSV with its provenance, marked where its films were rendered"
+    df = _shared(df, out)
     files = _csv(df, Path(out)/'tables'/f'{name}.csv', out)
     _note(out, name, kind='table', caption=caption, alt='', files=files)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''

@@ -170,9 +170,17 @@ def _engine():
     return 'ocf_study'
 
 # %% ../nbs/method/18_study.ipynb #2dbcea06
-def _cleaned(source, target):
-    "Keep of an executed notebook what a reader needs: no timings, paths, bars or streams of errors"
+def _of_people(out, values):
+    "Whether the films of a stage are of real people"
+    return bool(values['data']) and not cohort.is_rendered(out/values['data']) if 'data' in values else not figures.about(out)['rendered']
+
+def _cleaned(source, target, work=None):
+    "Keep of an executed notebook what a reader needs: no timings, paths, bars or streams of errors; of real people, whose folder is `work`, no error either"
     nb = nbformat.read(source, 4)
+    errors = [o for c in nb.cells if c.cell_type == 'code' for o in c.outputs if o.output_type == 'error']
+    if work and errors:
+        with open(work/'problems.txt', 'a') as f: f.writelines(f"{e.ename}: {e.evalue}\n" for e in errors)
+        for e in errors: e.update(nbformat.v4.new_output('error', ename=e.ename, evalue='it may name people and stands in work/problems.txt', traceback=['It may name people and stands in work/problems.txt']))
     nb.metadata = {'kernelspec': nb.metadata['kernelspec'], 'language_info': {'name': 'python'}}
     for c in nb.cells:
         c.metadata = {'tags': c.metadata['tags']} if c.metadata.get('tags') else {}
@@ -199,6 +207,7 @@ def _execute(stage, notebook, values, out, show):
     running, kept, board = out/'work'/'running'/notebook.name, out/'notebooks'/notebook.name, out/'work'/'running'/'progress.json'
     running.parent.mkdir(parents=True, exist_ok=True)
     board.unlink(missing_ok=True)
+    people = out/'work' if _of_people(out, values) else None
     watch, start = _Watch(board, lambda bar: show(**bar)), time.monotonic()
     watch.start()
     try:
@@ -206,12 +215,12 @@ def _execute(stage, notebook, values, out, show):
             papermill.execute_notebook(str(notebook), str(running), dict(values, out='.'), engine_name=_engine(), kernel_name='python3', cwd=str(out),
                                        progress_bar=False, on_cell=lambda i, n: show(cell=i+1, cells=n))
     except PapermillExecutionError as e:
-        _cleaned(running, kept)
+        _cleaned(running, kept, people)
         cells = nbformat.read(notebook, 4).cells
         where = next((i for i, c in enumerate(cells) if c.cell_type == 'code' and c.source.strip() == e.source.strip()), e.cell_index)
         raise StudyError(f'{stage} failed in cell {where+1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {os.path.relpath(kept)}') from e
     finally: peak = watch.stop()
-    _cleaned(running, kept)
+    _cleaned(running, kept, people)
     running.unlink()
     return time.monotonic() - start, peak
 
@@ -326,7 +335,7 @@ def _report(profile, values, out):
         for k, v in json.loads(p.read_text()).items(): summary[k] = summary[k] | v if isinstance(summary.get(k), dict) and isinstance(v, dict) else v
     summary |= dict(stages=took, total=total)
     inputs = {f'data_manifest/nhanes/{p.name}': runtime.sha256(p) for p in sorted((manifest.root()/'nhanes').glob('*.parquet'))} if about['rendered'] else \
-             {p.name: runtime.sha256(p) for p in sorted((out/values['00_cohort']['data']).glob('*.*')) if p.is_file()}
+             {p.name: runtime.sha256(p) for t in ('annotations', 'subjects', 'films', 'bodies') for p in sorted((out/values['00_cohort']['data']).glob(f'{t}.*')) if p.suffix in ('.csv', '.parquet')}
     provenance = dict(profile=profile, seed=values['00_cohort']['seed'], about=about, finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), inputs=inputs,
                       parameters=values, machine=runtime.machine(), stages={s: {k: n[k] for k in ('key', 'seconds', 'peak_mb')} for s, n in notes.items()}, total=total,
                       artefacts=_artefacts(out))

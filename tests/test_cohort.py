@@ -97,6 +97,23 @@ def test_known_film_is_read_upside_down(source, tmp_path):
     first = cohort.read_mros(source)
     np.testing.assert_array_equal(c.read('PO6538V1T'), first.read(f'{a.ID[0]}V1T')[::-1])
 
+def test_a_film_whose_rows_do_not_run_down_is_refused(root):
+    "Where the thoracic film begins lower than the lumbar one ended, y never falls back: no body may be lost as a second annotation."
+    a = rows(root)
+    first = a.index[a.ID == a.ID[0]]
+    for c in SIX_Y: a.loc[first, c] = (a.loc[first, c].astype(float)*.5).astype(str)
+    for c in SIX_Y: a.loc[first[5:], c] = (a.loc[first[5:], c].astype(float) + 200).astype(str)
+    a.loc[first[5:], 'XQVERT'] = ['T12', 'L1', 'L2', 'L3']
+    write(root, a)
+    found = problems(root)
+    assert [(p.row, p.column, p.value) for p in found if 'does not follow' in p.message] == [(7, 'XQVERT', 'T12')]
+
+def test_a_second_annotation_stands_beside_the_first(root):
+    a = rows(root)
+    write(root, pd.concat([a.iloc[:3], a.iloc[[0]], a.iloc[3:]]))
+    assert any('falls back more than once' in p.message for p in problems(root))
+    assert [p.row for p in problems(root, lambda r: cohort.read_mros(r, film_rule='spine_type')) if 'does not follow' in p.message] == [5]
+
 def test_spine_type_can_rule(root):
     a = rows(root)
     mixed = a.ID == a.ID[0]
@@ -268,6 +285,24 @@ def test_duplicate_body_with_another_label_is_refused(tables):
     again = b.iloc[[0]].assign(sq='5' if float(b.sq[0]) < 3 else '0')
     pd.concat([b, again]).to_csv(tables/'bodies.csv', index=False)
     assert any(p.row == len(b) + 2 for p in problems(tables, cohort.read_tables))
+
+def test_double_annotation_in_tables_merges_where_labels_agree(tables, c):
+    b = pd.read_csv(tables/'bodies.csv', dtype=str)
+    pd.concat([b, b.iloc[[5]]]).to_csv(tables/'bodies.csv', index=False)
+    t = cohort.read_tables(tables)
+    assert t.bodies.body_id.is_unique and len(t.bodies) == len(c.bodies)
+    assert t.flow.set_index('step').bodies.to_dict() == {'annotated': 181, 'excluded: second annotation': 1, 'included': 180}
+
+def test_false_is_false(tables, c):
+    f = pd.read_csv(tables/'films.csv', dtype=str)
+    f['flip_vertical'] = 'False'
+    f.loc[1, 'flip_vertical'], f.loc[2, 'flip_vertical'] = 'true', ''
+    f.to_csv(tables/'films.csv', index=False)
+    assert np.flatnonzero(cohort.read_tables(tables).films.flip_vertical).tolist() == [1]
+    f.loc[3, 'flip_vertical'] = 'perhaps'
+    f.to_csv(tables/'films.csv', index=False)
+    (p,) = problems(tables, cohort.read_tables)
+    assert (p.row, p.column, p.value) == (5, 'flip_vertical', 'perhaps')
 
 def test_facing_per_film(tables, c):
     f = pd.read_csv(tables/'films.csv', dtype=str)

@@ -110,3 +110,25 @@ def test_inversion_rows_hold_one_film_each():
     fig = figures.inversion_steps(panels)
     assert [ax.get_subplotspec().rowspan.start for ax in fig.axes] == [0, 0, 0, 1, 1, 1]
     assert all(len(ax.images) == 2 for ax in fig.axes)
+
+
+def run_of(tmp_path, rendered):
+    (tmp_path / "work/cohort").mkdir(parents=True)
+    (tmp_path / "work/cohort/about.json").write_text(f'{{"rendered": {str(rendered).lower()}, "data": "x"}}')
+    return tmp_path
+
+
+@pytest.mark.parametrize("rendered", [True, False])
+def test_a_count_of_films_is_not_overwritten(tmp_path, rendered):
+    out = run_of(tmp_path, rendered)
+    df = pd.DataFrame(dict(split=["train"], films=[7]))
+    with pytest.raises(ValueError, match='"films" would be lost'): figures.save_table(df, "t", out, caption="c")
+    with pytest.raises(ValueError, match='"films" would be lost'): figures.save(plt.figure(), "f", out, caption="c", alt="a", data=df)
+    figures.save_table(df.rename(columns=dict(films="n_films")), "t", out, caption="c")
+    assert pd.read_csv(out / "tables/t.csv").n_films.tolist() == [7]
+
+
+def test_what_is_shown_of_real_people_is_what_is_written(tmp_path):
+    out = run_of(tmp_path, False)
+    shown = figures.save_table(pd.DataFrame(dict(film_id=["PO6001V1L"], path=["PO/PO6001/MRPO6001V1L.dcm"], n=[3])), "t", out, caption="c")
+    assert "PO6001" not in shown.to_html() + (out / "tables/t.csv").read_text() and "3" in shown.to_html()

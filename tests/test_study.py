@@ -155,3 +155,15 @@ def test_a_failing_notebook_is_kept_and_named(tmp_path):
     assert done.returncode == 1 and re.search(r'00_cohort failed in cell \d+ of \d+', done.stderr) and 'Traceback' not in done.stderr
     nb = json.loads((tmp_path/'run'/'notebooks'/'00_cohort.ipynb').read_text())
     assert any(o['output_type'] == 'error' for c in nb['cells'] for o in c.get('outputs', []))
+
+
+def test_an_error_that_may_name_people_stays_in_work(tmp_path):
+    import nbformat
+    nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='x')))
+    nb.cells = [nbformat.v4.new_code_cell('1/0', outputs=[nbformat.v4.new_output('error', ename='DataError', evalue='PO6001V1L: torn', traceback=['PO6001V1L'])])]
+    nbformat.write(nb, tmp_path/'a.ipynb')
+    study._cleaned(tmp_path/'a.ipynb', tmp_path/'shown.ipynb', tmp_path)
+    assert 'PO6001' not in (tmp_path/'shown.ipynb').read_text() and 'work/problems.txt' in (tmp_path/'shown.ipynb').read_text()
+    assert 'PO6001V1L: torn' in (tmp_path/'problems.txt').read_text()
+    study._cleaned(tmp_path/'a.ipynb', tmp_path/'rendered.ipynb')
+    assert 'PO6001V1L: torn' in (tmp_path/'rendered.ipynb').read_text()
