@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-import os, socket, tempfile
+import os, socket, tempfile, time
 
 import numpy as np
 import optuna
@@ -88,24 +88,31 @@ def open_study(
 LOST = 'lost: its process ended'
 
 # %% ../nbs/method/13_search.ipynb #ec973183
-def _gone(trial):
-    "Has the process of a running round ended? Only the machine it runs on can tell"
-    host, pid, born = (trial.user_attrs.get(k) for k in ('host', 'pid', 'born'))
-    if host is None: return (pd.Timestamp.now() - trial.datetime_start).total_seconds() > 60  # killed before it could say
-    if host != socket.gethostname(): return False
+def _gone(trial, lost_after):
+    "Has the process of a running round ended? Its own machine can tell; any other waits `lost_after` seconds for a sign of life"
+    host, pid, born, beat = (trial.user_attrs.get(k) for k in ('host', 'pid', 'born', 'beat'))
+    silent = time.time() - (beat or trial.datetime_start.timestamp())
+    if host is None: return silent > 60  # killed before it could say
+    if host != socket.gethostname(): return silent > lost_after
     try: return psutil.Process(pid).create_time() != born
     except psutil.NoSuchProcess: return True
 
 # %% ../nbs/method/13_search.ipynb #02779fd2
-def _recover(study):
-    "Close the rounds that a killed process left running, and queue them again"
-    for lost in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if not _gone(lost): continue
-        try:
-            optuna.Trial(study, lost._trial_id).set_user_attr('error', LOST)
-            study.tell(lost.number, state=TrialState.FAIL)
-        except (RuntimeError, ValueError): continue  # another machine was first
-        study.enqueue_trial(lost.system_attrs.get('fixed_params', {}), user_attrs=dict(round=_round_number(study, lost)))
+def _lose(study, lost):
+    "Close a round that was not finished, and put its draw in the queue again"
+    try:
+        optuna.Trial(study, lost._trial_id).set_user_attr('error', LOST)
+        study.tell(lost.number, state=TrialState.FAIL)
+    except (RuntimeError, ValueError): return  # another machine was first
+    study.enqueue_trial({**lost.system_attrs.get('fixed_params', {}), **lost.params}, user_attrs=dict(round=_round_number(study, lost)))
+
+# %% ../nbs/method/13_search.ipynb #c04c1eb6
+def _running(study): return study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
+def _recover(study, lost_after):
+    "Lose the rounds whose process is gone"
+    for trial in _running(study):
+        if _gone(trial, lost_after): _lose(study, trial)
 
 # %% ../nbs/method/13_search.ipynb #4ef20a95
 def _taken(study):
@@ -113,14 +120,25 @@ def _taken(study):
     return sum(t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
 
 # %% ../nbs/method/13_search.ipynb #755dfcfe
-def _one_round(_, opener, total, objective, distributions):
+def _next(study, distributions, first):
+    "The next round: of `first` while these last, from the queue, or drawn"
+    trial = study.ask()
+    for name, value in dict(host=socket.gethostname(), pid=os.getpid(), born=psutil.Process().create_time(), beat=time.time()).items(): trial.set_user_attr(name, value)
+    number = _round_number(study, trial)
+    if number < len(first) and 'round' not in trial.user_attrs: trial._fixed_params = first[number]  # by number: machines that start together would both fill a queue
+    for name, d in distributions.items(): trial._suggest(name, d)
+    return trial
+
+# %% ../nbs/method/13_search.ipynb #019f4400
+def _one_round(_, opener, total, objective, distributions, first, lost_after):
     "Take the next round, run it, and record its value or its error"
     study = opener()
+    _recover(study, lost_after)  # Dask calls again when a worker dies
     if _taken(study) >= total: return
-    trial = study.ask(distributions)
-    for name, value in dict(host=socket.gethostname(), pid=os.getpid(), born=psutil.Process().create_time()).items(): trial.set_user_attr(name, value)
+    trial = _next(study, distributions, first)
 
     def watch(row):
+        trial.set_user_attr('beat', time.time())
         trial.report(row['auc_pr'], row['epoch'])
         if trial.should_prune(): raise optuna.TrialPruned
 
@@ -131,7 +149,20 @@ def _one_round(_, opener, total, objective, distributions):
     except Exception as e:
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')
         study.tell(trial, state=TrialState.FAIL)
+    except BaseException:
+        _lose(study, study.trials[trial.number])
+        raise
     else: study.tell(trial, value)
+
+# %% ../nbs/method/13_search.ipynb #ec78e46e
+def _run_rounds(study, work, n, scheduler, workers):
+    "What `n` calls of `_one_round` return; stopped, a thread that goes on finds its round lost at its next epoch"
+    with runtime.client(scheduler, workers) as client:
+        try: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
+        except BaseException:
+            for trial in _running(study):
+                if (trial.user_attrs.get('host'), trial.user_attrs.get('pid')) == (socket.gethostname(), os.getpid()): _lose(study, trial)
+            raise
 
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
@@ -147,21 +178,21 @@ def run(
     seed: int = 0,
     scheduler: str = '',      # address of a Dask scheduler, whose workers must reach the storage
     workers: int = 0,         # processes on this machine; 0: in this process
+    lost_after: float = 3600.,  # s without an epoch after which a round of another machine is lost: more than an epoch takes
 ) -> optuna.Study:
-    "Search until `rounds` are done; started again after a kill it goes on, and repeats the rounds that were under way"
+    "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"
     opener = partial(open_study, where, name, sampler_name, pruner, seed)
     study, distributions = opener(), distributions or space()
-    if not study.trials:
-        for values in first: study.enqueue_trial(values)
-    _recover(study)
-    if _taken(study) >= rounds: return study
-    work = partial(_one_round, opener=opener, total=rounds, objective=objective, distributions=distributions)
-    with runtime.client(scheduler, workers) as client:
-        while (todo := rounds - (before := _taken(study))) > 0:
-            results = [result for _, result in runtime.run_all(client, work, range(todo), 'rounds')]
-            _recover(study)
+    work = partial(_one_round, opener=opener, total=rounds, objective=objective, distributions=distributions, first=list(first), lost_after=lost_after)
+    while True:
+        _recover(study, lost_after)
+        before = _taken(study)
+        if before < rounds:
+            results = _run_rounds(study, work, rounds - before, scheduler, workers)
+            _recover(study, lost_after)
             if _taken(study) <= before: raise next((r for r in results if isinstance(r, Exception)), RuntimeError('no round could be run'))
-    return study
+        elif _running(study): time.sleep(1)  # another machine is at the last ones
+        else: return study
 
 # %% ../nbs/method/13_search.ipynb #640548b8
 def rounds_table(
@@ -174,11 +205,19 @@ def rounds_table(
     return pd.DataFrame(rows).sort_values('round', ignore_index=True)
 
 # %% ../nbs/method/13_search.ipynb #7dfb4155
+def _done(table):
+    "The rounds that gave a value; one error where none did"
+    done = table.dropna(subset=['auc_pr'])
+    if done.empty: raise ValueError(f'none of the {len(table)} rounds gave a validation AUC-PR; the first error: {next(filter(None, table.error), "none")}')
+    return done
+
+# %% ../nbs/method/13_search.ipynb #f0682698
 def table5(
     study: optuna.Study,
     distributions: dict|None = None,  # what was searched; default: `space()`
 ) -> pd.DataFrame:                    # hyperparameter, optimum, low, high, scale, published
     "Table 5: the optimum, the range searched, and the paper's optimum beside it"
+    _done(rounds_table(study))
     published = manifest.published('table5').set_index('hyperparameter')['optimum']
     return pd.DataFrame([dict(hyperparameter=n, optimum=study.best_params[n], low=d.low, high=d.high, scale='log' if d.log else 'linear', published=published.get(n))
                          for n, d in (distributions or space()).items()])
@@ -191,7 +230,7 @@ def plot_slices(
     "Validation AUC-PR over each hyper-parameter; the best round is ringed"
     import matplotlib.pyplot as plt
     distributions = distributions or space()
-    done = table.dropna(subset=['auc_pr'])
+    done = _done(table)
     fig, axs = plt.subplots(1, len(distributions), figsize=(2.2*len(distributions), 2.4), sharey=True, layout='constrained', dpi=80)
     for ax, (name, d) in zip(axs, distributions.items()):
         dots = ax.scatter(done[name], done.auc_pr, c=done['round'], cmap='viridis', s=14)
@@ -209,7 +248,7 @@ def plot_parallel(
     "A line per round through its hyper-parameters to its validation AUC-PR; good rounds are dark"
     import matplotlib.pyplot as plt
     distributions = distributions or space()
-    done = table.dropna(subset=['auc_pr']).sort_values('auc_pr')
+    done = _done(table).sort_values('auc_pr')
     scaled = {n: (np.log(done[n]/d.low)/np.log(d.high/d.low) if d.log else (done[n] - d.low)/(d.high - d.low)) for n, d in distributions.items()}
     low, high = done.auc_pr.min(), done.auc_pr.max()
     goal = (done.auc_pr - low)/((high - low) or 1)
@@ -232,6 +271,7 @@ def plot_progress(
     "The best AUC-PR after each round, and how far trainings at the optimum spread"
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
+    _done(table)
     ax.plot(table['round'] + 1, table.auc_pr, '.', color='.6', label='round')
     ax.step(table['round'] + 1, table.auc_pr.cummax().ffill(), where='post', label='best so far')
     if len(reruns):

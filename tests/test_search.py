@@ -1,5 +1,5 @@
 "The search: what a kill costs, what machines share, what a round leaves"
-import os, signal, subprocess, sys
+import os, signal, subprocess, sys, time
 
 import numpy as np
 import optuna
@@ -51,7 +51,7 @@ def test_two_searches_in_one_database_do_not_meet(tmp_path):
 
 
 KILLED = '''
-import os, signal, subprocess, sys
+import os, signal, subprocess, sys, time
 from ocf_study import search
 def goal(values, watch):
     if len(search.rounds_table(search.open_study(sys.argv[1]))) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
@@ -69,17 +69,99 @@ def test_after_kills_the_rounds_are_those_of_an_unbroken_search(tmp_path):
     assert [t.user_attrs.get('error') for t in killed.trials].count(search.LOST) == 2
 
 
-def test_a_round_of_a_living_process_or_of_another_machine_is_left_alone(tmp_path):
+def test_a_round_is_lost_with_its_process_or_after_a_long_silence(tmp_path):
     study = search.open_study(tmp_path/'s.log')
-    mine, other = study.ask(search.space()), study.ask(search.space())
+    mine, other, silent = (study.ask(search.space()) for _ in range(3))
     import psutil, socket
-    for trial, host in ((mine, socket.gethostname()), (other, 'elsewhere')):
-        for k, v in dict(host=host, pid=os.getpid() if host != 'elsewhere' else 2**22 + 1, born=psutil.Process().create_time()).items(): trial.set_user_attr(k, v)
-    search._recover(study)
-    assert [t.state for t in study.trials] == [optuna.trial.TrialState.RUNNING]*2
+    for trial, host, beat in ((mine, socket.gethostname(), 0.), (other, 'elsewhere', time.time()), (silent, 'elsewhere', time.time() - 20)):
+        for k, v in dict(host=host, pid=os.getpid() if host != 'elsewhere' else 2**22 + 1, born=psutil.Process().create_time(), beat=beat).items(): trial.set_user_attr(k, v)
+    search._recover(study, 30)
+    assert [t.state.name for t in study.trials] == ['RUNNING']*3
+    search._recover(study, 10)
+    assert [t.state.name for t in study.trials] == ['RUNNING', 'RUNNING', 'FAIL', 'WAITING']
+    assert study.trials[3].system_attrs['fixed_params'] == silent.params and study.trials[3].user_attrs['round'] == 2
     mine.set_user_attr('born', 0.)  # the number went to another process since
-    search._recover(study)
-    assert [t.state.name for t in study.trials] == ['FAIL', 'RUNNING', 'WAITING']
+    search._recover(study, 10)
+    assert [t.state.name for t in study.trials] == ['FAIL', 'RUNNING', 'FAIL', 'WAITING', 'WAITING']
+
+
+def test_each_epoch_is_a_sign_of_life(tmp_path):
+    def between_two_epochs(values, watch):
+        beats = []
+        for epoch in (1, 2):
+            time.sleep(.01)
+            watch(dict(epoch=epoch, auc_pr=.5))
+            beats.append(search.open_study(tmp_path/'s.log').trials[0].user_attrs['beat'])
+        return beats[1] - beats[0]
+    assert search.run(between_two_epochs, tmp_path/'s.log', 1).best_value > 0
+
+
+def test_a_search_waits_for_the_last_round_of_another_machine(tmp_path):
+    study = search.open_study(tmp_path/'s.log')
+    elsewhere = study.ask(search.space())
+    for k, v in dict(host='elsewhere', pid=1, born=0., beat=time.time()).items(): elsewhere.set_user_attr(k, v)
+    table = search.rounds_table(search.run(goal, tmp_path/'s.log', 2, lost_after=2))
+    assert table.state.tolist() == ['complete']*2
+    pd.testing.assert_frame_equal(drawn(study), drawn(search.run(goal, tmp_path/'whole.log', 2)))
+
+
+def test_an_interrupted_round_is_repeated_in_the_same_process(tmp_path):
+    ended = tmp_path/'ended'
+    def interrupted(values, watch):
+        if len(search.rounds_table(search.open_study(tmp_path/'s.log'))) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            for epoch in range(600):  # what a thread does that nobody can end
+                time.sleep(.1)
+                try: watch(dict(epoch=epoch, auc_pr=.5))
+                except RuntimeError:
+                    ended.touch()
+                    raise
+        return goal(values, watch)
+    with pytest.raises(KeyboardInterrupt): search.run(interrupted, tmp_path/'s.log', 5)
+    found = search.run(goal, tmp_path/'s.log', 5)
+    assert [t.user_attrs.get('error') for t in found.trials].count(search.LOST) == 1
+    assert 'running' not in set(search.rounds_table(found).state)
+    pd.testing.assert_frame_equal(drawn(found), drawn(search.run(goal, tmp_path/'whole.log', 5)))
+    assert ended.exists(), 'the thread went on after its round was lost'
+
+
+def test_a_round_that_is_stopped_is_lost_and_queued(tmp_path):
+    def stop(values, watch): raise SystemExit
+    opener = lambda: search.open_study(tmp_path/'s.log')
+    with pytest.raises(SystemExit): search._one_round(0, opener, 3, stop, search.space(), [], 60)
+    assert [t.state.name for t in opener().trials] == ['FAIL', 'WAITING'] and opener().trials[0].user_attrs['error'] == search.LOST
+
+
+def dies_once(values, watch, flag):
+    if values['dropout'] == .3 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return values['dropout']
+
+
+def test_a_worker_killed_in_the_last_round_costs_nothing(tmp_path):
+    from functools import partial
+    first = [dict(learning_rate=1e-3, decay=1.5, dropout=d, pos_weight=1.) for d in (.1, .2, .3)]
+    found = search.run(partial(dies_once, flag=tmp_path/'died'), tmp_path/'s.log', 3, first=first, workers=2)
+    table = search.rounds_table(found)
+    assert (tmp_path/'died').exists() and table.state.tolist() == ['complete']*3 and table.dropout.tolist() == [.1, .2, .3]
+    assert [t.user_attrs.get('error') for t in found.trials].count(search.LOST) == 1
+
+
+def test_two_machines_that_start_together_run_the_first_rounds_once(tmp_path):
+    code = "import sys; from ocf_study import search; search.run(lambda v, w: v['dropout'], sys.argv[1], 4, first=[dict(learning_rate=1e-3, decay=1.5, dropout=.2, pos_weight=1.)])"
+    two = [subprocess.Popen([sys.executable, '-c', code, str(tmp_path/'s.log')]) for _ in range(2)]
+    assert [p.wait() for p in two] == [0, 0]
+    table = search.rounds_table(search.open_study(tmp_path/'s.log'))
+    assert (table.dropout == .2).sum() == 1 and table.dropout[0] == .2 and 4 <= len(table) <= 5 and set(table.state) == {'complete'}
+
+
+def test_a_search_in_which_all_fails_says_so(tmp_path):
+    def fails(values, watch): raise MemoryError('no room')
+    found = search.run(fails, tmp_path/'s.log', 2)
+    table = search.rounds_table(found)
+    for show in (lambda: search.table5(found), lambda: search.plot_slices(table), lambda: search.plot_parallel(table), lambda: search.plot_progress(table)):
+        with pytest.raises(ValueError, match='none of the 2 rounds gave a validation AUC-PR; the first error: MemoryError: no room'): show()
 
 
 def test_a_round_that_fails_counts_and_says_why(tmp_path):
