@@ -2,16 +2,21 @@
 import io
 import re
 import struct
+import subprocess
+import sys
+import textwrap
 import warnings
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.dataset import Dataset
 from pydicom.uid import (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless,
@@ -224,16 +229,106 @@ def test_refusals_name_the_file_in_one_sentence(tmp_path):
         assert len(e.value.problems) == 1, what
 
 
-def test_a_bomb_takes_no_memory(tmp_path):
-    import tracemalloc
-    bombs = [dicom(tmp_path/'b.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lossless_jpeg(picture(shape=(30, 20)))], Rows=8000, Columns=8000)]
+def bombs(tmp_path):
+    "Small files that a careless reader would make hundreds of megabytes of"
+    small = lossless_jpeg(picture(shape=(30, 20)))
+    yield dicom(tmp_path/'tags.dcm', picture(), syntax=JPEGLosslessSV1, frames=[small], Rows=8000, Columns=8000)
     Image.fromarray(np.zeros((12000, 12000), np.uint8)).save(tmp_path/'b.png')
-    bombs.append(tmp_path/'b.png')
-    for bomb in bombs:
-        tracemalloc.start()
-        with pytest.raises(DataError): radiograph.read(bomb)
-        assert tracemalloc.get_traced_memory()[1] < 8e6
-        tracemalloc.stop()
+    yield tmp_path/'b.png'
+    yield dicom(tmp_path/'deflated.dcm', np.zeros((14000, 14000), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    code = cv2.imencode('.jpg', np.zeros((14000, 14000), np.uint8))[1].tobytes()
+    siz = b'\xff\x4f\xff\x51' + struct.pack('>HH8IHB', 41, 0, 44, 60, 0, 0, 44, 60, 0, 0, 1, 7) + b'\1\1'
+    comment = struct.pack('>HH', 0xfffe, len(siz) + 2) + siz
+    yield dicom(tmp_path/'comment.dcm', picture(8), 8, JPEGBaseline8Bit, frames=[code[:2] + comment + code[2:]])
+    whole = pydicom.dcmread(dicom(tmp_path/'j2k.dcm', picture(shape=(3000, 1000)), syntax=JPEG2000Lossless))
+    code = next(generate_frames(whole.PixelData, number_of_frames=1))
+    assert code[:4] == b'\xff\x4f\xff\x51' and code[40:42] == b'\0\1'
+    many = code[:4] + struct.pack('>H', 38 + 3*200) + code[6:40] + struct.pack('>H', 200) + code[42:45]*200 + code[45:]
+    whole.PixelData = encapsulate([many])
+    whole.save_as(tmp_path/'channels.dcm')
+    yield tmp_path/'channels.dcm'
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    "Memory of the whole process: decoders do not take it from Python"
+    fuse = picture()
+    good = [dicom(tmp_path/'g0.dcm', fuse), dicom(tmp_path/'g1.dcm', fuse, syntax=JPEG2000Lossless), dicom(tmp_path/'g2.dcm', fuse, syntax=JPEGLosslessSV1, frames=[lossless_jpeg(fuse)])]
+    script = """
+        import re, sys
+        from ocf_study import radiograph
+        from ocf_study.manifest import DataError
+        peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])/1e3
+        for path in sys.argv[1:4]: radiograph.read(path)
+        for path in sys.argv[4:]:
+            for work in (radiograph.header, radiograph.read):
+                before = peak()
+                try: work(path)
+                except DataError: pass
+                else: assert work is radiograph.header, f'{path} was read'
+                assert peak() - before < 40, f'{path}: {peak() - before:.0f} MB'
+        """
+    ended = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(script), *map(str, [*good, *bombs(tmp_path)])], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize('tags, named', [(dict(HighBit=15), 'HighBit'), (dict(BitsStored=10, HighBit=11), 'HighBit'), (dict(RescaleSlope=None), 'RescaleSlope'), (dict(PhotometricInterpretation='GREY'), 'PhotometricInterpretation')])
+def test_tags_that_are_refused_by_name(tmp_path, tags, named):
+    with pytest.raises(DataError, match=named): radiograph.read(dicom(tmp_path/'a.dcm', picture(), **tags))
+
+
+def test_signed_pixels(tmp_path):
+    values = picture().astype(np.int16) - 2048
+    signed = radiograph.read(dicom(tmp_path/'s.dcm', values, PixelRepresentation=1), facing='left')
+    np.testing.assert_array_equal(signed, radiograph.read(dicom(tmp_path/'u.dcm', (values - values.min()).astype(np.uint16)), facing='left'))
+
+
+def test_overlay_bits_are_no_grey_levels(tmp_path):
+    drawn = picture() | np.where(np.indices((60, 44)).sum(0) % 5 == 0, 0x8000, 0).astype(np.uint16)
+    path = dicom(tmp_path/'o.dcm', drawn)
+    np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
+
+
+def test_a_voi_table_is_a_choice(tmp_path):
+    lut = Dataset()
+    lut.LUTDescriptor = [4096, 0, 16]
+    lut.add_new('LUTData', 'US', (np.arange(4096)**2 >> 8).tolist())
+    path = dicom(tmp_path/'v.dcm', picture(), VOILUTSequence=Sequence([lut]))
+    np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
+    np.testing.assert_array_equal(radiograph.read(path, facing='left', voi=True), expected(picture().astype(int)**2 >> 8, 16))
+
+
+def raw_tiff(path, values, photometric):
+    "An uncompressed TIFF of unsigned grey levels; photometric 0: the lowest is white"
+    raw, (height, width) = values.tobytes(), values.shape
+    tags = [(256, width), (257, height), (258, values.itemsize*8), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height), (279, len(raw)), (339, 1)]
+    folder = struct.pack('<H', len(tags)) + b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    path.write_bytes(b'II*\0' + struct.pack('<I', 8 + len(raw)) + raw + folder)
+
+
+def test_grey_levels_that_cannot_be_told_apart_or_held(tmp_path):
+    for name, top in (('a.tif', 1e-9), ('b.tif', 1e-30)):
+        Image.fromarray(np.linspace(0, top, 400, dtype=np.float32).reshape(20, 20)).save(tmp_path/name)
+        with pytest.raises(DataError, match='differ by less'): radiograph.read(tmp_path/name)
+    raw_tiff(tmp_path/'u.tif', np.array([[0, 5], [2**31, 9]], np.uint32), 1)
+    with pytest.raises(DataError, match='32 bits'): radiograph.read(tmp_path/'u.tif')
+
+
+def test_white_is_zero_is_reported_at_any_depth(tmp_path):
+    for bits in (8, 16):
+        stored = picture(bits)
+        raw_tiff(tmp_path/f'{bits}.tif', stored, 0)
+        assert radiograph.header(tmp_path/f'{bits}.tif')['photometric'] == 'MONOCHROME1'
+        np.testing.assert_array_equal(radiograph.read(tmp_path/f'{bits}.tif', facing='left'), 65535 - expected(stored, bits))
+
+
+def test_folders_and_locked_films(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match='a folder'): radiograph.read(tmp_path)
+    path = dicom(tmp_path/'a.dcm', picture())
+    def locked(*args, **more): raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(LocalFileSystem, 'cat_file', locked)
+    monkeypatch.setattr(LocalFileSystem, 'open', locked)
+    for work in (radiograph.header, radiograph.read):
+        with pytest.raises(DataError, match='Permission denied'): work(path)
 
 
 @settings(max_examples=60, deadline=None)
