@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'simulate', 'Ranked', 'resample_weights', 'areas', 'positions', 'at_threshold',
-           'interval', 'replicates', 'bootstrap', 'wilson', 'auc_covariance', 'delong', 'delong_difference', 'carried',
+           'wilson', 'interval', 'replicates', 'bootstrap', 'auc_covariance', 'delong', 'delong_difference', 'carried',
            'compare', 'subgroups', 'band', 'benchmark']
 
 # %% ../nbs/method/14_resampling.ipynb #3b9b40fd
-import time
+import time, tracemalloc
+from functools import cached_property
 import numpy as np, pandas as pd
 from scipy import stats
 from scipy.sparse import csr_matrix
@@ -68,6 +69,24 @@ class Ranked:
         at, back = np.unique(positions, return_inverse=True)
         tp, fp = (np.where(positions < 0, np.nan, c[back, np.arange(len(back))]) for c in self.counts(np.maximum(at, 0), weights))
         return tp, fp
+    @cached_property
+    def alike(self): # intraclass correlation of the ranks of label 0 bodies within a unit, 0-1; 1 where there is one unit
+        middle = (np.r_[0, self.ends[:-1]] + self.ends) / 2
+        rank, unit = np.repeat(middle, np.diff(self.ends, prepend=0))[~self.y], self.unit[~self.y]
+        sums, sizes = np.bincount(unit, rank), np.bincount(unit)
+        sums, sizes = sums[sizes > 0], sizes[sizes > 0]
+        n, k = len(unit), len(sizes)
+        if k < 2 or k == n: return float(k < 2)
+        between = np.sum(sizes * (sums / sizes - rank.mean()) ** 2) / (k - 1)
+        within = (np.sum((rank - rank.mean()) ** 2) - between * (k - 1)) / (n - k)
+        whole = between + ((n - np.sum(sizes ** 2) / n) / (k - 1) - 1) * within
+        return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.
+    def effective(self,
+        some, # (N,) which of the sorted bodies
+    )->float:
+        "How many independent bodies these are worth: their number over the design effect (Kish 1965)."
+        sizes = np.bincount(self.unit[some])
+        return float(sizes.sum() / (1 + (np.sum(sizes ** 2) / sizes.sum() - 1) * self.alike)) if sizes.sum() else 0.
     @property
     def knots(self): # before and after each probability that a body of label 1 has, and the end: between them the curves are straight
         starts = np.r_[0, self.ends[:-1]]
@@ -161,6 +180,21 @@ def at_threshold(
     positive, negative = (ranked._count(k, np.array([len(ranked.y)]), weights)[0] for k in (True, False))
     return from_counts(negative - fp, fp, positive - tp, tp) | dict(alert_rate=_ratio(tp + fp, positive + negative))
 
+# %% ../nbs/method/14_resampling.ipynb #7034fdf8
+def wilson(
+    count, # bodies counted; number or array
+    of, # bodies in all
+    level=.95, # of confidence
+): # low, high; NaN where `of` is 0
+    "Wilson's score interval of a proportion of independent bodies (Wilson 1927)."
+    z, of = stats.norm.ppf((1 + level) / 2), np.asarray(of, float)
+    middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+# %% ../nbs/method/14_resampling.ipynb #887f627e
+INTERVALS = ('percentile', 'bca', 'logit')
+MOST_LEFT_OUT = 1000 # above this many units the jackknife leaves out groups of them
+
 # %% ../nbs/method/14_resampling.ipynb #ccb27b41
 def interval(
     draws, # (R,) the measure in each resample, NaN where undefined
@@ -168,28 +202,29 @@ def interval(
     method='percentile', # `percentile`, `bca` or `logit`
     level=.95, # of confidence
     jackknife=None, # (J,) the measure without each unit, for `bca`
-    size=None, # bodies that the measure divides by, for `logit`
+    size=None, # bodies that the measure divides by, for `logit`; None: not a proportion
+    effective=None, # as many independent bodies are worth as much, for a measure at 0 or 1; `size` when None
 ): # low, high
-    "One interval; NaN where the measure is undefined."
+    "One interval; NaN where the measure is undefined, Wilson's where it is 0 or 1."
+    if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
     draws = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(draws): return np.nan, np.nan
+    if size is not None and value in (0, 1): return tuple(map(float, wilson(value * (e := size if effective is None else effective), e, level)))
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == 'percentile': return tuple(np.quantile(draws, tails))
     if method == 'logit':
         inside = lambda x: logit((np.asarray(x) * size + .5) / (size + 1))
         low, high = expit(inside(value) + stats.norm.ppf(tails) * np.std(inside(draws), ddof=1))
         return min(low, value), max(high, value)
-    if method != 'bca': raise ValueError(f'unknown interval {method!r}: percentile, bca or logit')
+    if jackknife is None: raise ValueError('bca needs the measure without each unit')
+    jackknife = jackknife[~np.isnan(jackknife)]
     below = (np.mean(draws < value) + np.mean(draws <= value)) / 2
     bias = stats.norm.ppf(np.clip(below, .5 / len(draws), 1 - .5 / len(draws)))
-    away = np.nanmean(jackknife) - jackknife[~np.isnan(jackknife)]
+    away = jackknife.mean() - jackknife if len(jackknife) else jackknife
     skew = np.sum(away ** 3) / (6 * np.sum(away ** 2) ** 1.5) if np.any(away) else 0
     z = bias + stats.norm.ppf(tails)
+    if (skew * z >= 1).any(): return np.nan, np.nan
     return tuple(np.quantile(draws, stats.norm.cdf(bias + z / (1 - skew * z))))
-
-# %% ../nbs/method/14_resampling.ipynb #887f627e
-INTERVALS = ('percentile', 'bca', 'logit')
-MOST_LEFT_OUT = 1000 # above this many units the jackknife leaves out groups of them
 
 # %% ../nbs/method/14_resampling.ipynb #465f345a
 def _leave_out(units, draw):
@@ -210,11 +245,13 @@ def _stacked(parts):
     parts = list(parts)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
-def _sizes(ranked, flagged):
-    "Bodies that each measure divides by."
-    n, positive = len(ranked.y), int(ranked.y.sum())
-    of = dict(accuracy=n, alert_rate=n, sensitivity=positive, specificity=n - positive, ppv=flagged, fdr=flagged, npv=n - flagged, f1=(positive + flagged) / 2)
-    return of | dict.fromkeys(AREAS, positive)
+def _sizes(ranked, alert_rate):
+    "Bodies that each measure divides by, and how many independent ones they are worth."
+    flagged = np.arange(len(ranked.y)) < np.rint(len(ranked.y) * np.nan_to_num(alert_rate))
+    all_of, some = np.ones_like(ranked.y), ranked.y | flagged
+    of = dict(accuracy=all_of, alert_rate=all_of, sensitivity=ranked.y, specificity=~ranked.y, ppv=flagged, fdr=flagged, npv=~flagged) | dict.fromkeys(AREAS, ranked.y)
+    sizes = {k: (int(m.sum()), ranked.effective(m)) for k, m in of.items()}
+    return sizes | dict(f1=((ranked.y.sum() + flagged.sum()) / 2, ranked.effective(some)))
 
 # %% ../nbs/method/14_resampling.ipynb #999d7306
 def replicates(
@@ -253,10 +290,9 @@ def bootstrap(
     made = _stacked(_all_measures(ranked, w, rules) for w in resample_weights(ranked.units, n, draw, strata))
     value = {k: v[0] for k, v in _all_measures(ranked, np.ones((ranked.units, 1), np.float32), rules).items()}
     left = _stacked(_all_measures(ranked, w, rules) for w in _leave_out(ranked.units, draw)) if method == 'bca' else {}
-    rows = []
+    sizes, rows = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}, []
     for (name, measure), v in value.items():
-        size = _sizes(ranked, len(ranked.y) * value.get((name, 'alert_rate'), 0))[measure]
-        low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), size)
+        low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), *sizes[name][measure])
         rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
     table = pd.DataFrame(rows)
     table.attrs = dict(resamples=n, unit='body' if subject is None else 'subject', units=ranked.units, method=method, level=level, seed=seed,
@@ -272,17 +308,6 @@ def _named(thresholds):
 def _rules(thresholds, rechoose):
     "Rule and parameter of each threshold, or its value held."
     return {k: (t.rule, t.parameter) if rechoose else ('fixed', t.value) for k, t in _named(thresholds).items()}
-
-# %% ../nbs/method/14_resampling.ipynb #7034fdf8
-def wilson(
-    count, # bodies counted; number or array
-    of, # bodies in all
-    level=.95, # of confidence
-): # low, high; NaN where `of` is 0
-    "Wilson's score interval of a proportion of independent bodies (Wilson 1927)."
-    z, of = stats.norm.ppf((1 + level) / 2), np.asarray(of, float)
-    middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
-    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
 # %% ../nbs/method/14_resampling.ipynb #206c4935
 def auc_covariance(
@@ -314,11 +339,12 @@ def delong(
     subject=None, # (N,) whose body it is; None: independent bodies
     level=.95, # of confidence
     scale='normal', # `normal` as in DeLong, or `logit`, which stays inside 0-1
-)->dict: # value, se, low, high
+)->dict: # value, se, low, high; no limits for an area of 0 or 1, whose variance is 0
     "AUC-ROC with an interval from its variance."
     (area,), ((variance,),) = auc_covariance(y, p, subject)
     z, se = stats.norm.ppf((1 + level) / 2), np.sqrt(variance)
-    if scale == 'logit' and 0 < area < 1: low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
+    if not 0 < area < 1: low = high = np.nan
+    elif scale == 'logit': low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
     else: low, high = max(area - z * se, 0), min(area + z * se, 1)
     return {k: float(v) for k, v in dict(value=area, se=se, low=low, high=high).items()}
 
@@ -329,11 +355,11 @@ def delong_difference(
     b, # (N,) probabilities of another
     subject=None, # (N,) whose body it is; None: independent bodies
     level=.95, # of confidence
-)->dict: # value (a - b), se, low, high, p (two-sided)
+)->dict: # value (a - b), se, low, high, p (two-sided); no limits where se is 0
     "Difference of two areas on the same bodies, paired (DeLong 1988, Obuchowski 1997)."
     area, covariance = auc_covariance(y, np.stack([a, b], 1), subject)
     value, se = area[0] - area[1], np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
-    z = stats.norm.ppf((1 + level) / 2)
+    z = stats.norm.ppf((1 + level) / 2) if se else np.nan
     return {k: float(v) for k, v in dict(value=value, se=se, low=value - z * se, high=value + z * se, p=2 * stats.norm.sf(abs(value) / se) if se else 1.).items()}
 
 # %% ../nbs/method/14_resampling.ipynb #ba30156f
@@ -344,7 +370,7 @@ def carried(
     n=2000, # resamples of both
     seed=0,
     level=.95, # of confidence
-    method='percentile', # or `logit`
+    method='percentile', # or `logit`; the cut is always by percentile
 ): # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
     "Measures of thresholds chosen on one split and applied to another, by nested resampling of both."
     source, target = Ranked(*chosen_on), Ranked(*applied_to)
@@ -359,10 +385,9 @@ def carried(
         return found
     made = _stacked(map(apply, zip(*streams)))
     value = {k: v[0] for k, v in apply([np.ones((r.units, 1), np.float32) for r in (source, target)]).items()}
-    rows = []
+    sizes, rows = {name: _sizes(target, value[name, 'alert_rate']) for name in _named(thresholds)}, []
     for (name, measure), v in value.items():
-        size = _sizes(target, len(target.y) * value[name, 'alert_rate']).get(measure, len(source.y))
-        low, high = interval(made[name, measure], v, method, level, size=size)
+        low, high = interval(made[name, measure], v, level=level) if measure == 'cut' else interval(made[name, measure], v, method, level, None, *sizes[name][measure])
         rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
     return pd.DataFrame(rows, columns=['threshold', 'measure', 'value', 'low', 'high', 'undefined'])
 
@@ -404,32 +429,40 @@ def subgroups(
     n=2000, # resamples
     seed=0,
     level=.95, # of confidence
-)->pd.DataFrame: # a row per group: bodies, subjects, fractures, then for each measure value, _low, _high, and of the area _difference to the rest, _p
+    few=5, # fractures, and people with one, below which area and sensitivity have no limits
+)->pd.DataFrame: # a row per group: bodies, subjects, fractures, with_fracture (subjects), then for each measure value, _low, _high, and of the area _difference to the rest, _p
     "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
     y, p = checked(y, p, both=True)
     group, unit = pd.Categorical(group), pd.factorize(_whole(subject, len(y)), sort=True)[0]
     names = [g for g in group.categories if (group == g).any()]
-    parts = {(g, inside): (group == g) == inside for g in names for inside in (True, False)}
+    parts = {(g, inside): ((group == g) == inside) & (group.codes >= 0) for g in names for inside in (True, False)}
     parts = {k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()}
     value = {k: _group_measures(r, np.ones((r.units, 1), np.float32), threshold) for k, (r, _) in parts.items()}
     drawn = [{k: _group_measures(r, w[of], threshold) for k, (r, of) in parts.items()} for w in resample_weights(unit.max() + 1, n, rng(seed, 'subgroups'))]
     rows = []
     for g in names:
         inside = group == g
-        row = dict(group=g, bodies=int(inside.sum()), subjects=len(np.unique(unit[inside])), fractures=int(y[inside].sum()))
+        row = dict(group=g, bodies=int(inside.sum()), subjects=len(np.unique(unit[inside])), fractures=int(y[inside].sum()), with_fracture=len(np.unique(unit[inside & y])))
+        sizes = _sizes(parts[g, True][0], value[g, True]['alert_rate'][0])
         for measure in value[g, True]:
             made = np.concatenate([d[g, True][measure] for d in drawn])
             row[measure] = value[g, True][measure][0]
-            row[f'{measure}_low'], row[f'{measure}_high'] = interval(made, row[measure], level=level)
-        if (g, False) in parts:
-            away = np.concatenate([d[g, True]['auc_roc'] - d[g, False]['auc_roc'] for d in drawn])
-            row['auc_roc_difference'] = row['auc_roc'] - value[g, False]['auc_roc'][0]
-            sd = np.nanstd(away, ddof=1) if (~np.isnan(away)).sum() > 1 else np.nan
-            row['auc_roc_p'] = 2 * stats.norm.sf(abs(row['auc_roc_difference']) / sd) if sd > 0 else np.nan
+            known = measure == 'alert_rate' or min(row['fractures'], row['with_fracture']) >= few
+            row[f'{measure}_low'], row[f'{measure}_high'] = interval(made, row[measure], 'percentile', level, None, *sizes[measure]) if known else (np.nan, np.nan)
+        if (g, False) in parts: row |= _apart(*((value[g, i]['auc_roc'][0], np.concatenate([d[g, i]['auc_roc'] for d in drawn]), parts[g, i][0].y.sum()) for i in (True, False)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/14_resampling.ipynb #319b6d9a
+def _apart(group, rest):
+    "Difference of two areas, and p of the difference of their log-odds; each is area, (R,) areas of the resamples, fractures."
+    (a, made, m), (b, others, n) = group, rest
+    inside = lambda x: logit((x * (m + n) + .5) / (m + n + 1)) # half a body of both together: one shift, or the smaller group would be drawn to one half
+    away = inside(np.r_[a, made]) - inside(np.r_[b, others])
+    drawn = away[1:][~np.isnan(away[1:])]
+    sd = np.std(drawn, ddof=1) if len(drawn) > 1 and 0 < a < 1 and 0 < b < 1 else np.nan
+    return dict(auc_roc_difference=a - b, auc_roc_p=2 * stats.norm.sf(abs(away[0]) / sd) if sd > 0 else np.nan)
+
 def _group_measures(ranked, weights, threshold):
     "AUC-ROC, sensitivity and alert rate of each resample."
     at = at_threshold(ranked, weights, positions(ranked, weights, 'fixed', threshold.value))
@@ -475,25 +508,44 @@ def _on_grid(ranked, weights, curve, grid):
 def benchmark(
     n=2000, # resamples
     peer_n=60, # resamples of the peer's loop that are timed
+    large=0, # bodies of the last two rows; 0: none
     **size, # of `simulate`
 ): # DataFrame name, ours, unit, peer, peers_value, ratio
     "Bootstrap by subject of both areas and both thresholds' measures, beside a loop over scikit-learn."
-    people = simulate(**size)
-    y, p, subject = (people[c].values for c in ('label', 'probability', 'subject'))
-    thresholds = {'threshold 1': threshold('top_share', y, p), 'threshold 2': threshold('youden', y, p)}
-    seconds = {}
-    for unit, who in (('', subject), ('_by_body', None)):
-        start = time.perf_counter()
-        bootstrap(y, p, who, thresholds, n=n)
-        seconds[unit] = time.perf_counter() - start
+    y, p, subject, thresholds = _case(**size)
+    seconds = {unit: _timed(bootstrap, y, p, who, thresholds, n=n) for unit, who in (('', subject), ('_by_body', None))}
     start = time.perf_counter()
     _sklearn_loop(y, p, subject, thresholds['threshold 1'].parameter, peer_n)
     peers, peer = (time.perf_counter() - start) * n / peer_n, f'scikit-learn loop, {peer_n} of {n} resamples timed'
     rows = [(f'bootstrap{unit}_seconds', s, 's', peer, peers, peers / s) for unit, s in seconds.items()]
     rows.append(('bootstrap_ratio_sklearn', peers / seconds[''], 'times', peer, 1., peers / seconds['']))
+    rows.append(('bootstrap_peak_mb', _peak(bootstrap, y, p, subject, thresholds, n=n), 'MB', '', np.nan, np.nan))
+    if large:
+        *of, rules = _case(subjects=max(large * 669 // 15_200, 20), bodies=large, positives=max(large * 174 // 15_200, 20))
+        for what, unit, measured in (('seconds', 's', _timed), ('peak_mb', 'MB', _peak)):
+            rows.append((f'bootstrap_million_{what}', measured(bootstrap, *of, rules, n=n), unit, f'none; {large:,} bodies, {n:,} resamples', np.nan, np.nan))
     return pd.DataFrame(rows, columns=['name', 'ours', 'unit', 'peer', 'peers_value', 'ratio'])
 
 # %% ../nbs/method/14_resampling.ipynb #56eb733d
+def _case(**size):
+    people = simulate(**size)
+    y, p, subject = (people[c].values for c in ('label', 'probability', 'subject'))
+    return y, p, subject, {'threshold 1': threshold('top_share', y, p), 'threshold 2': threshold('youden', y, p)}
+
+def _timed(work, *args, **more):
+    "Seconds."
+    start = time.perf_counter()
+    work(*args, **more)
+    return time.perf_counter() - start
+
+def _peak(work, *args, **more):
+    "Most memory that Python's objects and arrays take while it works (MB)."
+    tracemalloc.start()
+    try:
+        work(*args, **more)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally: tracemalloc.stop()
+
 def _sklearn_loop(y, p, subject, share, n):
     "The same measures with scikit-learn, one resample after the other."
     from sklearn import metrics as sk
