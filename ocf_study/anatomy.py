@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['GRID', 'U', 'CURVES', 'COLUMN', 'SLICES', 'Z', 'SHARE', 'body_curves', 'turn', 'fracture', 'Column', 'column',
-           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'rounded', 'arches', 'ribs', 'pelvis', 'shoulders']
+           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'rounded', 'arch_model', 'arches', 'ribs', 'pelvis',
+           'shoulders']
 
 # %% ../nbs/method/02b_anatomy.ipynb #b2bfd785
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -253,6 +255,16 @@ class Canvas:
         cv2.polylines(mask, vertices, False, 255, max(1, round(stroke/self.pixel_mm)), cv2.LINE_AA, 4)
         self.mm[at] += mask*np.float32(mm/255)
 
+    def place(self, picture, turn, first):
+        "Add a picture (mm of path): `turn` (2, 2) are mm on the film per pixel of it, `first` (2,) mm is where its first pixel lies."
+        turn, first, (h, w) = turn/self.pixel_mm, first/self.pixel_mm, picture.shape
+        corners = np.array([[0, 0], [w, 0], [w, h], [0, h]])@turn.T + first
+        low = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
+        high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, self.mm.shape[::-1])
+        if (high <= low).any(): return
+        self.mm[low[1]:high[1], low[0]:high[0]] += cv2.warpAffine(picture, np.column_stack([turn, first - low]), tuple(int(v) for v in high - low))
+
+
 # %% ../nbs/method/02b_anatomy.ipynb #dc4dc2a9
 def variant(
     curves,  # (6, GRID) mm, one body
@@ -294,23 +306,48 @@ def rounded(polygon):
     for cut in (.18, .25): p = np.stack([(1-cut)*p + cut*np.roll(p, -1, 0), cut*p + (1-cut)*np.roll(p, -1, 0)], 1).reshape(-1, 2)
     return p
 
-_LUMBAR = dict(  # a in body depths from the centre (front +), s in body heights (down +)
-    side=[[(-.42, -.48), (-.74, -.50), (-.90, -.34), (-.90, .02), (-.70, .06), (-.42, .00)],
-          [(-.70, -.14), (-.66, -.50), (-.74, -.84), (-.92, -.86), (-1.02, -.50), (-1.02, .10), (-.84, .16)],
-          [(-.72, -.22), (-1.06, -.22), (-1.22, .40), (-1.12, .80), (-.92, .60), (-.80, .20)],
-          [(-.88, .34), (-1.16, .26), (-1.30, .70), (-1.22, 1.12), (-1.02, 1.16), (-.90, .80)]],
-    spinous=[(-1.00, -.06), (-1.40, -.04), (-1.86, .06), (-2.00, .34), (-1.96, .74), (-1.70, .82), (-1.35, .66), (-1.00, .66)])
-_THORACIC = dict(
-    side=[[(-.42, -.50), (-.76, -.54), (-.92, -.40), (-.92, -.06), (-.42, -.04)],
-          [(-.74, -.16), (-.74, -.66), (-.82, -.92), (-.96, -.86), (-1.04, -.40), (-1.02, .00)],
-          [(-.74, -.28), (-1.06, -.24), (-1.22, .50), (-1.06, .76), (-.84, .24)],
-          [(-.90, .24), (-1.14, .20), (-1.22, .80), (-1.08, 1.04), (-.94, .90)]],
-    spinous=[(-1.00, .02), (-1.30, .22), (-1.78, 1.06), (-1.92, 1.46), (-1.70, 1.60), (-1.34, 1.14), (-1.04, .76)])
+# Each part of an arch: two ends (a to the front of the body's centre, s down, z to the side) and the radii along these axes, mm, in a body 35 mm deep and 28 mm high
+_L = dict(pedicle=((-17, -6, 11.5), (-29, -6, 13), (4, 7.4, 4.6)), superior=((-28, -8, 15), (-32, -22, 19), (5.2, 5.5, 4.2)), pars=((-29, -4, 14), (-35, 10, 13), (4.6, 5, 5)),
+          inferior=((-35, 9, 13.5), (-38, 25, 16), (4.8, 5.5, 4)), lamina=((-34, 6, 12), (-44, 9, 2), (3, 8.5, 3.2)), transverse=((-31, -5, 16), (-36, -7, 30), (3, 4.4, 5)),
+          spinous=((-42, 9, 0), (-62, 11, 0), (4, 9.5, 3)), tip=((-58, 12, 0), (-64, 13, 0), (4, 11.5, 4)))
+_T = dict(pedicle=((-17, -8, 10), (-27, -8, 11), (4, 5.8, 3.6)), superior=((-27, -9, 12), (-30, -23, 14), (3.4, 5.5, 4)), pars=((-27, -5, 12), (-32, 8, 12), (3.6, 5, 4.5)),
+          inferior=((-32, 8, 12), (-33, 21, 12), (3.2, 5.5, 4)), lamina=((-31, 2, 11), (-39, 8, 2), (3, 9, 3.2)), transverse=((-28, -7, 15), (-42, -13, 34), (4.6, 5, 5)),
+          spinous=((-38, 9, 0), (-58, 29, 0), (3.4, 5.6, 2.6)), tip=((-55, 26, 0), (-61, 36, 0), (3.4, 4.5, 3.2)))
+_ARCH = dict(step=.7, first=(-88., -44.), depth=35., height=28., variants=6)  # of the models: mm per pixel, their upper left corner and body (mm), how many differ
 
 # %% ../nbs/method/02b_anatomy.ipynb #35370ed3
-_ROUND = {k: dict(side=[rounded(p) for p in v['side']], spinous=rounded(v['spinous'])) for k, v in dict(L=_LUMBAR, T=_THORACIC).items()}
-_OVAL = np.column_stack([.12*np.cos(np.linspace(0, 2*np.pi, 24)) - .76, .15*np.sin(np.linspace(0, 2*np.pi, 24)) - .22])  # a transverse process, end on
+def _distance(grid, parts, blend=1.4):
+    "About mm to the surface of capsules grown together, below 0 inside; `grid` a, s, z in mm."
+    d = None
+    for p, q, r in parts:
+        at, along = [(g - a)/b for g, a, b in zip(grid, p, r)], (q - p)/r
+        t = np.clip(sum(x*e for x, e in zip(at, along))/max((along**2).sum(), 1e-6), 0, 1)
+        new = (np.sqrt(sum((x - t*e)**2 for x, e in zip(at, along))) - 1)*min(r)
+        if d is None: d = new; continue
+        h = np.clip(.5 + .5*(d - new)/blend, 0, 1)
+        d = d*(1 - h) + new*h - blend*h*(1 - h)
+    return d
 
+@lru_cache
+def arch_model(
+    region: str,  # L | T
+    variant: int,  # no two are alike
+):  # side, transverse process, middle: (H, W) mm of cortical bone each, the middle with both its halves
+    "Ray sums across an arch: 1.15 mm of cortex around marrow."
+    draw, step = rng(0, 'arch', region, variant), _ARCH['step']
+    a, s, z = (np.arange(*ends, dtype=np.float32) for ends in ((_ARCH['first'][0], -8, step), (_ARCH['first'][1], 46, step), (0, 46, 1.25)))
+    lumpy = lambda: .7*cv2.resize(draw.standard_normal((9, 9), dtype=np.float32), (len(a), len(s)), interpolation=cv2.INTER_CUBIC)[..., None]
+    grid = [a[None, :, None] + lumpy(), s[:, None, None] + lumpy(), z]
+    own = {name: [np.float32(p) + draw.normal(0, .8, 3).astype(np.float32), np.float32(q) + draw.normal(0, 1.2, 3).astype(np.float32)*np.float32([1, 1, q[2] != 0]), np.float32(r)*np.float32(draw.normal(1, .06, 3))]
+           for name, (p, q, r) in dict(L=_L, T=_T)[region].items()}
+    def ray(*names):
+        d = _distance(grid, [own[k] for k in names])
+        outer, inner = np.clip(.5 - d, 0, 1), np.clip(-.65 - d, 0, 1)
+        return cv2.GaussianBlur((.8*(outer - inner) + .24*inner).sum(-1)*1.25, (0, 0), .5)
+    return ray('pedicle', 'superior', 'pars', 'inferior', 'lamina') + .35*ray('pedicle'), ray('transverse'), 2*ray('spinous', 'tip')
+
+
+# %% ../nbs/method/02b_anatomy.ipynb #5d0e7a14
 def arches(
     canvas: Canvas,  # mm of cortical bone
     level: str, centre, angle, depth, height,  # the body's place (mm, radians) and size (mm)
@@ -320,19 +357,14 @@ def arches(
     focus,  # (2,) mm: where the central ray meets the film
 ):
     "Pedicles, articular processes, laminae, transverse and spinous process of one level."
-    template = _ROUND[level[0]]
-    warp = 1 + draw.normal(0, .06, 2)
-    lump = lambda p: p + np.repeat(draw.normal(0, .028, (-(-len(p)//3), 2)), 3, 0)[:len(p)]
-    place = lambda p: turn(((lump(p)*warp + draw.normal(0, .012, 2))*[depth, height])[None], np.array([angle]))[0] + centre
-    thick = 1.25 if level[0] == 'L' else 1.
-    canvas.bone([place(template['spinous'])], 1.5*thick, 1.5, blur=.4)
-    for k in range(2):
-        aside = lambda xy: focus + (xy + shift[k] - focus)*spread[k]
-        canvas.bone([aside(place(p)) for p in template['side']], 2.4*thick, 1.5*thick, shell=1., blur=.35)
-        canvas.bone([aside(place(template['side'][i])) for i in (1, 3)], 1.8*thick, .4, blur=.9)  # facets are dense
-        canvas.bone([aside(place(template['side'][0]))], 1.8*thick, 1.2*thick, shell=.9, blur=.3)  # so are pedicles
-        if level[0] == 'L':
-            canvas.bone([aside(place(_OVAL))], 1.2, 2.2, shell=1., blur=.3)
+    side, transverse, middle = arch_model(level[0], int(draw.integers(_ARCH['variants'])))
+    side = side + (.6 if level in ('L2', 'L3') else 1.)*transverse
+    size = np.array([depth/_ARCH['depth'], height/_ARCH['height']])*draw.normal(1, .04, 2)
+    spin = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    first = centre + spin@(_ARCH['first']*size + draw.normal(0, .5, 2))
+    for model, wide, aside in ((side, spread[0], shift[0]), (side, spread[1], shift[1]), (middle, 1., 0.)):
+        canvas.place(model, spin*size*_ARCH['step']*wide, focus + (first + aside - focus)*wide)
+
 
 # %% ../nbs/method/02b_anatomy.ipynb #ea748aa7
 def ribs(
