@@ -17,11 +17,13 @@ from .resampling import wilson
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
 def correct(
     p, # (N,) probability as the network gives it
-    kept=1., # share of the label 0 bodies that down-sampling kept in training
-    pos_weight=1., # weight of label 1 in the loss
+    kept=1., # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
+    pos_weight=1., # weight of label 1 in the loss; number or (N,)
 ): # (N,) probability at the natural prevalence
     "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
-    if not (0 < kept <= 1 and pos_weight > 0): raise ValueError(f'kept is a share in (0, 1] and pos_weight is positive, not {kept} and {pos_weight}')
+    kept, pos_weight = np.asarray(kept, float), np.asarray(pos_weight, float)
+    for bad, what, v in ((~((kept > 0) & (kept <= 1)), 'kept is a share in (0, 1]', kept), (~(pos_weight > 0), 'pos_weight is positive', pos_weight)):
+        if bad.any(): raise ValueError(f'{what}, not {v[bad][0]}')
     with np.errstate(divide='ignore'): return expit(logit(np.asarray(p, float)) + np.log(kept) - np.log(pos_weight))
 
 # %% ../nbs/method/14a_calibration.ipynb #c7e37f2f

@@ -426,6 +426,17 @@ def test_calibration_of_sampled_and_weighted_odds():
     np.testing.assert_allclose(calibration.correct(shown / (1 + shown), 0.1, 0.14), chance, rtol=1e-12)
 
 
+def test_calibration_by_region():
+    "Down-sampled by region, each body is corrected with the share of its own region; one share for all is wrong."
+    chance, kept = np.tile([0.001, 0.02, 0.4], 2), np.repeat([0.174, 0.085], 3)
+    odds = chance / (1 - chance) / kept * 1.3
+    found = calibration.correct(odds / (1 + odds), kept, 1.3)
+    np.testing.assert_allclose(found, chance, rtol=1e-12)
+    assert (abs(calibration.correct(odds / (1 + odds), kept.mean(), 1.3) / chance - 1) > 0.1).all()
+    with pytest.raises(ValueError, match="not 0.0"):
+        calibration.correct(chance, np.r_[kept[:5], 0])
+
+
 def test_calibration_slope_is_nan_where_labels_are_parted():
     y = np.r_[np.ones(5, int), np.zeros(20, int)]
     table = calibration.slope(y, np.where(y, 0.9, 0.1), np.arange(25) % 7)
