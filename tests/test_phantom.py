@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, roster, runtime, scene
+from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene
 
 SMALL = dict(subjects=3, seed=5, pixel_mm=1.6, workers=1)
 POINTS = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
@@ -83,7 +83,7 @@ def test_wrong_settings_leave_nothing_behind(wrong, message, tmp_path):
 
 def test_any_film_renders_alone(films):
     for path in sorted(films.rglob('*.dcm'))[::4]:
-        assert np.array_equal(pydicom.dcmread(path).pixel_array, phantom.render(path.stem[2:], films))
+        assert np.array_equal(radiograph.read(path, facing='left'), radiograph.to_16bit(phantom.render(path.stem[2:], films)))
     with pytest.raises(ValueError, match='no film'): phantom.render('PO0000V1L', films)
 
 
@@ -99,8 +99,21 @@ def test_annotations_are_mros_own(films):
 def test_films_say_that_they_are_rendered(films):
     for path in films.rglob('*.dcm'):
         ds = pydicom.dcmread(path)
-        assert 'RENDERED' in ds.SeriesDescription and ds.BitsAllocated == 16 and ds.PhotometricInterpretation == 'MONOCHROME2' and 'NumberOfFrames' not in ds
+        assert 'RENDERED' in ds.SeriesDescription and ds.BitsAllocated == 16 and ds.PhotometricInterpretation in ('MONOCHROME1', 'MONOCHROME2') and 'NumberOfFrames' not in ds
     assert 'rendered' in json.loads((films/'rendered.json').read_text())['what']
+
+
+def test_photometry_of_the_file_changes_nothing_that_is_read(tmp_path, monkeypatch):
+    p = roster.plan(roster.Settings(subjects=6, seed=3, pixel_mm=2.4))
+    for name in p.subjects.subject_id:
+        for film, s in scene.scenes(p, name)[0]:
+            pixels, seen = scene.render(s, p.settings), set()
+            for share in (0, 1):
+                monkeypatch.setattr(phantom, 'WHITE_IS_ZERO', share)
+                phantom.write_dicom(tmp_path/'one.dcm', pixels, film, p.settings)
+                assert np.array_equal(radiograph.read(tmp_path/'one.dcm', facing='left'), radiograph.to_16bit(pixels))
+                seen.add(pydicom.dcmread(tmp_path/'one.dcm').PhotometricInterpretation)
+            assert seen == {'MONOCHROME1', 'MONOCHROME2'}
 
 
 @pytest.fixture(scope='module')
@@ -148,15 +161,17 @@ def outcome(features, bodies, model):
 
 def test_no_technical_cue_gives_the_label_away(read, tmp_path):
     p, bodies = read
-    grey, sizes = {}, {}
+    grey, sizes, headers = {}, {}, {}
     for name in p.subjects.subject_id:
         for film, s in scene.scenes(p, name)[0]:
             pixels = scene.render(s, p.settings)/(2**film.bits - 1)
             phantom.write_dicom(tmp_path/'one.dcm', (pixels*4095).astype(np.uint16), film, p.settings)
             grey[film.film_id], sizes[film.film_id] = (pixels.mean(), pixels.std(), np.median(pixels)), (tmp_path/'one.dcm').stat().st_size
+            headers[film.film_id] = radiograph.header(tmp_path/'one.dcm')
     film = p.films.set_index('film_id').loc[bodies.film_id].reset_index()
     features = film[['inverted', 'noise', 'blur_mm', 'scatter', 'heel', 'density', 'gamma', 'enhance', 'border', 'collimated', 'label', 'dust', 'bits', *(f'has_{k}' for k in roster.ON_FILM)]].astype(float)
-    features = features.assign(digital=film.source == 'digital', marker=film.marker.map({'': 0, 'L': 1, 'R': 2}), size=film.film_id.map(sizes), order=bodies.subject_id.rank(method='dense').to_numpy(),
+    features = features.assign(digital=film.source == 'digital', marker=film.marker.map({'': 0, 'L': 1, 'R': 2}), size=film.film_id.map(sizes), white_is_zero=film.film_id.map(lambda f: headers[f]['photometric'] == 'MONOCHROME1'),
+                               bytes=film.film_id.map(lambda f: headers[f]['bytes']), order=bodies.subject_id.rank(method='dense').to_numpy(),
                                **{f'grey {i}': film.film_id.map(lambda f: grey[f][i]) for i in range(3)}).astype(float)
     for k in range(3): features[f'grey {k}'] -= features.groupby([bodies.region, film.inverted.to_numpy()])[f'grey {k}'].transform('mean')
     for model in (make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)):
