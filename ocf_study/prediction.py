@@ -85,6 +85,7 @@ def _onnxruntime(path, threads):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # which holds what the largest batch took
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
@@ -121,6 +122,7 @@ def compare(
         change = {"difference": np.abs(p - reference).max()}
         if y is not None: change |= {m.__name__: m(y, p) - m(y, reference) for m in (metrics.auc_roc, metrics.average_precision)}
         rows += [dict(backend=backend, batch=batch, ms_per_patch=_milliseconds(predict, x[:batch], seconds), **change) for batch in batches]
+        del predict  # two networks at once are too many for a small machine
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/13a_prediction.ipynb #74b8fc49
@@ -163,7 +165,7 @@ def predict_store(
     model: str = "googlenet",  # its name in the table
     splits=("train", "validation", "test"),
     kind: str = "original",  # or augmented
-    batch: int = 100,  # patches held at once
+    batch: int = 20,  # patches held at once
 ) -> pd.DataFrame:  # body_id, split, label, probability, model
     "A probability for every patch of a kind."
     chosen = {"kind": kind, "split": list(splits)}
@@ -191,9 +193,9 @@ def domain(
     films: pd.DataFrame,  # a row per training film, of `describe`
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
-    "The range of the training films: their central 99 %, widened on each side by half of itself and a tenth of the median."
+    "The range of the training films: their central 99 %, widened on each side by a tenth of the median."
     low, high = films.quantile(.005), films.quantile(.995)
-    margin = (high - low) / 2 + films.median() / 10
+    margin = films.median() / 10
     return {"limits": {q: [max(float(low[q] - margin[q]), 0.), float(high[q] + margin[q])] for q in films}, "levels": sorted(set(levels)), "films": len(films)}
 
 # %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
@@ -237,6 +239,9 @@ def ungraded(
     root = Path(root)
     try: bodies = pd.read_csv(root / "bodies.csv", dtype=str, keep_default_na=False)
     except (OSError, ValueError): return cohort.read(str(root))  # which says what is wrong
+    if not len(bodies): raise DataError([Problem("bodies.csv", None, None, None, "holds no row")])
+    if {"film_id", "level"} <= set(bodies) and (twice := bodies.duplicated(["film_id", "level"])).any():
+        raise DataError([Problem("bodies.csv", i + 2, "level", bodies.level[i], "stands twice on one film") for i in np.flatnonzero(twice)])
     if "sq" in bodies and (bodies.sq != "").any(): return cohort.read(str(root))
     with tempfile.TemporaryDirectory() as folder:  # the same tables, filled in where the reader insists on a grade
         for entry in root.iterdir():
@@ -264,7 +269,8 @@ def one_film(
         folder = Path(folder)
         (folder / film.name).symlink_to(film.resolve())
         pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing)]).to_csv(folder / "films.csv", index=False)
-        bodies = pd.read_csv(points, dtype=str, keep_default_na=False)
+        try: bodies = pd.read_csv(points, dtype=str, keep_default_na=False)
+        except ValueError as e: raise DataError([Problem(points.name, None, None, None, f"not a table of points: {' '.join(str(e).split())}")]) from None
         level = bodies.get("level", pd.Series("", bodies.index))
         bodies.assign(body_id=name + "-" + level, film_id=name).to_csv(folder / "bodies.csv", index=False)
         try: c = ungraded(folder)
@@ -292,19 +298,28 @@ def _films(c, choices):
         pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
         yield film, bodies, picture, points, pixels, inverted
 
+# %% ../nbs/method/13a_prediction.ipynb #32cb670d
+def _read(data, points, facing):
+    "The films to score: a folder of tables, or one film with its points"
+    if points: return one_film(data, points, facing)
+    if Path(data).is_file(): raise DataError([Problem(str(data), None, None, None, "one film is scored with its file of points: give --points")])
+    return ungraded(data)
+
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4
 def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
     out,  # folder to make
     points="",  # for one film: its CSV of points
+    facing: str = "right",  # where the subject on that one film looks
     backend: str = "openvino",  # one of `BACKENDS`
     pages: int = 100,  # films drawn, those with the highest probability first
 ) -> Path:  # the page, index.html; beside it predictions.csv and films.csv
     "Probability and decision for every body of films that need no grade."
     run, out = Path(run), Path(out)
     if out.exists(): raise FileExistsError(f"{out} is already there")
-    c = data if isinstance(data, cohort.Cohort) else one_film(data, points) if points else ungraded(data)
+    c = data if isinstance(data, cohort.Cohort) else _read(data, points, facing)
+    if not (run / "work" / "model" / "best.keras").exists(): raise FileNotFoundError(f"{run} holds no trained network: run `make study` first, or name another run with --run")
     predict = predictor(best(run), run / "work" / "model" / "export", backend)
     settings = patches.open(run / "work" / "patches.zarr").attrs["settings"]
     choices = {k: settings[k] for k in ("size", "variant", "detector", "tie", "seed")}

@@ -453,24 +453,34 @@ def _verify_split(
     print(f"{'The split is the published one' if not wrong else 'The split is not the published one'}: {split}")
     if wrong: raise typer.Exit(1)
 
+# %% ../nbs/method/18_study.ipynb #b58002e7
+@contextlib.contextmanager
+def _one_sentence():
+    "What is wrong with a file that somebody gave is a `StudyError`"
+    try: yield
+    except manifest.DataError: raise
+    except ValueError as e: raise StudyError(' '.join(str(e).split())) from e
+
 # %% ../nbs/method/18_study.ipynb #3700bc9e
 @app.command('predict')
 def _predict(
     data: Annotated[str, typer.Argument(metavar='COHORT', help='the three plain tables, without grades; or one film')],
     points: Annotated[str, typer.Option(help='for one film: its file of points')] = '',
+    facing: Annotated[str, typer.Option(help='for one film: where the subject looks, left or right')] = 'right',
     run_: Annotated[str, typer.Option('--run', help='run folder whose network decides')] = 'reports/demo',
     out: Annotated[str, typer.Option(help='folder for predictions.csv and index.html')] = 'predictions',
 ):
     "Score films that nobody has graded: a probability per body and a decision at each of the run's thresholds."
     from ocf_study import prediction
-    print(f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points))}')
+    if facing not in ('left', 'right'): raise StudyError(f"--facing is left or right, not {facing}.")
+    with _one_sentence(): print(f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points, facing=facing))}')
 
 # %% ../nbs/method/18_study.ipynb #04970530
 @weights.command('show')
 def _show(file: str):
     "Say what a checkpoint holds, and whether it is one of those that are known."
     from ocf_study import googlenet
-    print(googlenet.show(file))
+    with _one_sentence(): print(googlenet.show(file))
 
 # %% ../nbs/method/18_study.ipynb #1a7dca99
 @weights.command('convert')
@@ -480,7 +490,7 @@ def _convert(
 ):
     "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library to be read."
     from ocf_study import googlenet
-    print(f'Wrote {googlenet.convert(file, out or None)}')
+    with _one_sentence(): print(f'Wrote {googlenet.convert(file, out or None)}')
 
 # %% ../nbs/method/18_study.ipynb #a23ddf54
 def main():

@@ -51,6 +51,7 @@ def test_every_back_end_says_the_same(run):
     exact = table[table.backend != "openvino_bf16"]
     assert set(exact.backend) == {"keras", "onnxruntime", "openvino"} and exact.difference.max() < 1e-4
     assert (table.ms_per_patch > 0).all()
+    assert np.ptp(prediction.predictor(model, backend="keras")(x[:20])) > .01, "back-ends that ignore the patch would agree too"
     names = [row["name"] for row in prediction.benchmark(model, run / "work" / "model" / "export", seconds=0)]
     assert names == ["predict_ms_best", "predict_ratio_keras"]
 
@@ -156,13 +157,42 @@ def test_a_graded_folder_is_read_with_its_grades(run, new):
     with pytest.raises(manifest.DataError, match="line 2, sq"): prediction.ungraded(new)  # half graded is a mistake
 
 
+def test_black_and_white_films_warn_and_grey_ones_do_not():
+    films = pd.DataFrame({"grey level": np.linspace(11000, 47000, 200), "contrast (grey levels)": np.linspace(2500, 11000, 200)})
+    known = prediction.domain(films, ["L1"])
+    found = [bool(prediction.unusual({"grey level": g, "contrast (grey levels)": 5000.}, ["L1"], known)) for g in (0., 2000., 30000., 60000., 65535.)]
+    assert found == [True, True, False, True, True]
+
+
+def test_a_level_that_stands_twice_is_refused(run, new, tmp_path):
+    film = pd.read_csv(new / "films.csv").iloc[0]
+    bodies = pd.read_csv(new / "bodies.csv")
+    own = bodies.query("film_id == @film.film_id").reset_index(drop=True)
+    own.loc[1, "level"] = own.level[0]
+    own[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
+    with pytest.raises(manifest.DataError, match="points.csv, line 3, level = .*stands twice"): prediction.one_film(new / film.path, tmp_path / "points.csv")
+    own.to_csv(new / "bodies.csv", index=False)
+    with pytest.raises(manifest.DataError, match="bodies.csv, line 3, level = .*stands twice"): prediction.ungraded(new)
+
+
+def test_the_side_that_a_film_faces_is_passed_through(run, new, tmp_path):
+    film = pd.read_csv(new / "films.csv").iloc[0]
+    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
+    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
+    other = {"left": "right", "right": "left"}[film.facing]
+    read = lambda facing: prediction._read(new / film.path, tmp_path / "points.csv", facing)
+    assert read(film.facing).films.facing.tolist() == [film.facing]
+    with pytest.raises(manifest.DataError): read(other)  # the points then run the wrong way round
+
+
 def test_unusual_films_are_named(run):
     known = prediction.domain_of(run)
     films = prediction.describe_films(run, "train")
     assert not any(prediction.unusual(facts, ["L1"], known) for facts in films.to_dict("records"))
     facts = films.iloc[0].to_dict()
     for quantity in facts:
-        for factor in (.05, 20): assert prediction.unusual(facts | {quantity: facts[quantity] * factor}, ["L1"], known) or known["limits"][quantity][0] == 0
+        for value in (known["limits"][quantity][0] - .001, facts[quantity] * 20): assert prediction.unusual(facts | {quantity: value}, ["L1"], known)
+    for grey in (0, 65535): assert any("grey level" in s for s in prediction.unusual(facts | {"grey level": float(grey)}, ["L1"], known))
     assert prediction.unusual(facts, ["L1", "L5"], known) == ["level L5 was not in training"]
 
 

@@ -132,11 +132,26 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     (['run', '--profile', 'paper'], 'reads films that you have'),
     (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
     (['check', 'nowhere'], 'There is no data folder nowhere'),
+    (['weights', 'show', 'README.md'], 'README.md: '),
+    (['weights', 'show', 'nowhere.pth'], 'no such file of weights'),
+    (['weights', 'convert', 'README.md'], 'README.md: '),
+    (['predict', 'README.md'], 'give --points'),
+    (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv: not a table of points'),
+    (['predict', 'README.md', '--points', 'HEADER'], 'header.csv: holds no row'),
+    (['predict', 'README.md', '--points', 'HEADER', '--facing', 'up'], '--facing is left or right, not up'),
 ])
-def test_one_sentence_and_no_traceback(args, says):
-    done = ocf(*args)
+def test_one_sentence_and_no_traceback(args, says, tmp_path):
+    for name, text in (('EMPTY', ''), ('HEADER', 'level,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5,x6,y6\n')): (tmp_path/f'{name.lower()}.csv').write_text(text)
+    done = ocf(*(tmp_path/f'{a.lower()}.csv' if a in ('EMPTY', 'HEADER') else a for a in args))
     assert done.returncode == 1
     assert says in done.stderr and 'Traceback' not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_fresh_clone_has_no_network_to_predict_with(tmp_path):
+    from ocf_study import phantom
+    phantom.write_cohort(tmp_path/'films', subjects=1, pixel_mm=.8, workers=1)
+    done = ocf('predict', tmp_path/'films', '--run', tmp_path/'run', '--out', tmp_path/'out')
+    assert done.returncode == 1 and 'run `make study` first' in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_full_size_on_rendered_films_needs_a_gpu(tmp_path):
