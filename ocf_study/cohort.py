@@ -571,6 +571,8 @@ def certificate(
 ) -> dict:  # JSON-able
     "What proves that the splits have nothing in common; raises LeakError where they do."
     b = cohort.bodies
+    unread = [] if hashes is None else hashes.reindex(b.film_id.unique()).pipe(lambda h: h.index[h.isna()])
+    if len(unread): raise DataError([Problem('films', None, 'film_id', f, 'has no hash of its pixels') for f in unread])
     keys = {'subjects': b.subject_id, 'films': b.film_id} | ({} if hashes is None else {'pixels': b.film_id.map(hashes)})
     leaks = {}
     for name, key in keys.items():
@@ -618,11 +620,9 @@ def verify_split(
 ) -> list[Problem]:
     "Where a cohort's split is not the published one."
     file = 'split' if isinstance(published, pd.DataFrame) else Path(published).name
-    if not isinstance(published, pd.DataFrame): published = pd.read_csv(published, dtype=str)
-    if missing := [c for c in ('subject', 'split') if c not in published]: return [Problem(file, 1, c, None, 'column is missing') for c in missing]
-    if (again := published.subject.duplicated()).any():
-        return [Problem(file, i+2, 'subject', published.subject[i], 'stands more than once') for i in np.flatnonzero(again)]
-    rows = dict(zip(published.subject, range(2, len(published)+2)))
+    if not isinstance(published, pd.DataFrame): published = manifest.read_table(published, 'split', keep_lines=True)
+    elif wrong := manifest.check(published, 'split', file): return wrong
+    rows = dict(zip(published.subject, published.index if published.index.name == 'line' else range(2, len(published)+2)))
     theirs = published.set_index('subject').split
     ours = split_manifest(replace(cohort, salt=salt or cohort.salt)).set_index('subject').split
     problems = [Problem(file, rows[s], 'subject', s, 'is not in this cohort, or the salt is another') for s in theirs.index.difference(ours.index)]

@@ -446,9 +446,14 @@ def _check(
 def _verify_split(
     split: Annotated[str, typer.Argument(help='a published split manifest (CSV)')],
     run_: Annotated[str, typer.Option('--run', help='run folder whose split it should be')],
+    salt_file: Annotated[str, typer.Option('--salt-file', help="the publisher's salt, a text file; the run's own when not given")] = '',
 ):
     "Check that a run's subjects lie in the splits that a published manifest says."
-    wrong = cohort.verify_split(cohort.load(Path(run_)/'work'/'cohort'), split)
+    folder = Path(run_)/'work'/'cohort'
+    if not (folder/'about.json').exists(): raise StudyError(f'There is no run with a cohort in {run_}.')
+    salt = Path(salt_file).read_text().strip() if salt_file else ''
+    if salt_file and len(salt) < 16: raise StudyError(f'{salt_file} is no salt: it has fewer than 16 characters.')
+    wrong = cohort.verify_split(cohort.load(folder), split, salt)
     for p in wrong: print(p)
     print(f"{'The split is the published one' if not wrong else 'The split is not the published one'}: {split}")
     if wrong: raise typer.Exit(1)

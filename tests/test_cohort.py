@@ -1,8 +1,12 @@
 "The cohort: every kind of bad input, and what must hold for any partition, certificate and masked table"
 from dataclasses import replace
+import json
 import os
+from pathlib import Path
 import re
 import shutil
+import subprocess
+import sys
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -404,6 +408,39 @@ def test_same_picture_twice_in_one_split_is_told():
     train = p.bodies.film_id[p.bodies.split == 'train'].unique()
     hashes[train[0]] = hashes[train[1]]
     assert cohort.certificate(p, hashes)['pictures_twice_in_one_split'] == 1
+    with pytest.raises(DataError, match='has no hash'): cohort.certificate(p, hashes.drop(train[2]))
+    with pytest.raises(DataError, match='has no hash'): cohort.certificate(p, hashes.mask(hashes.index == train[2]))
+
+def ocf(*args):
+    return subprocess.run([Path(sys.executable).with_name('ocf-study'), *map(str, args)], capture_output=True, text=True)
+
+def test_verify_split_on_the_command_line(c, tmp_path):
+    p = cohort.load(cohort.partition(c, 7, (.6, .15, .25)).save(tmp_path/'run/work/cohort'))
+    file, salt = tmp_path/'split.csv', tmp_path/'salt.txt'
+    theirs = replace(p, salt='the salt of the publisher')
+    cohort.split_manifest(theirs).to_csv(file, index=False)
+    salt.write_text(theirs.salt + '\n')
+    done = ocf('verify-split', file, '--run', tmp_path/'run', '--salt-file', salt)
+    assert done.returncode == 0 and 'The split is the published one' in done.stdout
+    moved = pd.read_csv(file)
+    moved.loc[4, 'split'] = 'test' if moved.split[4] != 'test' else 'train'
+    moved.to_csv(file, index=False)
+    done = ocf('verify-split', file, '--run', tmp_path/'run', '--salt-file', salt)
+    assert done.returncode == 1 and 'line 6, split' in done.stdout and done.stdout.count('error:') == 1
+    for bad in (b'\xff\xfe', b'subject,split\nx,y\n', b'', b'a,b\n'):
+        file.write_bytes(bad)
+        done = ocf('verify-split', file, '--run', tmp_path/'run')
+        assert done.returncode == 1 and 'split.csv' in done.stderr and 'Traceback' not in done.stderr, done.stderr
+    assert 'no run with a cohort' in ocf('verify-split', file, '--run', tmp_path).stderr
+
+def test_check_for_a_machine(root):
+    a = rows(root)
+    FAULTS['level'][0](a); FAULTS['infinite'][0](a)
+    write(root, a)
+    done = ocf('check', root, '--json')
+    report = json.loads(done.stdout, parse_constant=lambda x: pytest.fail(f'{x} is not JSON'))
+    assert done.returncode == 1 and report['errors'] == len(report['problems']) == 2
+    assert {(p['file'], p['row'], p['column']) for p in report['problems']} == {('annotations.csv', 7, 'XQVERT'), ('annotations.csv', 11, 'XQQMX3')}
 
 def test_split_manifest_hides_and_verifies(tmp_path):
     c = cohort.partition(made_up(30, 1, {1}), 3)
@@ -417,7 +454,7 @@ def test_split_manifest_hides_and_verifies(tmp_path):
     assert p.row == 2 and p.column == 'split'
     assert [p.message for p in cohort.verify_split(c, m.iloc[1:].assign(split=cohort.split_manifest(c).split.iloc[1:]))][0].endswith('is not in the manifest')
     assert cohort.verify_split(c, m.drop(columns='split'))[0].column == 'split'
-    assert 'more than once' in cohort.verify_split(c, pd.concat([m, m.iloc[:1]]).reset_index(drop=True))[0].message
+    assert 'already' in cohort.verify_split(c, pd.concat([m, m.iloc[:1]]).reset_index(drop=True))[0].message
 
 
 # --- saving ---
@@ -465,6 +502,72 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     for h, n in [*zip(hidden.to_numpy(), counts.to_numpy()), *zip(hidden.to_numpy().T, counts.to_numpy().T)]:
         if h.sum() == 1: assert not (n[~h] > 0).any()  # nothing left to hide it among
     if not ((counts > 0) & (counts < below)).any(axis=None): assert not hidden.any(axis=None)
+
+def spread(values, hidden, relations, j, below, small):
+    "Lowest and highest value that a hidden cell may have, as a reader of the rest sees it."
+    from scipy.optimize import linprog
+    at = np.flatnonzero(hidden)
+    bounds = [(1, below - 1) if small[k] else (0, None) for k in at]
+    fit = [linprog(sign*(at == j), A_eq=relations[:, at], b_eq=relations[:, at] @ values[at], bounds=bounds).fun for sign in (1, -1)]
+    return fit[0], -fit[1]
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 40), min_size=4, max_size=4), min_size=2, max_size=6), st.integers(2, 15))
+def test_no_masked_cell_follows_from_the_others(cells, below):
+    values = np.array(cells, float)
+    r, k = values.shape
+    relations = np.array([(np.arange(r*k) // k == i) for i in range(r)] + [(np.arange(r*k) % k == j) for j in range(k)], float)
+    counts = pd.DataFrame(values.astype(int))
+    hidden = description.suppress(counts, below).map(lambda x: isinstance(x, str)).to_numpy().ravel()
+    values = values.ravel()
+    small = (values > 0) & (values < below)
+    assert hidden[small].all()
+    for j in np.flatnonzero(small):
+        low, high = spread(values, hidden, relations, j, below, small)
+        everything_told = all(hidden[(line > 0) & (values > 0)].all() for line in relations[relations[:, j] > 0])
+        assert high - low > .5 or everything_told, (cells, j)
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 15))
+def test_no_masked_step_of_a_flow_follows_from_the_others(seed, below):
+    rng = np.random.default_rng(seed)
+    b = pd.DataFrame(dict(subject_id=rng.integers(0, 30, 200)))
+    b['film_id'], b['label'], b['body_id'] = b.subject_id.astype(str) + 'L', (rng.random(200) < .15).astype(float), np.arange(200).astype(str)
+    b['split'], b['region'] = np.array(['train', 'train', 'train', 'validation', 'test'])[b.subject_id % 5], 'L'
+    letter = rng.random(200) < rng.choice([.02, .1])
+    b.loc[letter, 'label'] = np.nan
+    flow = cohort.flow_of(b, [('graded N', letter), ('second annotation', rng.random(200) < .02)])
+    kept = b[~letter].head(int(flow.bodies.iloc[-1]))
+    flow = cohort.flow_of(b.assign(out=~b.index.isin(kept.index) & ~letter), [('graded N', letter), ('second annotation', ~b.index.isin(kept.index) & ~letter)])
+    flow = cohort._split_flow(flow, kept, 'partitioned')
+    flow = cohort._split_flow(flow, kept[cohort.downsample(kept, seed=seed)], 'down-sampled')
+    m = description.masked_flow(flow, below)
+    n, hidden = flow[cohort.COUNTS].to_numpy(float).ravel(), m[cohort.COUNTS].isna().to_numpy().ravel()
+    whole = np.repeat(((flow.split == '') & (flow.step == 'included')).to_numpy(), 5)
+    small = (n > 0) & (n < below) & ~whole
+    assert hidden[small].all() and not hidden[whole].any()
+    relations = description._flow_relations(flow)
+    assert not (relations @ n).any(), 'what a reader is said to know must hold'
+    for j in np.flatnonzero(small):
+        low, high = spread(n, hidden, relations, j, below, small)
+        others = [hidden[(line != 0) & (n > 0) & ~whole].all() for line in relations[relations[:, j] != 0]]
+        assert high - low > .5 or all(others), (flow, m, j)
+
+def test_table1_cannot_be_worked_back(c):
+    "Ages over few people, and a set that differs from another by few, are masked too; a total or a difference gives nothing back."
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    p.subjects['race_ethnicity'] = np.where(np.arange(len(p.subjects)) % 7, 'White', 'Asian')
+    t = description.table1(p, below=4).astype(str)
+    race = t[t.row.str.startswith('Race') | (t.row == 'n')]
+    assert not race[description.SETS].map(lambda x: bool(re.match(r'[1-3]( |$)', x))).any(axis=None)
+    parts = race[[description.SETS[0], *description.SETS[2:]]]
+    hidden = parts.map(lambda x: x == 'masked' or x.startswith('<'))
+    assert hidden.any(axis=None) and (hidden.sum(axis=1) != 1).all() and (hidden.sum() != 1).all()
+    few = p.subjects.assign(age=p.subjects.age.where(p.subjects.split != 'test').where(p.subjects.subject_id != p.subjects.subject_id.iloc[0]))
+    few.loc[few.index[few.split == 'test'][0], 'age'] = 70.
+    t = description.table1(replace(p, subjects=few), below=4).set_index('row').loc['Age at Visit 1, mean (SD)'].astype(str)
+    assert t['Test set'] == '<4' and 'masked' in t.tolist()
+    assert 'nan' not in description.table1(replace(p, subjects=few)).astype(str).to_string()
 
 def test_flow_hides_both_labels(c):
     p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)

@@ -112,6 +112,48 @@ def test_every_difference_can_be_switched(row):
     assert parameter in accepted
 
 
+def default_of(parameter):
+    "What this package does where nothing is said."
+    from ocf_study import augmentation, geometry, inversion
+    name, _, rest = parameter.partition('.')
+    made = dict(inversion=lambda: inversion.DETECTORS[inversion.DEFAULT], geometry=lambda: geometry.VARIANTS['paper'], augmentation=lambda: augmentation.RANGES['paper'])
+    if ':' not in rest and name in made: return getattr(made[name](), rest.partition('.')[2])
+    where, _, field = rest.replace(':', '.').partition('.')
+    return inspect.signature(getattr(importlib.import_module(f'ocf_study.{name}'), where)).parameters[field].default
+
+
+@pytest.mark.parametrize('row', manifest.published('differences').to_dict('records'), ids=lambda r: r['step'])
+def test_what_the_package_is_said_to_do_is_its_default(row):
+    "The column `package` names the default, as 'paper' and 'code' or as a value"
+    from ocf_study import augmentation, geometry, inversion
+    value, parameter = default_of(row['parameter']), row['parameter']
+    said = row['package'].split(';')[0].split(',')[0]
+    variants = {'geometry': geometry.VARIANTS, 'augmentation': augmentation.RANGES}
+    module, field = parameter.split('.')[0], parameter.rpartition('.')[2]
+    if module in variants and said in ('paper', 'code'):
+        if said == 'paper': assert value == getattr(variants[module]['paper'], field)
+        else: assert value == getattr(variants[module]['published'], field)
+        if said == 'paper' and field not in ('gain',): assert value != getattr(variants[module]['published'], field), 'no difference'
+    elif parameter in ('inversion.Detector.low', 'inversion.Detector.strip'): assert float(said.split()[0]) == value
+    elif parameter == 'inversion.Detector.signed': assert (said == 'absolute gradient') == (not value)
+    elif parameter == 'inversion.Detector.relative': assert said.startswith('fractions of the patch') and value and f"{inversion.DETECTORS[inversion.DEFAULT].spare:.2%}".replace('%', ' %') in row['package']
+    else:
+        expected = {'inversion.is_inverted:detector': said, 'inversion.film_vote:tie': 'random', 'cohort.downsample:by': 'region', 'cohort.read_mros:film_rule': 'y', 'cohort.partition:stratify': False,
+                    'googlenet.build:channels': 1, 'googlenet.build:bn_momentum': .9, 'training.Recipe.epochs': 100, 'training.Recipe.schedule': said, 'training.Recipe.warmup': 0}
+        if parameter in expected: assert value == expected[parameter]
+        if str(value).replace('.', '').isdigit() and said.replace('.', '').isdigit(): assert float(said) == value
+
+
+def test_the_small_profiles_schedule_is_told():
+    import yaml
+    steps = manifest.published('differences').set_index('step').package
+    folder = manifest.root().parent/'nbs/study/profiles'
+    ask = lambda profile: yaml.safe_load((folder/f'{profile}.yaml').read_text())['stages']
+    assert ask('demo')['30_training']['schedule'] == 'cosine' and 'cosine' in steps['learning rate between epochs']
+    assert (ask('demo')['30_training']['warmup'] > 0) == ('some in the small profiles' in steps['warm-up of the learning rate'])
+    assert ask('paper')['10_preprocessing']['detector'] == 'paper' and ask('demo')['10_preprocessing']['detector'] == 'later'
+
+
 def test_differences_are_the_defaults():
     from ocf_study import augmentation, geometry, inversion
     text = manifest.published('text').set_index('key').value
