@@ -132,3 +132,12 @@ def test_what_is_shown_of_real_people_is_what_is_written(tmp_path):
     out = run_of(tmp_path, False)
     shown = figures.save_table(pd.DataFrame(dict(film_id=["PO6001V1L"], path=["PO/PO6001/MRPO6001V1L.dcm"], n=[3])), "t", out, caption="c")
     assert "PO6001" not in shown.to_html() + (out / "tables/t.csv").read_text() and "3" in shown.to_html()
+
+
+def test_a_row_without_limits_is_hollow():
+    d = pd.DataFrame(dict(label=['a', 'b'], value=[.9, 1.], low=[.8, np.nan], high=[.95, np.nan]))
+    ax = figures.forest(d, log=False, reference=None).axes[0]
+    faces = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == 's' and len(line.get_xdata())]
+    assert len(faces) == 2 and 'white' in faces
+    assert sum(len(c.get_segments()) for c in ax.collections) == 1
+    assert [t.get_text() for t in ax.texts][:2] == ['0.90 (0.80-0.95)', '1.00']
