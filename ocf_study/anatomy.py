@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRID', 'U', 'CURVES', 'COLUMN', 'SLICES', 'Z', 'SHARE', 'body_curves', 'turn', 'fracture', 'Column', 'column',
-           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'rounded', 'arch_model', 'arches', 'ribs', 'pelvis',
-           'shoulders']
+           'stand', 'slices', 'Canvas', 'variant', 'spurs', 'rounded', 'arch_model', 'arches', 'ribs', 'sacrum',
+           'pelvis', 'shoulders']
 
 # %% ../nbs/method/02b_anatomy.ipynb #b2bfd785
 from dataclasses import dataclass, replace
@@ -108,7 +108,7 @@ def _links(points, centre, angle):
     return np.column_stack([shift, top_slope - low_slope])
 
 # %% ../nbs/method/02b_anatomy.ipynb #7e32ec54
-_BELOW = [('L5', 1.0, .98, .10, .12), ('S1', .96, .92, .0, .20), ('S2', .74, .80, .0, .02), ('S3', .58, .72, .0, -.12), ('S4', .44, .62, .0, -.22)]  # level, depth and height (of L4), wedge, turn (radians)
+_BELOW = [('L5', 1.0, .98, .10, .12), ('S1', .96, 1.0, .12, .26), ('S2', .74, .86, .0, -.12), ('S3', .58, .78, .0, -.28), ('S4', .44, .70, .0, -.38)]  # level, depth and height (of L4), wedge, turn (radians)
 
 def column(
     levels,  # names of the bodies that NHANES has, from the head down
@@ -380,34 +380,54 @@ def ribs(
     d = np.median(depth)
     shape = np.array([(-.50, -.35), (-.80 - .3*back, -.34), (-.9 - .75*back, -.05), (-1.0 - .85*back, .55), (-.9 - .62*back, 1.15), (-.55 - .2*back, 1.6 + .4*fall), (.5, 1.9 + 1.7*fall),
                       (1.7, 2.3 + 2.7*fall), (3.2, 2.7 + 3.6*fall)])
-    knots = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(shape, axis=0), axis=1))])
+    taper = np.sqrt(np.linspace(0, 1, len(shape)))[:, None]*[.05, .08]  # a rib keeps its joint and differs the more the further it is away
     for i, level in enumerate(levels):
-        reach = {'T12': .34, 'T11': .52}.get(level, 1.)
-        t = np.linspace(0, reach*knots[-1], 60)
-        curve = np.column_stack([np.interp(t, knots, shape[:, k]) for k in (0, 1)])
-        for _ in range(14): curve[1:-1] = (curve[:-2] + 2*curve[1:-1] + curve[2:])/4
-        path = turn((curve*[d, pitch])[None], np.array([.35*angle[i]]))[0] + centre[i]
         for k in range(2):
-            at = focus + (path + draw.normal(0, 2., 2) - focus)*(1 + 2.5*(spread[k] - 1))
-            wide = draw.normal(7.5, .6)
-            canvas.line(at, 3.2, wide)
-            canvas.line(at, -1.5, wide - 1.8)
+            own = shape*[draw.normal(1, .07), draw.normal(1, .12)] + draw.normal(0, 1, shape.shape)*taper
+            knots = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(own, axis=0), axis=1))])
+            t = np.linspace(0, {'T12': .34, 'T11': .52}.get(level, 1.)*knots[-1]*draw.normal(1, .05), 60)
+            curve = np.column_stack([np.interp(t, knots, own[:, c]) for c in (0, 1)])
+            for _ in range(10): curve[1:-1] = (curve[:-2] + 2*curve[1:-1] + curve[2:])/4
+            at = turn((curve*[d, pitch])[None], np.array([.35*angle[i]]))[0] + centre[i]
+            at = focus + (at - focus)*(1 + 2.5*(spread[k] - 1))
+            wide = draw.normal(10, 1.)
+            canvas.line(at, 6., wide)
+            canvas.line(at, -3.6, wide - 2.6)
+
 
 # %% ../nbs/method/02b_anatomy.ipynb #2071ab03
+def sacrum(
+    canvas: Canvas,
+    points,  # (4, 6, 2) mm on the film: S1 to S4
+):
+    "One bone: its front wall, the back of the canal, the crest behind it."
+    t = np.linspace(0, 1, 8)
+    front, back = (np.column_stack([np.interp(np.linspace(0, 1, 40), t, points[:, at].reshape(-1, 2)[:, c]) for c in (0, 1)]) for at in ([2, 3], [0, 5]))
+    for wall in (front, back):
+        for _ in range(20): wall[1:-1] = (wall[:-2] + 2*wall[1:-1] + wall[2:])/4
+    out = (back - front)/np.linalg.norm(back - front, axis=1, keepdims=True)
+    wide = np.linspace(15, 7, 40)[:, None]
+    canvas.bone([np.concatenate([front, back[::-1]])], 6., 3., shell=1.4, blur=.5)
+    canvas.line(front, 5., 1.8)
+    canvas.line(back, 2.5, 1.4)
+    crest = 1.5 + .35*np.sin(np.linspace(0, 8*np.pi, 40))[:, None]
+    canvas.bone([np.concatenate([back + .9*wide*out, (back + crest*wide*out)[::-1]])], 3., 2.5, blur=.5)
+    canvas.line(points[0, [0, 2]], 2., 1.6)
+
 def pelvis(
     canvas: Canvas,
     low,  # (2,) mm: centre of L5
     focus,
     draw,
 ):
-    "Both iliac wings, and the sacrum's side masses behind them; the two crests lie far apart in depth."
-    wing = np.array([(-62, 60), (-66, 28), (-50, -4), (-22, -28), (10, -36), (44, -28), (78, -2), (98, 40), (92, 60), (70, 66), (60, 120), (30, 220), (-30, 220), (-40, 130)], float)
-    lift = draw.normal(0, 7)
+    "Both iliac wings, each with its two tables; the two crests lie far apart in depth."
+    wing = np.array([(-62, 60), (-66, 28), (-50, -4), (-22, -26), (10, -32), (44, -22), (74, 4), (94, 44), (88, 70), (62, 76), (40, 120), (20, 220), (-30, 220), (-40, 130)], float)
+    lift = draw.normal(0, 6)
     for k in (1, -1):
         at = low + rounded(wing*draw.normal(1.05, .04, 2)) + [draw.normal(0, 6), lift + draw.normal(0, 5)]
-        canvas.bone([focus + (at - focus)*(1 + .10*k)], 4.0, 7., shell=2.2, blur=.9)
-    mass = np.array([(-14, 14), (14, 22), (26, 44), (4, 70), (-26, 110), (-60, 150), (-70, 120), (-52, 70), (-40, 36)], float)
-    canvas.bone([low + rounded(mass)*draw.normal(1, .04, 2)], 3.5, 1.5, blur=1.6)
+        at = focus + (at - focus)*(1 + .10*k)
+        canvas.bone([at], 5., 9., shell=2.6, blur=.7)
+        canvas.bone([low + .93*(at - low) + [0, 3]], 2., 3., shell=1.6, blur=1.)
 
 def shoulders(
     canvas: Canvas,

@@ -112,11 +112,12 @@ def fractures(
     return pd.concat([df, pd.concat(rows)], axis=1)
 
 # %% ../nbs/method/02c_roster.ipynb #9fd47467
-def _technique(draw, digital, rates):
+def _technique(draw, region, digital, rates):
     "How one film is exposed, developed and framed: columns of `films`."
+    chest = region == 'T'  # much air beside the spine: a softer film keeps both
     on = {k: bool(draw.random() < rates[k]) for k in CONFOUNDERS}
     return dict(source='digital' if digital else 'film', inverted=on['inverted'], noise=draw.uniform(.04, .11)*(2.2 if on['noise'] else 1),
-                blur_mm=draw.uniform(.18, .36)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.07, .07), gamma=draw.uniform(2.4, 3.4),
+                blur_mm=draw.uniform(.18, .36)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.12 if chest else .07, .07), gamma=draw.uniform(2.4, 3.4)*(.62 if chest else 1),
                 enhance=draw.uniform(.3, .9), border=bool(draw.random() < .4), collimated=bool(draw.random() < .25), marker=str(draw.choice(['R', 'L', ''], p=[.4, .4, .2])), label=bool(draw.random() < .3),
                 dust=int(draw.poisson(1 if digital else 7)), bits=int(draw.choice([12, 14] if digital else [12, 12, 16])), **{f'has_{k}': on[k] for k in ON_FILM})
 
@@ -131,7 +132,7 @@ def films(
             draw = rng(settings.seed, 'film', name)
             if draw.random() < settings.missing and (visit, region) != (1, 'L'): continue
             digital = visit == 2 and s.site in DIGITAL_AT_VISIT_2
-            rows.append(dict(film_id=name, subject_id=s.subject_id, visit=visit, region=region, path=f'{s.site}/{s.subject_id}/MR{name}.dcm', **_technique(draw, digital, settings.rates)))
+            rows.append(dict(film_id=name, subject_id=s.subject_id, visit=visit, region=region, path=f'{s.site}/{s.subject_id}/MR{name}.dcm', **_technique(draw, region, digital, settings.rates)))
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/02c_roster.ipynb #10e7a313

@@ -37,7 +37,16 @@ class Person:
 
 # %% ../nbs/method/02d_scene.ipynb #4dcdd639
 @lru_cache
-def _bodies(): return nhanes.bodies().set_index('seqn')
+def _bodies(): return nhanes.bodies().set_index(['seqn', 'level']).sort_index()
+
+def _upright(column, bend, sound, sacral):
+    "The column on its feet: L5 and sacrum turned until the sacrum has its slope on a film that stands T8 above L4; no annotated body moves."
+    where, slope = anatomy.stand(column, bend, sound=sound)
+    at = column.levels.index
+    more = np.clip(sacral - slope[at('S1')] - np.arctan2(*(where[at('L4')] - where[at('T8')])), -.55, .4)
+    bends = np.full(len(column.links), bend)
+    bends[[at('L5') - 1, at('S1') - 1]] += np.array([.35, .65])*more
+    return anatomy.stand(column, bends, sound=sound)
 
 def person(
     subject,  # row of `people`
@@ -46,8 +55,7 @@ def person(
     settings: Settings,
 ) -> Person:
     "The subject as seen at a visit."
-    b = _bodies().loc[[subject.seqn]].reset_index()
-    b = b.set_index('level').loc[rows.level].reset_index()
+    b = _bodies().loc[subject.seqn].loc[rows.level].reset_index().assign(seqn=subject.seqn)
     curves, points, centre, angle = anatomy.body_curves(nhanes.points(b), nhanes.outlines(b))
     draw = rng(settings.seed, 'person', subject.subject_id)
     if subject.reuse:
@@ -65,7 +73,7 @@ def person(
         c[i], p[i] = anatomy.fracture(c[i], p[i], r.kind, r.loss, superior=float(rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(.55, .95)))
     column = replace(column, curves=c, points=p)
     bend = draw.normal(0, .01) + rng(settings.seed, 'bend', subject.subject_id, visit).normal(0, .008)
-    where, slope = anatomy.stand(column, bend, sound=sound)
+    where, slope = _upright(column, bend, sound, rng(settings.seed, 'sacrum', subject.subject_id).normal(.66, .12))
     depth = np.ptp(c[:, 4:].mean(-1), axis=1)
     wide = np.array([.70 if l[0] in 'LS' else .56 for l in column.levels])*depth*(1 + draw.normal(0, .03))
     age = subject.age + 4.5*(visit - 1)
@@ -143,6 +151,7 @@ SIDES = np.array([1.03, .97])  # magnification of the arches' near and far side,
 def _bones(s, use, whole, marrow, other, metered, seed):
     "Bodies slice by slice, and their arches."
     p = s.person
+    use = [i for i in use if p.levels[i][0] in 'LT']
     depth, half = np.ptp(p.column.curves[:, 4:].mean(-1), axis=1)*s.scale, p.half_width*s.scale
     height = (p.column.curves[:, 2] - p.column.curves[:, 0]).mean(1)*s.scale
     (outer, mm), (inner, _) = (anatomy.slices(p.column.curves[use]*s.scale, half[use], shell, s.lean[use], s.twist[use]) for shell in (0., p.cortex*s.scale))
@@ -152,9 +161,10 @@ def _bones(s, use, whole, marrow, other, metered, seed):
         whole.fill(to_film(outer[k]), path)
         marrow.fill(hollow, path[1:-1])
         if p.levels[i] in REGION[s.film.region]: metered.fill(hollow[anatomy.SLICES//2][None], 1.)
-        if p.levels[i][0] in 'LT':
-            sides = np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])*half[i]*np.array([[.7], [-.7]])
-            anatomy.arches(other, p.levels[i], s.centre[i], s.angle[i], depth[i], np.median(height[max(i-2, 0):i+3]), SIDES, sides, rng(seed, 'arch', p.id, p.levels[i]), s.focus)
+        sides = np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])*half[i]*np.array([[.7], [-.7]])
+        anatomy.arches(other, p.levels[i], s.centre[i], s.angle[i], depth[i], np.median(height[max(i-2, 0):i+3]), SIDES, sides, rng(seed, 'arch', p.id, p.levels[i]), s.focus)
+    anatomy.sacrum(other, s.points[[p.levels.index(l) for l in ('S1', 'S2', 'S3', 'S4')]])
+
 
 # %% ../nbs/method/02d_scene.ipynb #439dfafb
 def materials(
@@ -164,7 +174,9 @@ def materials(
     p, f, px = s.person, s.film, settings.pixel_mm
     shape = tuple(round(x/px) for x in FILM_MM)
     draw = rng(settings.seed, 'tissue', f.film_id)
-    whole, marrow, other, rib, metered = (Canvas(*shape, px) for _ in range(5))
+    whole, marrow, other, metered = (Canvas(*shape, px) for _ in range(4))
+    coarse = max(2*px, .6)  # what lies far from the film has no finer edges
+    rib = Canvas(*(round(x/coarse) for x in FILM_MM), coarse)
     use = [i for i in range(len(p.levels)) if -70 < s.centre[i, 1] < FILM_MM[0] + 70]
     _bones(s, use, whole, marrow, other, metered, settings.seed)
     _growths(other, s, use, settings.seed)
@@ -173,7 +185,7 @@ def materials(
     if thoracic: anatomy.ribs(rib, s.centre[thoracic], s.angle[thoracic], depth, [p.levels[i] for i in thoracic], SIDES, s.focus, rng(settings.seed, 'ribs', f.film_id))
     anatomy.pelvis(rib, s.centre[p.levels.index('L5')], s.focus, rng(settings.seed, 'pelvis', p.id))
     if f.region == 'T': anatomy.shoulders(rib, s.centre[p.levels.index('T4')], s.focus, rng(settings.seed, 'shoulders', f.film_id))
-    other.mm += .62*cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/px)  # breathing
+    other.mm += .62*cv2.resize(cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/rib.pixel_mm), other.mm.shape[::-1])  # breathing
     whole.mm -= marrow.mm
     bone, spine = np.maximum(whole.mm, 0, out=whole.mm), metered.mm > .5
     del rib, metered
@@ -221,36 +233,70 @@ def _growths(canvas, s, use, seed):
                     canvas.line(a*(1 - t) + b*t + [off, 0] + draw.normal(0, .7, (2, 2)), draw.uniform(2, 7), draw.uniform(.7, 1.6))
 
 # %% ../nbs/method/02d_scene.ipynb #26ba94df
+_rise = lambda v, width: 1/(1 + np.exp(-np.clip(v/width, -30, 30)))
+
+def _pocket(gas, centre, radii, tilt, mm, draw):
+    "One lobulated pocket, mm of gas, in a window of its own."
+    reach = 1.25*max(radii) + 2*mm
+    low, high = np.maximum((centre - reach)/mm, 0).astype(int), np.minimum((centre + reach)/mm + 1, gas.shape[::-1]).astype(int)
+    if (high <= low).any(): return
+    x, y = np.arange(low[0], high[0])[None]*mm - centre[0], np.arange(low[1], high[1])[:, None]*mm - centre[1]
+    u, v = (x*np.cos(tilt) + y*np.sin(tilt))/radii[0], (y*np.cos(tilt) - x*np.sin(tilt))/radii[1]
+    around = np.arctan2(v, u)
+    r = np.hypot(u, v)/(1 + .10*np.cos(draw.integers(2, 5)*around + draw.random()*6.3) + .06*np.cos(draw.integers(5, 8)*around + draw.random()*6.3))
+    at = np.s_[low[1]:high[1], low[0]:high[0]]
+    gas[at] = np.maximum(gas[at], 1.6*min(radii)*np.sqrt(np.clip(1 - r*r, 0, 1)))
+
+def _bowel(shape, mm, line, top, low, draw):
+    "Chains of gas pockets in front of the spine, a few of them over it: mm of water that is not there."
+    gas = np.zeros(shape, np.float32)
+    for _ in range(draw.integers(2, 8)):
+        y, way = draw.uniform(top, low), draw.uniform(0, 2*np.pi)
+        at = np.array([line[min(int(y/mm), shape[0] - 1), 0] + (draw.uniform(-20, 30) if draw.random() < .2 else draw.uniform(35, 120)), y])
+        for _ in range(draw.integers(1, 5)):
+            r = draw.uniform(5, 16)
+            _pocket(gas, at, r*np.array([draw.uniform(1, 1.5), draw.uniform(.6, 1)]), way + draw.normal(0, .3), mm, draw)
+            at, way = at + 1.45*r*np.array([np.cos(way), np.sin(way)]), way + draw.normal(0, .5)
+    wall = np.clip((cv2.GaussianBlur(gas, (0, 0), 2.2/mm) > 1)*1. - (gas > 1), 0, 1)
+    return np.minimum(cv2.GaussianBlur(gas, (0, 0), .6/mm), 26) - 3.5*wall
+
+def _lungs(x, y, line, skin, dome, wide, draw):
+    "Two lungs over two domes: each the chord of a sphere, mm of water that is not there."
+    air = 0.
+    for k in range(2):
+        front, rear = draw.uniform(44, 80), 80
+        edge = dome - 34 + 14*k + draw.normal(0, 5) + np.where(x > line + 42, draw.uniform(20, 32)*((x - line - 42)/95)**2, np.where(x > line, rear, front)*((x - line - 42)/110)**2)
+        chord = 2*np.sqrt(2*70*np.clip(edge - y, 0, None))
+        air = air + .7*np.minimum(chord, draw.uniform(.14, .19)*wide)*_rise(x - line + 48 - 4*k, 3)*_rise(x - skin - 24, 3)
+    return air
+
 def trunk(s, draw, shape, px):
-    "Water in the beam, mm: trunk, lungs and diaphragm, heart, shoulders, hips, gas."
-    f, bmi, step = s.film, s.person.bmi, max(round(1.5/px), 1)
+    "Water in the beam, mm: trunk, lungs and diaphragm, heart, shoulders, hips, bowel."
+    f, bmi, step = s.film, s.person.bmi, max(round(1.2/px), 1)
     h, w = (n//step + 1 for n in shape)
     mm = px*step
-    y, x = np.mgrid[0:h, 0:w].astype(np.float32)*mm
+    y, x = np.arange(h, dtype=np.float32)[:, None]*mm, np.arange(w, dtype=np.float32)[None]*mm
     at = lambda level: s.centre[s.person.levels.index(level)]
-    line = np.interp(np.arange(h)*mm, s.centre[:, 1], s.centre[:, 0]).astype(np.float32)[:, None]
-    line = cv2.GaussianBlur(line, (1, 0), sigmaX=.1, sigmaY=25/mm, borderType=cv2.BORDER_REPLICATE)
+    spine = np.interp(y[:, 0], s.centre[:, 1], s.centre[:, 0]).astype(np.float32)[:, None]
+    line, back = (cv2.GaussianBlur(spine, (1, 0), sigmaX=.1, sigmaY=sd/mm, borderType=cv2.BORDER_REPLICATE) for sd in (25, 45))
     field = lambda cell: exposure.smooth_field(draw, (h, w), cell/mm)
-    rise = lambda v, width: 1/(1 + np.exp(-np.clip(v/width, -30, 30)))
-    behind, wide = 96 + 1.8*(bmi - 22) + draw.normal(0, 6), 275 + 6*(bmi - 25)
-    u = np.clip((x - (line - behind))/(320 + 7*(bmi - 25)), 0, 1)
+    skin, wide = back - (96 + 1.8*(bmi - 22) + draw.normal(0, 6)), 275 + 6*(bmi - 25)
+    u = np.clip((x - skin)/(320 + 7*(bmi - 25)), 0, 1)
     soft = wide*np.clip(4*u*(1 - u), 0, 1)**.36
     dome = at('T11')[1] + draw.normal(2, 12)
-    for k in range(2):
-        edge = dome - 32 + 11*k + draw.normal(0, 5) + np.where(x > line + 42, 26*((x - line - 42)/95)**2, 80*((x - line - 42)/110)**2)
-        inside = np.clip((edge - y)/75, 0, 1)**.5*rise(x - line + 48 - 4*k, 5)
-        soft -= draw.uniform(.20, .30)*(.5*wide - 20)*inside
-    soft += 60*np.exp(-((x - line - 110)/45)**2 - ((y - dome + 65)/50)**2)*rise(dome - 20 - y, 12)  # heart
-    if f.region == 'T': soft += 70*rise(at('T2')[1] - y, 16)
-    soft += 34*rise(y - at('L5')[1] - 5, 14)
-    soft *= 1 + .03*field(70) + .012*field(18) + .006*field(6) + .003*field(2.5)
-    belly = rise(y - dome - 25, 12)*rise(x - line - 28, 14)*(f.region == 'L' or .7)
-    amount = draw.uniform(-.9, .9)
-    gas = .75*field(24) + .65*field(11) + .25*field(4.5) - 1.35 + amount - 1.6*(1 - belly)
-    soft -= 34*np.clip(gas, 0, 1.6)**.6*belly
-    soft -= 9*belly*np.clip(.9*field(34) + amount - .3, 0, 1)*np.clip(field(4.5), -.6, 2)  # faeces
+    soft -= _lungs(x, y, line, skin, dome, wide, draw)
+    soft += 45*np.exp(-((x - line - 110)/45)**2 - ((y - dome + 65)/50)**2)*_rise(dome - 20 - y, 6)  # heart
+    if f.region == 'T': soft += 60*_rise(at('T2')[1] - y, 16)
+    soft += 20*_rise(y - at('L5')[1] - 5, 14)
+    soft -= (14 + 36*(f.region == 'T'))*_rise(y - dome - 30, 25)*_rise(at('L5')[1] - y, 20)  # the waist; on a thoracic film a wedge filter too
+    soft *= 1 + .018*field(70) + .010*field(18) + .006*field(6) + .004*field(2.5)
+    below = _rise(y - dome - 25, 8)*(1. if f.region == 'L' else .5)
+    soft -= below*_bowel((h, w), mm, line, dome + 45, at('L5')[1] + 30, draw)
+    soft -= 6*below*_rise(x - line - 22, 5)*np.clip(.9*field(34) - .5, 0, 1)*np.clip(field(5) + .6*field(2.5), -.8, 1.4)  # faeces
     if f.has_contrast_gradient: soft += draw.choice([-1, 1])*draw.uniform(15, 32)*np.tanh((y - draw.uniform(.3, .7)*FILM_MM[0])/draw.uniform(15, 50))
-    return cv2.resize(np.maximum(soft, 0).astype(np.float32), (w*step, h*step), interpolation=cv2.INTER_LINEAR)[:shape[0], :shape[1]]
+    fine = cv2.resize(soft.astype(np.float32), (w*step, h*step), interpolation=cv2.INTER_CUBIC)[:shape[0], :shape[1]]
+    return np.maximum(fine, 0, out=fine)
+
 
 # %% ../nbs/method/02d_scene.ipynb #77e157f8
 def render(
