@@ -9,7 +9,7 @@ __all__ = ['XY', 'FAULTS', 'COUNTS', 'SPLITS', 'Cohort', 'load', 'points', 'poin
            'certificate', 'confined', 'split_manifest', 'verify_split']
 
 # %% ../nbs/method/05_cohort.ipynb #50e969b2
-import hashlib, hmac, json, os, secrets
+import csv, hashlib, hmac, json, os, secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -224,6 +224,10 @@ def is_rendered(root) -> bool:
 
 def _raw(stream, name, schema):
     "Cells of a CSV as text, of a Parquet file as they are."
+    if not name.endswith('.parquet'):
+        header = next(csv.reader([stream.readline().decode('utf-8-sig')]), [])
+        if again := sorted({c for c in header if c and header.count(c) > 1}): raise pd.errors.ParserError(f'column {", ".join(again)} stands twice')
+        stream.seek(0)
     if name.endswith('.parquet'): return pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
     return pd.read_csv(stream, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
 
@@ -250,7 +254,7 @@ def _sound(df, schema, problems):
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
-    return pd.read_csv(manifest.root()/'corrections.csv', dtype=str)
+    return manifest.read_table(manifest.root()/'corrections.csv', 'corrections').astype(str)
 
 # %% ../nbs/method/05_cohort.ipynb #60e992b4
 def _headers(root, films, workers):
@@ -260,7 +264,7 @@ def _headers(root, films, workers):
         except DataError as e: return e.problems
         except OSError as e: return [Problem(path, None, None, None, f'cannot be read ({e.strerror or e})')]
     with ThreadPoolExecutor(max(workers, 1)) as pool: found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
-    problems = [replace(p, file=path) for path, h in zip(films.path, found) if not isinstance(h, dict) for p in h]
+    problems = [replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value) for path, h in zip(films.path, found) if not isinstance(h, dict) for p in h]
     problems += [Problem(path, None, 'channels', h['channels'], 'a colour picture, not a radiograph') for path, h in zip(films.path, found) if isinstance(h, dict) and h['channels'] > 1]
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm']
     return pd.DataFrame([{k: h.get(k) for k in keep} if isinstance(h, dict) else dict.fromkeys(keep) for h in found], columns=keep, index=films.index), problems
@@ -281,12 +285,13 @@ def _point_problems(bodies, films, file):
 
 def _merge_doubles(bodies, file):
     "Second annotations of a body: a mask of those to drop, and a Problem where the labels differ."
-    second = bodies.duplicated('body_id').to_numpy()
+    key = ['film_id', 'level']
+    second = (bodies.duplicated(key) | bodies.duplicated('body_id')).to_numpy()
     problems = []
-    for body, rows in bodies[bodies.duplicated('body_id', keep=False)].groupby('body_id', sort=False):
+    for _, rows in bodies[bodies.duplicated(key, keep=False)].groupby(key, sort=False):
         if rows.label.nunique() > 1:
             lines = ', '.join(map(str, rows.line))
-            problems.append(Problem(file, int(rows.line.iloc[-1]), 'sq', ', '.join(f'{s:g}' for s in rows.sq), f'{body} is annotated more than once (lines {lines}) with different labels'))
+            problems.append(Problem(file, int(rows.line.iloc[-1]), 'sq', ', '.join(f'{s:g}' for s in rows.sq), f'{rows.body_id.iloc[0]} is annotated more than once (lines {lines}) with different labels'))
     return second, problems
 
 # %% ../nbs/method/05_cohort.ipynb #985e54dc
@@ -413,15 +418,27 @@ def _inside(path):
     "A relative path that does not leave the data folder."
     return not (os.path.isabs(path) or '\\' in path or ':' in path or '..' in path.split('/'))
 
+def _disagreements(films, bodies, files):
+    "Where the three tables contradict one another, or themselves."
+    on = films.set_index('film_id').reindex(bodies.film_id)
+    problems = [Problem(files['bodies'], int(bodies.line.iloc[i]), c, bodies[c].iloc[i], f'its film {bodies.film_id.iloc[i]} has {on[c].iloc[i]}')
+                for c in ('subject_id', 'visit', 'region') if c in bodies for i in np.flatnonzero((bodies[c].notna() & (bodies[c].astype(str) != on[c].astype(str).to_numpy())).to_numpy())]
+    first = films.groupby('path').line.transform('first')
+    problems += [Problem(files['films'], int(r.line), 'path', r.path, f'stands on line {first[r.Index]} already') for r in films[films.duplicated('path')].itertuples()]
+    return problems + [Problem(files['films'], int(r.line), 'film_id', r.film_id, 'no body lies on this film', 'warning') for r in films[~films.film_id.isin(bodies.film_id)].itertuples()]
+
 def _tables(root, workers, repair):
     "Cohort (None where it cannot be made) and problems of a folder of three tables."
     t, files, problems = _read_three(root)
     if t is None: return None, problems
     films, bodies = t['films'], t['bodies'][t['bodies'].film_id.isin(t['films'].film_id)].reset_index(drop=True)
+    problems += _disagreements(films, bodies, files)
     problems += [Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder') for r in films.itertuples() if not _inside(r.path)]
     films = films.assign(facing=films.get('facing', pd.Series(index=films.index, dtype=object)).fillna('right'), flip_vertical=films.get('flip_vertical', False))
     safe = films[films.path.map(_inside)]
     head, unread = _headers(root, safe, workers)
+    lines = films.drop_duplicates('path').set_index('path').line
+    unread = [replace(p, file=files['films'], row=int(lines[p.file]), column='path', value=p.file) for p in unread]
     for x in ('width', 'height', 'source'):
         if x in films:
             differs = safe[safe[x].notna() & head[x].notna() & (safe[x] != head[x]) & (head[x] != 'unknown')]
@@ -525,6 +542,7 @@ def downsample(
     seed: int = 0,
 ) -> np.ndarray:  # (N,) bool, False where a training body of label 0 is left out
     "Which bodies are used: all of validation and test, and in training `ratio` of label 0 per label 1."
+    if not ratio >= 0: raise ValueError(f'ratio is label 0 for each label 1, at least 0, not {ratio}')
     used = np.ones(len(bodies), bool)
     if not ratio: return used
     if by not in ('', 'region'): raise ValueError(f'by is "region" or "", not {by!r}')

@@ -55,7 +55,8 @@ def report(
     problems,  # list of Problem
 ) -> dict:  # ready for json.dumps
     "Problems for a machine: how many of each severity, and each with its place."
-    rows = [asdict(p) | {'value': p.value if isinstance(p.value, (str, int, float, bool, type(None))) else str(p.value)} for p in problems]
+    plain = lambda v: v if isinstance(v, (str, int, bool, type(None))) or isinstance(v, float) and np.isfinite(v) else str(v)  # JSON has no infinity
+    rows = [asdict(p) | {'value': plain(p.value)} for p in problems]
     return {'errors': sum(p.severity == 'error' for p in problems), 'warnings': sum(p.severity == 'warning' for p in problems), 'problems': rows}
 
 # %% ../nbs/method/01_manifest.ipynb #c92faebe

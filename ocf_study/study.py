@@ -267,6 +267,7 @@ def run(
     values = settings(profile, **overrides)
     out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
     _refuse(profile, data, out, anyway)
+    if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
     if data: values['00_cohort']['data'] = os.path.relpath(data, out)  # so that no page of the run holds a path of this machine
     (out/'work').mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
@@ -274,7 +275,6 @@ def run(
         with runtime.atomic(out/'work'/'run.json') as t: t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
         key = runtime.fingerprint(_data_state(data))
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
-        if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
         for stage in chosen:
             key = runtime.fingerprint([key, values[stage], _code(stages()[stage])])
             if again or not _done(out, stage, key): _stage(stage, values[stage], key, out, console, bars)

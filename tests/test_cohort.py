@@ -281,7 +281,7 @@ def test_all_problems_of_tables_at_once(tables):
     b.loc[30, cohort.XY] = cohort.points(b)[30, ::-1].ravel().astype(str)
     for n, d in (('subjects', s), ('films', f), ('bodies', b)): d.to_csv(tables/f'{n}.csv', index=False)
     found = problems(tables, cohort.read_tables)
-    assert {(p.file, p.row) for p in found} == {('subjects.csv', 3), ('PO/none.dcm', None), ('bodies.csv', 5), ('bodies.csv', 22), ('bodies.csv', 32)}
+    assert {(p.file, p.row) for p in found} == {('subjects.csv', 3), ('films.csv', 4), ('bodies.csv', 5), ('bodies.csv', 22), ('bodies.csv', 32)}
     assert len(found) == 5
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -296,6 +296,49 @@ def test_double_annotation_in_tables_merges_where_labels_agree(tables, c):
     t = cohort.read_tables(tables)
     assert t.bodies.body_id.is_unique and len(t.bodies) == len(c.bodies)
     assert t.flow.set_index('step').bodies.to_dict() == {'annotated': 181, 'excluded: second annotation': 1, 'included': 180}
+
+def change(root, table, **cells):
+    d = pd.read_csv(root/f'{table}.csv', dtype=str)
+    for column, values in cells.items():
+        if column not in d: d[column] = ''
+        for i, v in values.items(): d.loc[i, column] = v
+    d.to_csv(root/f'{table}.csv', index=False)
+
+def test_tables_that_contradict_each_other(tables, c):
+    found = lambda: [(p.file, p.row, p.column, p.value) for p in problems(tables, cohort.read_tables)]
+    other = c.subjects.subject_id[c.subjects.subject_id != c.bodies.subject_id[0]].iloc[0]
+    kept = {t: (tables/f'{t}.csv').read_bytes() for t in ('films', 'bodies')}
+    change(tables, 'bodies', subject_id={0: other}, visit={1: '2'}, region={2: 'T'})
+    assert set(found()) == {('bodies.csv', 2, 'subject_id', other), ('bodies.csv', 3, 'visit', 2), ('bodies.csv', 4, 'region', 'T')}
+    (tables/'bodies.csv').write_bytes(kept['bodies'])
+    change(tables, 'films', path={3: c.films.path[2]})
+    assert found() == [('films.csv', 5, 'path', c.films.path[2])]
+    change(tables, 'films', path={3: 'no/such.dcm'})
+    assert found() == [('films.csv', 5, 'path', 'no/such.dcm')]
+    (tables/'films.csv').write_bytes(kept['films'])
+    sq = '5' if c.bodies.label[0] == 0 else '0'
+    pd.concat([pd.read_csv(tables/'bodies.csv', dtype=str), pd.read_csv(tables/'bodies.csv', dtype=str).iloc[[0]].assign(body_id='again', sq=sq)]).to_csv(tables/'bodies.csv', index=False)
+    assert [p.message for p in problems(tables, cohort.read_tables)][0].endswith('with different labels')
+    (tables/'bodies.csv').write_bytes(kept['bodies'].replace(b'x6', b'x1', 1))
+    assert 'x1 stands twice' in str(problems(tables, cohort.read_tables)[0])
+
+def test_a_film_without_bodies_is_told(tables, c):
+    b = pd.read_csv(tables/'bodies.csv', dtype=str)
+    b[b.film_id != c.films.film_id[4]].to_csv(tables/'bodies.csv', index=False)
+    (p,) = cohort.check(tables)
+    assert (p.severity, p.row, p.value) == ('warning', 6, c.films.film_id[4])
+
+def test_an_infinite_value_is_text_for_a_machine():
+    r = manifest.report([manifest.Problem('a', 1, 'x', v, 'm') for v in (np.inf, float('nan'), 1.5, True, None)])
+    assert [p['value'] for p in r['problems']] == ['inf', 'nan', 1.5, True, None] and json.loads(json.dumps(r, allow_nan=False)) == r
+
+def test_a_negative_ratio_is_refused(c):
+    with pytest.raises(ValueError, match='at least 0'): cohort.downsample(cohort.partition(c, 7).bodies, -1)
+
+def test_bad_data_leaves_no_folder(root, tmp_path):
+    a = rows(root); FAULTS['level'][0](a); write(root, a)
+    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', root)
+    assert done.returncode == 1 and "line 7, XQVERT = 'C7'" in done.stderr and not (tmp_path/'run').exists()
 
 def test_false_is_false(tables, c):
     f = pd.read_csv(tables/'films.csv', dtype=str)
