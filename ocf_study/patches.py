@@ -10,6 +10,7 @@ __all__ = ['DRAWS', 'SHARD', 'CHUNK', 'READ', 'POOL', 'film_patches', 'report', 
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from importlib.metadata import version
 from itertools import count, islice
 from pathlib import Path
 import ctypes
@@ -22,6 +23,7 @@ import cv2
 import fsspec
 import numpy as np
 import pandas as pd
+import pydicom
 import xarray as xr
 import zarr
 
@@ -239,7 +241,10 @@ def _write_table(store, group, dim, df):
 
 # %% ../nbs/method/09_patches.ipynb #9b71e07d
 @cache
-def _code(): return runtime.fingerprint([hashlib.sha256(Path(m.__file__).read_bytes()).hexdigest() for m in (radiograph, geometry, inversion, augmentation)])
+def _code():
+    "Fingerprint of the modules and of the packages that make a patch"
+    sources = [Path(radiograph.__file__).with_name(f'{m}.py') for m in ('radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime')]
+    return runtime.fingerprint([*(hashlib.sha256(s.read_bytes()).hexdigest() for s in sources), cv2.__version__, pydicom.__version__, version('imgaug')])
 
 def _settings(cohort, **choices):
     "Every choice that makes the patches, the tables they are made from, and the code that makes them"
@@ -424,7 +429,7 @@ def dataset(
     shuffle_seed: int|None = None,  # None: in the order of `table`
     epoch: int = 0,                 # number of the first pass, for a training that goes on
     drop_remainder: bool = False,   # leave out a last batch that is not full
-    cache_mb: float = 4000,         # hold the chosen patches in memory if they need no more
+    cache_mb: float = 1000,         # hold the chosen patches in memory if they need no more
 ):                                  # `tf.data.Dataset` of (batch, size, size, 1) float32, z-scored, and (batch,) float32 labels
     "The store as `tf.data`; each pass over it is an epoch with an order of its own"
     tf = runtime.tensorflow()
@@ -479,11 +484,13 @@ def steps(
     inverted: bool = False,  # the film's vote
     seed: int = 7,           # of the augmented copy
     size: int = 224,         # patch's edge, px
+    body_id: str = 'example',  # whose first copy is drawn
+    variant: str = 'paper',  # of the geometry and of the draws
 ) -> list:                   # (title, image, overlay): overlays hold points, lines, polygons in px of the image
     "The nine steps of the paper's figure 3 on one body: common steps, then the original's branch, then the augmented copy's"
     panels = [('stored film', film, dict(points=points[[0, 2, 3, 5]]))]
     if facing == 'right': film, points = np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, film.shape[1])
-    draw = augmentation.draws(['example'], 1, seed).iloc[0]
+    draw = augmentation.draws([body_id], 1, seed, variant).iloc[0]
     affine = {k: [draw[k]] for k in geometry.Draw._fields}
     tight, wide, moved = geometry.square(points[None]), geometry.window(points[None]), geometry.window(points[None], affine)
     sp, sa, ia, ip = corners = geometry.corners(points[None])[0]
@@ -494,7 +501,7 @@ def steps(
                ('4 side doubled', film, dict(points=corners, polygons=[wide.vertices()[0]])),
                ('5 moved (training)', film, dict(points=corners, polygons=[wide.vertices()[0], moved.vertices()[0]]))]
     for branch, of in (('', None), (' (training)', affine)):
-        cut = geometry.extract_patches(film, points[None], size, draws=of)[0]
+        cut = geometry.extract_patches(film, points[None], size, variant, of)[0]
         patch = 65535 - cut if inverted else cut
         panels += [(f'6 cut out{branch}', cut, {}), (f'7 {"inverted" if inverted else "not inverted"}{branch}', patch, {})]
         if of: panels.append((f'8 contrast{branch}', patch := augmentation.photometric(patch, draw), {}))

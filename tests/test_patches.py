@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -146,24 +147,32 @@ def test_facing_left_gives_the_same_patches(cohort, store, tmp_path):
     assert_same(store, tmp_path/'left.zarr')
 
 
-def test_four_workers_give_the_same(cohort, store, tmp_path):
-    from distributed import Client, LocalCluster
-    with LocalCluster(n_workers=4, threads_per_worker=1, processes=False, dashboard_address=':0', silence_logs=50) as cluster:
-        patches.build(cohort, tmp_path/'four.zarr', size=SIZE, scheduler=cluster.scheduler_address)
-    assert_same(store, tmp_path/'four.zarr')
+@pytest.mark.parametrize('workers', [1, 2, 4])
+def test_any_number_of_processes_gives_the_same(cohort, store, tmp_path, workers):
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=':0', silence_logs=50) as cluster:
+        patches.build(cohort, tmp_path/'more.zarr', size=SIZE, scheduler=cluster.scheduler_address)
+    assert_same(store, tmp_path/'more.zarr')
 
 
-def test_two_processes_give_the_same_though_one_is_killed(cohort, store, tmp_path, monkeypatch):
-    killed = []
+def test_two_processes_give_the_same_though_one_is_killed_at_work(cohort, store, tmp_path, monkeypatch):
+    killed = {}
     with runtime.client(workers=2) as client:
-        pids = list(client.run(os.getpid).values())
+        pids = client.run(os.getpid)
         add = patches._Writer.add
         def add_and_kill(self, *args):
-            if not killed: killed.append(pids[0]); os.kill(pids[0], signal.SIGKILL)
+            if not killed:
+                at_work = {address: keys for address, keys in client.processing().items() if keys}
+                address = next(iter(at_work))
+                os.kill(pids[address], signal.SIGSTOP)
+                time.sleep(.3)  # what it has said already arrives
+                killed[address] = client.processing()[address]
+                os.kill(pids[address], signal.SIGKILL)
             add(self, *args)
         monkeypatch.setattr(patches._Writer, 'add', add_and_kill)
         report = patches.build(cohort, tmp_path/'two.zarr', size=SIZE, scheduler=client.scheduler.address)
-    assert killed and (report.reason == '').all()
+    assert all(killed.values()) and killed, 'the killed worker had films in hand'
+    assert (report.reason == '').all()
     assert_same(store, tmp_path/'two.zarr')
 
 
@@ -340,3 +349,38 @@ def test_steps_end_in_the_patch_of_the_store(cohort, store):
 def test_profiles_measure_at_the_stated_size(profile):
     given = yaml.safe_load((Path(__file__).parents[1]/f'nbs/study/profiles/{profile}.yaml').read_text())['stages']['90_benchmarks']
     assert (given['film_height'], given['film_width'], given['scaling_films'][-1]) == (3520, 1760, 2000)
+
+
+@pytest.mark.parametrize('module', ['radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime'])
+def test_a_store_knows_the_code_that_made_it(monkeypatch, module):
+    read, code = Path.read_bytes, patches._code.__wrapped__
+    before = code()
+    monkeypatch.setattr(Path, 'read_bytes', lambda self: read(self) + b'#'*(self.name == f'{module}.py'))
+    assert code() != before
+
+
+@pytest.mark.parametrize('package', ['cv2', 'pydicom'])
+def test_a_store_knows_the_packages_that_made_it(monkeypatch, package):
+    before = patches._code.__wrapped__()
+    monkeypatch.setattr(f'{package}.__version__', '0')
+    assert patches._code.__wrapped__() != before
+
+
+def test_the_shown_copy_is_the_stored_one(cohort, store):
+    table = patches.table(store)
+    row = table[table['copy'] == 1].iloc[0]
+    body = cohort.bodies[cohort.bodies.body_id == row.body_id]
+    points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(6, 2)
+    stored = np.asarray(Image.open(Path(cohort.about['root'])/f'{row.film_id}.png'))
+    panels = dict((title, image) for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE, body_id=row.body_id))
+    np.testing.assert_allclose(panels['9 z-score (training)'], patches.standardise(contents(store)['pixels'][row.name]), atol=.02)
+
+
+def test_a_large_choice_is_not_held(store, monkeypatch):
+    held = []
+    monkeypatch.setattr(patches, '_held', lambda *args: held.append(args) or np.zeros((1, SIZE, SIZE), np.uint16))
+    assert inspect.signature(patches.dataset).parameters['cache_mb'].default <= 1000
+    patches.dataset(store, cache_mb=1e-4)
+    assert not held
+    patches.dataset(store)
+    assert held
