@@ -247,12 +247,13 @@ class Canvas:
         part = mask*np.float32(mm/255) + cv2.GaussianBlur(edge, (0, 0), .35/self.pixel_mm)*np.float32(cortex_mm/255)
         self.mm[at] += cv2.GaussianBlur(part, (0, 0), blur/self.pixel_mm) if blur else part
 
-    def line(self, xy, mm, stroke):
-        "Add `mm` of path along an open line (M, 2) mm, `stroke` mm wide."
+    def line(self, xy, mm, stroke, hollow=None):
+        "Add `mm` of path along an open line (M, 2) mm, `stroke` mm wide; `hollow`: mm of path and width of its inside."
         if (room := self._room([xy], stroke)) is None: return
         at, shape, vertices = room
         mask = np.zeros(shape, np.uint8)
-        cv2.polylines(mask, vertices, False, 255, max(1, round(stroke/self.pixel_mm)), cv2.LINE_AA, 4)
+        for value, wide in filter(None, ((255, stroke), hollow and (round(255*hollow[0]/mm), hollow[1]))):
+            cv2.polylines(mask, vertices, False, value, max(1, round(wide/self.pixel_mm)), cv2.LINE_AA, 4)
         self.mm[at] += mask*np.float32(mm/255)
 
     def place(self, picture, turn, first):
@@ -313,7 +314,7 @@ _L = dict(pedicle=((-17, -6, 11.5), (-29, -6, 13), (4, 7.4, 4.6)), superior=((-2
 _T = dict(pedicle=((-17, -8, 10), (-27, -8, 11), (4, 5.8, 3.6)), superior=((-27, -9, 12), (-30, -23, 14), (3.4, 5.5, 4)), pars=((-27, -5, 12), (-32, 8, 12), (3.6, 5, 4.5)),
           inferior=((-32, 8, 12), (-33, 21, 12), (3.2, 5.5, 4)), lamina=((-31, 2, 11), (-39, 8, 2), (3, 9, 3.2)), transverse=((-28, -7, 15), (-42, -13, 34), (4.6, 5, 5)),
           spinous=((-38, 9, 0), (-58, 29, 0), (3.4, 5.6, 2.6)), tip=((-55, 26, 0), (-61, 36, 0), (3.4, 4.5, 3.2)))
-_ARCH = dict(step=.7, first=(-88., -44.), depth=35., height=28., variants=6)  # of the models: mm per pixel, their upper left corner and body (mm), how many differ
+_ARCH = dict(step=.7, side=((-54, -8), (-38, 40)), middle=((-88, -32), (-8, 48)), depth=35., height=28., variants=6)  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
 
 # %% ../nbs/method/02b_anatomy.ipynb #35370ed3
 def _distance(grid, parts, blend=1.4):
@@ -332,19 +333,21 @@ def _distance(grid, parts, blend=1.4):
 def arch_model(
     region: str,  # L | T
     variant: int,  # no two are alike
-):  # side, transverse process, middle: (H, W) mm of cortical bone each, the middle with both its halves
+):  # side, transverse process, middle: (H, W) mm of cortical bone each, as far as `_ARCH` says; the middle with both its halves
     "Ray sums across an arch: 1.15 mm of cortex around marrow."
     draw, step = rng(0, 'arch', region, variant), _ARCH['step']
-    a, s, z = (np.arange(*ends, dtype=np.float32) for ends in ((_ARCH['first'][0], -8, step), (_ARCH['first'][1], 46, step), (0, 46, 1.25)))
-    lumpy = lambda: .7*cv2.resize(draw.standard_normal((9, 9), dtype=np.float32), (len(a), len(s)), interpolation=cv2.INTER_CUBIC)[..., None]
-    grid = [a[None, :, None] + lumpy(), s[:, None, None] + lumpy(), z]
+    def room(part, cells=6):
+        a, s = (np.arange(*ends, step, dtype=np.float32) for ends in _ARCH[part])
+        lumpy = lambda: .7*cv2.resize(draw.standard_normal((cells, cells), dtype=np.float32), (len(a), len(s)), interpolation=cv2.INTER_CUBIC)[..., None]
+        return a[None, :, None] + lumpy(), s[:, None, None] + lumpy(), np.arange(0, 46, 1.25, dtype=np.float32)
+    grids = {part: room(part) for part in ('side', 'middle')}
     own = {name: [np.float32(p) + draw.normal(0, .8, 3).astype(np.float32), np.float32(q) + draw.normal(0, 1.2, 3).astype(np.float32)*np.float32([1, 1, q[2] != 0]), np.float32(r)*np.float32(draw.normal(1, .06, 3))]
            for name, (p, q, r) in dict(L=_L, T=_T)[region].items()}
-    def ray(*names):
-        d = _distance(grid, [own[k] for k in names])
+    def ray(part, *names):
+        d = _distance(grids[part], [own[k] for k in names])
         outer, inner = np.clip(.5 - d, 0, 1), np.clip(-.65 - d, 0, 1)
         return cv2.GaussianBlur((.8*(outer - inner) + .24*inner).sum(-1)*1.25, (0, 0), .5)
-    return ray('pedicle', 'superior', 'pars', 'inferior', 'lamina') + .35*ray('pedicle'), ray('transverse'), 2*ray('spinous', 'tip')
+    return ray('side', 'pedicle', 'superior', 'pars', 'inferior', 'lamina') + .35*ray('side', 'pedicle'), ray('side', 'transverse'), 2*ray('middle', 'spinous', 'tip')
 
 
 # %% ../nbs/method/02b_anatomy.ipynb #5d0e7a14
@@ -361,9 +364,10 @@ def arches(
     side = side + (.6 if level in ('L2', 'L3') else 1.)*transverse
     size = np.array([depth/_ARCH['depth'], height/_ARCH['height']])*draw.normal(1, .04, 2)
     spin = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    first = centre + spin@(_ARCH['first']*size + draw.normal(0, .5, 2))
-    for model, wide, aside in ((side, spread[0], shift[0]), (side, spread[1], shift[1]), (middle, 1., 0.)):
-        canvas.place(model, spin*size*_ARCH['step']*wide, focus + (first + aside - focus)*wide)
+    off = draw.normal(0, .5, 2)
+    for model, part, wide, aside in ((side, 'side', spread[0], shift[0]), (side, 'side', spread[1], shift[1]), (middle, 'middle', 1., 0.)):
+        first = centre + spin@(np.array(_ARCH[part])[:, 0]*size + off) + aside
+        canvas.place(model, spin*size*_ARCH['step']*wide, focus + (first - focus)*wide)
 
 
 # %% ../nbs/method/02b_anatomy.ipynb #ea748aa7
@@ -391,8 +395,7 @@ def ribs(
             at = turn((curve*[d, pitch])[None], np.array([.35*angle[i]]))[0] + centre[i]
             at = focus + (at - focus)*(1 + 2.5*(spread[k] - 1))
             wide = draw.normal(10, 1.)
-            canvas.line(at, 6., wide)
-            canvas.line(at, -3.6, wide - 2.6)
+            canvas.line(at, 6., wide, (2.4, wide - 2.6))
 
 
 # %% ../nbs/method/02b_anatomy.ipynb #2071ab03

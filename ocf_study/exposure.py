@@ -20,7 +20,7 @@ def attenuate(
     bone,  # (H, W) mm of cortical bone in place of water
 ):  # (H, W) share of the beam that comes through
     "Beer-Lambert with two effective energies."
-    return sum(w*cv2.exp(-(s*soft + (b - s)*bone)) for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone']))
+    return sum(w*cv2.exp(cv2.addWeighted(soft, -s, bone, s - b, 0)) for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone']))
 
 # %% ../nbs/method/02a_exposure.ipynb #6b8c24dd
 @dataclass(frozen=True)
@@ -66,9 +66,12 @@ def detect(
     signal *= ((1 + exposure.heel*np.linspace(.5, -.5, h, dtype=np.float32))/np.median(signal[spine]))[:, None]
     blur = exposure.blur_mm/pixel_mm
     sd = exposure.noise*.4/pixel_mm
-    signal += np.sqrt(signal)*draw.standard_normal((h, w), dtype=np.float32)*np.float32(sd)
-    if blur > .2: signal = cv2.GaussianBlur(signal, (0, 0), blur)
-    return np.log10(np.maximum(signal, 1e-3)) + np.float32(exposure.density)
+    noise = draw.standard_normal((h, w), dtype=np.float32)
+    noise *= cv2.sqrt(signal)
+    signal = cv2.scaleAdd(noise, sd, signal)
+    if blur > .4: signal = cv2.GaussianBlur(signal, (0, 0), blur)
+    log = cv2.log(np.maximum(signal, 1e-3, out=signal))
+    return cv2.addWeighted(log, 1/np.log(10), log, 0, exposure.density)
 
 # %% ../nbs/method/02a_exposure.ipynb #95cfde20
 def develop(
@@ -79,9 +82,10 @@ def develop(
 ):  # (H, W) 0 to 1, bone bright
     "Characteristic curve of a film, or the processing of a digital system."
     if exposure.source == 'film':
-        density = .18 + 3.0/(1 + cv2.exp(-exposure.gamma*2.3/1.5*(log_exposure - .12)))
-        density += draw.standard_normal(density.shape, dtype=np.float32)*np.float32(.012*.4/pixel_mm)
-        return np.clip(1 - density/3.3, 0, 1)
+        slope = -exposure.gamma*2.3/1.5
+        density = 3.0/(1 + cv2.exp(cv2.addWeighted(log_exposure, slope, log_exposure, 0, -.12*slope)))
+        density = cv2.scaleAdd(draw.standard_normal(density.shape, dtype=np.float32), .012*.4/pixel_mm, density)
+        return np.clip(cv2.addWeighted(density, -1/3.3, density, 0, 1 - .18/3.3), 0, 1)
     h, w = log_exposure.shape
     step = max(int(4/pixel_mm), 1)
     low = cv2.resize(cv2.GaussianBlur(cv2.resize(log_exposure, (w//step, h//step), interpolation=cv2.INTER_AREA), (0, 0), 3), (w, h))

@@ -175,7 +175,7 @@ def materials(
     shape = tuple(round(x/px) for x in FILM_MM)
     draw = rng(settings.seed, 'tissue', f.film_id)
     whole, marrow, other, metered = (Canvas(*shape, px) for _ in range(4))
-    coarse = max(2*px, .6)  # what lies far from the film has no finer edges
+    coarse = max(2*px, .8)  # what lies far from the film has no finer edges
     rib = Canvas(*(round(x/coarse) for x in FILM_MM), coarse)
     use = [i for i in range(len(p.levels)) if -70 < s.centre[i, 1] < FILM_MM[0] + 70]
     _bones(s, use, whole, marrow, other, metered, settings.seed)
