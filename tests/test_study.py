@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
+import pydicom
 import pytest
 
-from ocf_study import study
+from ocf_study import cohort, study
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
@@ -107,6 +108,37 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     assert [n for n in tables if read(smoke, n) != read(tmp_path/'run', n)] == []
 
 
+def named_in(run, names):
+    "What of a run is shared, once it is sure that none of these names stands in it"
+    shared = [p for p in run.rglob('*') if p.is_file() and 'work' not in p.relative_to(run).parts]
+    found = {p.name: sorted(i for i in names if i in text or i in p.name) for p in shared for text in [p.read_text(errors='ignore')]}
+    assert {n: who[:3] for n, who in found.items() if who} == {}
+    return shared
+
+
+def test_names_in_tables_are_not_shared_when_a_film_fails(smoke, tmp_path):
+    "Three plain tables, names that do not hold one another, films at the top level, one of a single grey: up to the patches, where it fails"
+    c = cohort.load(smoke/'work'/'cohort')
+    folder, out = tmp_path/'films', tmp_path/'run'
+    folder.mkdir()
+    renamed = {k: {old: f'{k[0]}{7*i + 10403:06d}q' for i, old in enumerate(values.unique())} for k, values in (('subject_id', c.films.subject_id), ('film_id', c.films.film_id), ('body_id', c.bodies.body_id))}
+    films, bodies, subjects = (d.assign(**{k: d[k].map(v) for k, v in renamed.items() if k in d}) for d in (c.films, c.bodies, c.subjects))
+    films['path'] = [f'scan{i:04d}.dcm' for i in range(len(films))]
+    for old, new in zip(c.films.path, films.path): shutil.copy(smoke/'work'/'films'/old, folder/new)
+    for name, d in (('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]), ('bodies', bodies.drop(columns=['subject_id', 'label', 'split', 'used'])), ('subjects', subjects.drop(columns='split'))): d.to_csv(folder/f'{name}.csv', index=False)
+    flat = pydicom.dcmread(folder/films.path.iloc[-1])
+    flat.PixelData = bytes(len(flat.PixelData))
+    flat.save_as(folder/films.path.iloc[-1])
+    settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder, '--until', '10_preprocessing', '--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
+    names = {n for v in renamed.values() for n in v.values()} | set(films.path) | set(map(str, c.films.subject_id))
+    done = ocf(*settings)
+    assert done.returncode == 0 and len(named_in(out, names)) > 15, done.stderr
+    assert films.film_id.iloc[-1] in (out/'work'/'failed_films.csv').read_text()
+    done = ocf(*settings, '--set', 'max_failed=0.0', '--set', 'copies=3')
+    named_in(out, names)
+    assert done.returncode == 1 and 'work/problems.txt' in (out/'notebooks'/'10_preprocessing.ipynb').read_text() and films.path.iloc[-1] in (out/'work'/'problems.txt').read_text()
+
+
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     "The same films as if they were radiographs: nothing that says they are rendered, no truth"
     films = tmp_path/'films'
@@ -114,11 +146,8 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', films)
     assert done.returncode == 0, done.stderr
     people = set(pd.read_csv(films/'subjects.csv').subject_id)
-    assert len(people) > 20
-    shared = [p for p in (tmp_path/'run').rglob('*') if p.is_file() and 'work' not in p.relative_to(tmp_path/'run').parts]
-    assert len(shared) > 60
-    named = {p.name: sorted(i for i in people if i in text or i in p.name) for p in shared for text in [p.read_text(errors='ignore')]}
-    assert {n: who for n, who in named.items() if who} == {}
+    shared = named_in(tmp_path/'run', people)
+    assert len(people) > 20 and len(shared) > 60
     assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, 'pixels of people'
     assert 'endered' not in (tmp_path/'run'/'index.html').read_text()
 
