@@ -272,17 +272,45 @@ def kappa(
 def reader_agreement(
     readings: pd.DataFrame,  # two readers, each body read by both
     level: float = .95,  # of the intervals
-) -> pd.DataFrame:  # index confounder: marked by both, by one alone, by none; agreement and marked_agreement with Wilson's interval; kappa with interval
+    subject: pd.Series | None = None,  # index body_id, whose body it is: people are drawn for kappa; None: its large-sample interval
+    n: int = 1000,  # resamples
+    seed: int = 0,
+    few: int = 5,  # bodies marked by both below which kappa has no interval
+) -> pd.DataFrame:  # index confounder, the last `all`: marked by both, by one alone, by none; agreement and marked_agreement with Wilson's interval; kappa with interval
     "How far two readers mark the same."
     names = sorted(set(readings.reader))
     if len(names) != 2: raise ValueError(f'agreement is between two readers, not {len(names)}: {", ".join(names)}')
     a, b = (readings[readings.reader == n].set_index('body_id')[CONFOUNDERS] for n in names)
     if set(a.index) != set(b.index): raise ValueError('the readers have not read the same bodies')
     b = b.loc[a.index]
-    both, neither, n = (a & b).sum(), (~a & ~b).sum(), len(a)
-    any_mark = n - neither
-    share = proportion_confint(both + neither, n, 1 - level, 'wilson')
-    kappas = [kappa(a[c], b[c], level) for c in CONFOUNDERS]
-    d = pd.DataFrame({'both': both, 'first_alone': (a & ~b).sum(), 'second_alone': (~a & b).sum(), 'neither': neither,
-                      'agreement': (both + neither) / n, 'agreement_low': share[0], 'agreement_high': share[1], 'marked_agreement': (both / any_mark).where(any_mark > 0)})
-    return d.assign(**dict(zip(['kappa', 'kappa_low', 'kappa_high'], np.array(kappas).T))).rename_axis('confounder')
+    kinds = np.stack([a & b, a & ~b, ~a & b, ~a & ~b], axis=2).astype(float)  # body, confounder, cell
+    cells = np.concatenate([kinds, kinds.sum(1, keepdims=True)], axis=1)
+    counted = pd.DataFrame(cells.sum(0).astype(int), pd.Index([*CONFOUNDERS, 'all'], name='confounder'), ['both', 'first_alone', 'second_alone', 'neither'])
+    of = len(a) * np.r_[np.ones(len(CONFOUNDERS), int), len(CONFOUNDERS)]
+    any_mark, agreed = of - counted.neither, counted.both + counted.neither
+    wilson = lambda k, n: proportion_confint(k, np.maximum(n, 1), 1 - level, 'wilson')
+    share, of_marked = wilson(agreed, of), [pd.Series(v, counted.index).where(any_mark > 0) for v in wilson(counted.both, any_mark)]
+    d = counted.assign(agreement=agreed / of, agreement_low=share[0], agreement_high=share[1], marked_agreement=(counted.both / any_mark).where(any_mark > 0), marked_low=of_marked[0], marked_high=of_marked[1])
+    if subject is None: low, high = np.array([kappa(*np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], row, axis=0).T, level)[1:] for row in counted.to_numpy()]).T
+    else: low, high = _kappa_of_people(cells, subject.loc[a.index], level, n, seed)
+    value, sure = _kappa_of(cells.sum(0)), counted.both >= few
+    return d.assign(kappa=value, kappa_low=pd.Series(low, d.index).where(sure), kappa_high=pd.Series(high, d.index).where(sure))
+
+def _kappa_of(cells):
+    "Cohen's kappa of (..., 4) counts; NaN where both readers gave one and the same answer to everything."
+    both, first, second, neither = np.moveaxis(cells, -1, 0)
+    n = both + first + second + neither
+    with np.errstate(divide='ignore', invalid='ignore'):
+        chance = ((both + first) * (both + second) + (first + neither) * (second + neither)) / n ** 2
+        return np.where(chance < 1, ((both + neither) / n - chance) / (1 - chance), np.nan)
+
+def _kappa_of_people(cells, subject, level, n, seed):
+    "Percentile limits of kappa from resamples of people."
+    who = pd.factorize(subject)[0]
+    people = np.zeros((who.max() + 1, *cells.shape[1:]))
+    np.add.at(people, who, cells)
+    draw = runtime.rng(seed, 'kappa')
+    drawn = np.stack([_kappa_of(people[draw.integers(0, len(people), len(people))].sum(0)) for _ in range(n)])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)

@@ -21,7 +21,7 @@ def grad_cam(
 ): # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     trunk = keras.Model(model.input, model.get_layer('average').input)
-    maps = trunk.predict(patches, batch_size=16, verbose=0) @ model.get_layer('logit').kernel.numpy()[:, 0]
+    maps = np.concatenate([trunk(patches[i:i + 16], training=False).numpy() for i in range(0, len(patches), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
     if not signed: maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)
     return np.stack([cv2.resize(m, patches.shape[2:0:-1], interpolation=cv2.INTER_LINEAR) for m in maps]) if resize else maps

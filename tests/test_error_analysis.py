@@ -147,5 +147,23 @@ def test_agreement_needs_two_readers_of_the_same_bodies():
     readings = ea.simulate_readers(truth(20))
     with pytest.raises(ValueError, match='same bodies'): ea.reader_agreement(readings.drop(index=0))
     d = ea.reader_agreement(readings)
-    assert (d[['both', 'first_alone', 'second_alone', 'neither']].sum(axis=1) == 20).all()
+    assert (d[['both', 'first_alone', 'second_alone', 'neither']].sum(axis=1) == [20] * 15 + [300]).all()
     assert ((d.agreement_low <= d.agreement) & (d.agreement <= d.agreement_high)).all()
+
+
+def test_agreement_counts_people():
+    "Copies of a person's bodies say nothing new; few joint marks have no limits; the pooled row is all confounders."
+    one = truth(80, rate=.3, seed=2)
+    readings = ea.simulate_readers(one, seed=1)
+    subject = pd.Series(np.arange(80), one.body_id)
+    copies = pd.concat([readings.assign(body_id=readings.body_id + f'-{k}') for k in range(4)], ignore_index=True)
+    owner = pd.concat([subject.set_axis(subject.index + f'-{k}') for k in range(4)])
+    single, grown, naive = ea.reader_agreement(readings, subject=subject), ea.reader_agreement(copies, subject=owner), ea.reader_agreement(copies)
+    width = lambda d: (d.kappa_high - d.kappa_low).median()
+    assert width(grown) == pytest.approx(width(single), rel=.15) and width(naive) < .7 * width(grown)
+    np.testing.assert_allclose(single.kappa, grown.kappa)
+    assert (single.marked_low <= single.marked_agreement).all() and (single.marked_agreement <= single.marked_high).all() and (single.marked_high - single.marked_low > 0).all()
+    a, b = (readings[readings.reader == r][CONFOUNDERS].to_numpy().ravel() for r in sorted(set(readings.reader)))
+    assert single.kappa['all'] == pytest.approx(cohen_kappa_score(a, b))
+    rare = ea.reader_agreement(readings.assign(metal=readings.body_id.isin(one.body_id[:4])), subject=subject)
+    assert rare.both.metal == 4 and rare.kappa.metal == 1 and np.isnan(rare.kappa_low.metal) and np.isfinite(rare.kappa_low['all'])
