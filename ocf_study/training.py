@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tf', 'PRECISIONS', 'SCHEDULES', 'Recipe', 'loss', 'rate', 'data_identity', 'Diverged', 'fit', 'network', 'load_best',
-           'example_patches', 'curves', 'predict', 'average', 'ensemble', 'benchmark']
+           'example_patches', 'curves', 'predict', 'average', 'ensemble', 'benchmark', 'waiting_share']
 
 # %% ../nbs/method/12_training.ipynb #ba16e3d5
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-import json, os, time, zlib
+import json, os, subprocess, sys, time, zlib
 
 import numpy as np
 import pandas as pd
@@ -479,10 +479,11 @@ def _torch_step(torch, batch, size, bfloat16):
     return step
 
 # %% ../nbs/method/12_training.ipynb #c7b15376
-def _own_step(batch, size, precision):
+def _own_step(batch, size, precision, deterministic=False):
     "A training step of this chapter"
-    recipe = Recipe(batch=batch, precision=precision, deterministic=False)
+    recipe = Recipe(batch=batch, precision=precision, deterministic=deterministic)
     with _settings_of_process(recipe):
+        keras.utils.set_random_seed(0)  # without it a determined step may not draw
         trainer = _Trainer(googlenet.build(size=size), recipe, ())
         x, y, n = tf.random.normal((batch, size, size, 1)), tf.zeros(batch), tf.constant(float(batch))
         trainer.step(x, y, n)
@@ -502,12 +503,21 @@ def _rates(steps, batch, seconds):
     return {name: batch/float(np.median(t)) for name, t in took.items()}
 
 # %% ../nbs/method/12_training.ipynb #96b17115
+def _rates_alone(batch, size, precision, seconds):
+    "Patches per second of a free and of a determined step, each in processes of its own, for determinism once on stays on"
+    code = 'import sys, json; from ocf_study import training as t; b, s, p, d, n = json.loads(sys.argv[1]); print(t._rates(dict(own=t._own_step(b, s, p, d)), b, n)["own"])'
+    def run(deterministic):
+        done = subprocess.run([sys.executable, '-c', code, json.dumps([batch, size, precision, deterministic, seconds/2])], capture_output=True, text=True, check=True)
+        return float(done.stdout.split()[-1])
+    return np.max([[run(False), run(True)] for _ in range(2)], 0)
+
+# %% ../nbs/method/12_training.ipynb #67977fd2
 def benchmark(
     batch: int = int(_TEXT['batch']),  # patches in a step
     size: int = 224,                   # side of a patch, px
     seconds: float = 15.,              # for each of what is compared
 ) -> pd.DataFrame:                     # name, ours, unit, peer, peers_value, ratio
-    "Training throughput with both heads, beside plain PyTorch in the same precision, and what determinism costs"
+    "Training throughput with both heads, beside plain PyTorch, and what determinism costs"
     steps = {p: _own_step(batch, size, p) for p in ('none', 'bfloat16_onednn')}
     try: import torch
     except ImportError: torch = None
@@ -515,12 +525,28 @@ def benchmark(
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         steps |= {f'torch {"bfloat16" if b else "32-bit"}': _torch_step(torch, batch, size, b) for b in (False, True)}
     speed = _rates(steps, batch, seconds)
-    best = max(speed['none'], speed['bfloat16_onednn'])
-    rows = [('training_patches_per_second', best, 'patches/s', 'the same in 32-bit', speed['none'], best/speed['none'])]
-    for name, precision in (('fp32', '32-bit'), ('bf16', 'bfloat16')) if torch else ():
-        peer = speed[f'torch {precision}']
-        rows.append((f'training_ratio_torch_{name}', best, 'patches/s', f'PyTorch {torch.__version__} {precision}, channels last', peer, best/peer))
-    tf.config.experimental.enable_op_determinism()
-    same = _rates(dict(free=steps['bfloat16_onednn'], determined=_own_step(batch, size, 'bfloat16_onednn')), batch, seconds)
-    rows.append(('training_determinism_cost', same['determined'], 'patches/s, bfloat16, deterministic', 'the same, not deterministic', same['free'], same['determined']/same['free']))
+    best = max(('none', 'bfloat16_onednn'), key=speed.get)
+    unit = {'none': 'patches/s, ours in 32-bit', 'bfloat16_onednn': 'patches/s, ours in bfloat16 (oneDNN)'}
+    row = lambda name, ours, peer, theirs: (name, speed[ours], unit[ours], peer, theirs, speed[ours]/theirs)
+    rows = [row('training_patches_per_second', best, 'the same in 32-bit', speed['none'])]
+    for name, ours, precision in (('fp32', best, '32-bit'), ('fp32_both', 'none', '32-bit'), ('bf16', best, 'bfloat16')) if torch else ():
+        rows.append(row(f'training_ratio_torch_{name}', ours, f'PyTorch {torch.__version__} {precision}, channels last', speed[f'torch {precision}']))
+    free, determined = _rates_alone(batch, size, best, seconds)
+    rows.append(('training_determinism_cost', determined, f'{unit[best]}, deterministic', 'the same, not deterministic', free, determined/free))
     return pd.DataFrame(rows, columns=['name', 'ours', 'unit', 'peer', 'peers_value', 'ratio'])
+
+# %% ../nbs/method/12_training.ipynb #8aaaf43e
+def waiting_share(
+    store: str|Path,                   # patch store of a run
+    batch: int = int(_TEXT['batch']),  # patches in a step
+    steps: int = 40,                   # at most, of one epoch
+    precision: str = 'none',           # one of PRECISIONS
+) -> float:
+    "Share of an epoch that training waits for patches, its compilation left out"
+    recipe = Recipe(batch=batch, steps=steps, precision=precision, deterministic=False)
+    with _settings_of_process(recipe):
+        train, validation = _sources(str(store), recipe, 0)
+        trainer = _Trainer(network(str(store), recipe), recipe, ())
+        x, y = next(iter(train))
+        trainer.step(x, y, tf.constant(float(len(y))))
+        return float(_epoch(trainer, train, _steps(train, validation, recipe), 0)['waiting'])

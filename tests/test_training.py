@@ -80,6 +80,43 @@ def test_a_stop_at_any_moment_of_an_epoch_changes_nothing(where, data, unbroken,
     same(tmp_path, training.fit(network(), data, tmp_path, TINY), unbroken)
 
 
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+    from ocf_study import cohort, phantom
+    folder = tmp_path_factory.mktemp('store')
+    phantom.write_cohort(folder/'films', subjects=6, pixel_mm=1.6, prevalence=.5, fractured=.5, workers=1, seed=5)
+    people = cohort.partition(cohort.read(str(folder/'films')), seed=1, fractions=(.5, .3, .2))
+    patches.build(people, folder/'patches.zarr', copies=1, size=16)
+    return str(folder/'patches.zarr')
+
+
+def test_a_training_from_a_store_goes_on_with_the_same_bits_though_an_epoch_is_a_part(store, tmp_path):
+    recipe = replace(TINY, steps=3, epochs=4, batch=8)
+    assert recipe.steps < int(training._sources(store, recipe, 0)[0].cardinality())
+    def stop(row):
+        if row['epoch'] == 2: raise KeyboardInterrupt
+    whole = training.fit(network(), store, tmp_path/'whole', recipe)
+    with pytest.raises(KeyboardInterrupt): training.fit(network(), store, tmp_path/'cut', recipe, watch=stop)
+    same(tmp_path/'cut', training.fit(network(), store, tmp_path/'cut', recipe), (tmp_path/'whole', whole))
+
+
+def test_the_share_of_an_epoch_spent_waiting_is_a_share(store, monkeypatch):
+    monkeypatch.setattr(training, 'network', lambda data, recipe: network())
+    assert 0 < training.waiting_share(store, batch=4, steps=3) < 1
+
+
+def test_xla_gives_the_same_losses(data, tmp_path):
+    plain, compiled = (training.fit(network(), data, tmp_path/str(jit), TINY, jit=jit, dropout=0., epochs=2) for jit in (False, True))
+    np.testing.assert_allclose(compiled.loss, plain.loss, rtol=1e-4)
+    np.testing.assert_allclose(compiled.auc_pr, plain.auc_pr, atol=1e-3)
+
+
+def test_determinism_is_timed_in_processes_of_its_own():
+    code = 'from ocf_study import training as t; f = t._rates_alone(2, 80, "none", .1); from tensorflow.python.framework import config; print(len(f), min(f) > 0, config.is_op_determinism_enabled())'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split() == ['2', 'True', 'False'], done.stderr[-2000:]
+
+
 def test_a_finished_training_is_read_not_run(data, unbroken, monkeypatch):
     monkeypatch.setattr(training, '_Trainer', None)
     history = training.fit(network(), data, unbroken[0], TINY)
