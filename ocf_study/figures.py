@@ -95,7 +95,7 @@ def may_tell(
     path = Path(out)/'tables'/'certificate.csv'
     if below and split and path.exists():
         proof = pd.read_csv(path).set_index('split')
-        if what in proof and pd.isna(proof.loc[split, what]): return False
+        if what in proof and (pd.isna(whole := proof.loc[split, what]) or 0 < whole - n < below): return False
     return not 0 < n < below
 
 def told(
@@ -104,7 +104,7 @@ def told(
     *where,           # run folder, split and column, as in `may_tell`
 ) -> str:
     "A count for a sentence"
-    return f'{n:,}' if may_tell(n, below, *where) else 'a number not told'
+    return f'{n:,}' if may_tell(n, below, *where) else '[masked]'
 
 def on_grid(
     curve: pd.DataFrame,  # two columns among others, a row per body

@@ -141,3 +141,12 @@ def test_a_row_without_limits_is_hollow():
     assert len(faces) == 2 and 'white' in faces
     assert sum(len(c.get_segments()) for c in ax.collections) == 1
     assert [t.get_text() for t in ax.texts][:2] == ['0.90 (0.80-0.95)', '1.00']
+
+
+def test_what_the_certificate_masks_is_not_told(tmp_path):
+    out = run_of(tmp_path, False)
+    (out / "tables").mkdir()
+    pd.DataFrame(dict(split=["train", "test"], label1=[40, np.nan], bodies=[300, 100])).to_csv(out / "tables/certificate.csv", index=False)
+    assert figures.told(40, 11, out, "train") == "40" and figures.told(30, 11, out, "test") == "[masked]"
+    assert not figures.may_tell(95, 11, out, "test", "bodies"), "five bodies fewer than the certificate has"
+    assert figures.may_tell(5, 0) and not figures.may_tell(5, 11) and figures.may_tell(0, 11)
