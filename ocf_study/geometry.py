@@ -158,6 +158,12 @@ def _turned_film(
     bounds = np.floor(np.abs(turned) @ extent)
     return _about(turned, np.broadcast_to(extent // 2, bounds.shape), bounds / 2), bounds
 
+def _usable(points):
+    "Corners that span a square in finite axes; the rows of others are named."
+    with np.errstate(invalid="ignore", divide="ignore"): fine = np.isfinite(square(points).vertices()).all((1, 2)) & (square(points).side > 0)
+    if not fine.all(): raise ValueError(f"no square around the corners of row {', '.join(map(str, np.flatnonzero(~fine)))}: points missing or coincident")
+    return points
+
 def _stages(points, draws, variant, shape, facing, enlarge):
     "The two halves of the map: film -> turned film (N, 2, 3), and the box cut out of it (N, 2, 2), low and high corner."
     if facing not in ("left", "right"): raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
@@ -165,7 +171,7 @@ def _stages(points, draws, variant, shape, facing, enlarge):
         if facing == "right" or variant.truncate or variant.cut_short:
             raise ValueError("the film's shape is needed when it faces right or is cut the published way")
         shape = (0, 0)
-    points = corners(points)
+    points = _usable(corners(points))
     if facing == "right": points = mirror(points, shape[1])
     square = window(points, draws, enlarge)
     turn, bounds = _turned_film(square.axes, shape)
