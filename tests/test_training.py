@@ -265,6 +265,13 @@ def test_grey_levels_and_z_scores_predict_the_same(data):
     assert training.predict(model, x[:0]).shape == (0,)
 
 
+def test_a_network_of_averaged_patches_predicts_from_whole_ones(data, tmp_path):
+    large = tuple((np.repeat(np.repeat(x, 2, 1), 2, 2), y) for x, y in data)
+    history = training.fit(network(), large, tmp_path, TINY, shrink=2, epochs=1)
+    p = training.predict(training.load_best(tmp_path), large[1][0])
+    assert metrics.average_precision(large[1][1], p) == pytest.approx(history.auc_pr.max(), abs=1e-6)
+
+
 def test_the_kept_state_runs_no_code(unbroken):
     head = (unbroken[0]/'last.safetensors').read_bytes()
     about = json.loads(head[8:8 + int.from_bytes(head[:8], 'little')])
