@@ -236,6 +236,8 @@ def plot_slices(
         dots = ax.scatter(done[name], done.auc_pr, c=done['round'], cmap='viridis', s=14)
         ax.plot(*done.loc[[done.auc_pr.idxmax()], [name, 'auc_pr']].T.to_numpy(), 'o', mfc='none', mec='crimson', ms=10)
         ax.set(xlabel=name, xscale='log' if d.log else 'linear', xlim=(d.low, d.high))
+        if d.log: ax.xaxis.set_minor_formatter(plt.NullFormatter())
+        else: ax.locator_params(axis='x', nbins=3)
     axs[0].set_ylabel('validation AUC-PR')
     fig.colorbar(dots, label='round')
     return fig
