@@ -24,6 +24,7 @@ docs: $(BIN)/.installed
 	sphinx-build -W --keep-going -q -E -b html -d _docs/.doctrees docs _docs/html
 
 lab: $(BIN)/.installed
+	@jupyter labextension disable @jupyterlab/apputils-extension:announcements
 	jupyter lab nbs/guides/explore.ipynb
 
 bench: $(BIN)/.installed

@@ -78,13 +78,20 @@ padded = DocutilsRenderer.render_restructuredtext
 DocutilsRenderer.render_restructuredtext = without_padding
 
 
+def divided(html):
+    "A signature over several lines holds a list of definitions without terms, which no reader of a screen can make out: lines instead"
+    lines = lambda m: re.sub(r'<(/?)(?:dl|dd)>', r'<\1div>', m[0])
+    return re.sub(r'<dt class="sig .*?</dt>', lines, html, flags=re.S)
+
+
 def lighter(app, exception):
     "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do"
     script = re.compile(r'<script[^>]*fontawesome[^>]*></script>')
-    for page in Path(app.outdir).rglob('*.html'): page.write_text(script.sub('', page.read_text(encoding='utf-8')), encoding='utf-8')
+    for page in Path(app.outdir).rglob('*.html'): page.write_text(divided(script.sub('', page.read_text(encoding='utf-8'))), encoding='utf-8')
     (Path(app.outdir)/'_static'/'scripts'/'fontawesome.js').unlink(missing_ok=True)
 
 
 def setup(app):
     app.connect('autodoc-process-docstring', docments_to_fields)
+    app.connect('autodoc-skip-member', lambda app, what, name, obj, skip, options: True if type(obj).__name__ == '_tuplegetter' else None)  # fields of a named tuple
     app.connect('build-finished', lighter)

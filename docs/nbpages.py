@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from html import escape
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def quarto_options(cell):
     if tags: cell.metadata['tags'] = sorted(tags)
     if more: cell.metadata['mystnb'] = more
 
+def preparing(cell):
+    "Leave out what a notebook does to find its run"
+    if cell.cell_type == 'code' and 'study.prepare(' in cell.source and cell.source.count('\n') < 4: del cell['source']
+
+def widgets(cell):
+    "In the place of a widget a line that says where it can be used"
+    if cell.cell_type == 'code' and any('widget' in k for o in cell.get('outputs', []) for k in o.get('data', {})):
+        what = re.search(r'explore\.(\w+)\(', cell.source)
+        cell.cell_type, cell.source = 'markdown', f"*In JupyterLab (`make lab`) a widget stands here{': `explore.' + what[1] + '`' if what else ''}. What it shows is below, as plain Python.*"
+        for k in ('outputs', 'execution_count'): cell.pop(k, None)
+
 def outputs(cell):
     "Keep of a cell's outputs what a page can show: no widgets, bars or streams of errors; every image gets an alternative text"
     if cell.cell_type != 'code': return
@@ -93,22 +105,26 @@ def _plain(markdown):
     return ' '.join(re.sub(r'[`*>$|]', '', text).split())
 
 class alternatives(Processor):
-    "Alternative text of every figure: what the run noted, the caption, or the sentence that led to the picture"
-    def begin(self): self.said = ''
+    "Alternative text of every figure: what the run noted, the caption, or the heading and what led to the picture: a sentence, or what the function above says of itself"
+    def begin(self): self.title, self.said, self.given = '', '', Counter()
     def cell(self, cell):
-        if cell.cell_type == 'markdown': self.said = _plain(cell.source) or self.said
+        if about := cell.metadata.pop('about', ''): self.said = about
+        elif cell.cell_type == 'markdown':
+            if titles := re.findall(r'^#+ (.*)$', cell.source, re.M): self.title, self.said = _plain(titles[-1]), ''
+            self.said = _plain(re.sub(r'^(`{3,}|:{3,}).*?^\1', '', cell.source, flags=re.M | re.S)) or self.said
         elif any(k.startswith('image/') for o in cell.get('outputs', []) for k in o.get('data', {})):
             options = cell.metadata.setdefault('mystnb', {})
-            noted = cell.metadata.pop('alt', '') or options.get('figure', {}).get('caption', '')
+            noted = cell.metadata.pop('alt', '') or options.get('image', {}).get('alt', '') or options.get('figure', {}).get('caption', '')
             last = re.split(r'(?<=[.:]) (?=[A-Z])', self.said)
-            alt = noted or f"Figure: {self.said if len(self.said) < 200 else ' '.join(last[-2:])[-300:]}"
-            options.setdefault('image', {}).setdefault('alt', alt.rstrip(' :'))
+            alt = (noted or ': '.join(t for t in (self.title, self.said if len(self.said) < 200 else last[-1][-300:]) if t)).rstrip(' :')
+            self.given[alt] += 1
+            options.setdefault('image', {})['alt'] = f'{alt} (picture {self.given[alt]})' if self.given[alt] > 1 else alt
 
 def parameters(cell):
     "Of a papermill run show the parameters passed, folding away the defaults they replace; on a page of the study fold long code"
     tags = cell.metadata.get('tags', [])
     if 'parameters' in tags: tags = [*tags, 'remove-cell']
-    elif 'injected-parameters' in tags: cell.source = cell.source.replace('# Parameters\n', '# Parameters of this run\n')
+    elif 'injected-parameters' in tags: cell.source = re.sub(r'^out = .*\n?', '', cell.source.replace('# Parameters\n', '# Parameters of this run\n'), flags=re.M)
     elif cell.cell_type == 'code' and cell.source.count('\n') >= LONG and 'remove-input' not in tags: tags = [*tags, 'hide-input']
     if tags: cell.metadata['tags'] = tags
 
@@ -122,13 +138,18 @@ def api(module):
         tree, defs = ast.parse(cell.source), public(cell.source)
         constants = [t.id for n in tree.body if isinstance(n, (ast.Assign, ast.AnnAssign)) for t in getattr(n, 'targets', [getattr(n, 'target', None)]) if isinstance(t, ast.Name) and t.id.isupper()]
         if not defs:
-            if not constants or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body): del cell['source']
+            if not constants or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body): del cell['source']; return
+            source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+            if all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in tree.body): return
+            cell.cell_type, cell.source = 'markdown', f"````{{dropdown}} Source of {', '.join(constants)}\n:class-container: source\n```python\n{source}\n```\n````"
+            for k in ('outputs', 'execution_count'): cell.pop(k, None)
             return
         shown = [f"```{{eval-rst}}\n.. auto{'class' if isinstance(n, ast.ClassDef) else 'function'}:: {PACKAGE}.{module}.{n.name}\n" + ('   :members:\n' if isinstance(n, ast.ClassDef) else '') + '```' for n in defs]
         source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
         code = f'```python\n{source}\n```'
         shown.append(code if 'exports' in d else f"````{{dropdown}} Source of {', '.join(n.name for n in defs)}\n:class-container: source\n{code}\n````")
         cell.cell_type, cell.source = 'markdown', '\n\n'.join(shown)
+        cell.metadata['about'] = _plain(' '.join((ast.get_docstring(n) or n.name).split('\n')[0] for n in defs[-1:]))
         for k in ('outputs', 'execution_count'): cell.pop(k, None)
     return document
 
@@ -156,7 +177,7 @@ def relink(text, origin, root, pages):
 
 def page(src, dest, origin, root, pages, names, module='', study=False, before=lambda nb: None):
     "Write the page of the notebook `src`"
-    steps = [hide_, hide_line, strip_ansi, outputs, *([api(module)] if module else []), rm_header_dash, quarto_options, *([parameters] if study else []), alternatives,
+    steps = [hide_, hide_line, preparing, widgets, strip_ansi, outputs, *([api(module)] if module else []), rm_header_dash, quarto_options, *([parameters] if study else []), alternatives,
              links(origin, root, pages, names, module)]
     nb = read_nb(src)
     before(nb)
@@ -191,26 +212,85 @@ def _marked(stage, about):
             if made: cells.append(mk_cell(''.join(f'<span id="{a["kind"]}-{a["name"]}"></span>' for a in made), 'markdown'))
             if alts := [a['alt'] for a in made if a['alt']]: c.metadata['alt'] = ' '.join(dict.fromkeys(alts))
             cells.append(c)
+        cells[0].source = re.sub(r'\A# (?!Study)', '# Study: ', cells[0].source)
         nb.cells = [*cells[:1], mk_cell('\n'.join(banner(about)), 'markdown'), *cells[1:]]
     return mark
 
-def _number(v):
-    if not isinstance(v, float): return v
-    return '' if pd.isna(v) else f'{v:,.0f}' if v.is_integer() and abs(v) < 1e9 else f'{v:.3f}' if abs(v) >= .01 else f'{v:.2g}'
+WORDS = {'auc_roc': 'AUC-ROC', 'auc_pr': 'AUC-PR', 'ppv': 'PPV', 'npv': 'NPV', 'fdr': 'FDR', 'f1': 'F1', 'sq': 'SQ', 'bmi': 'BMI', 'gee': 'GEE', 'roc': 'ROC', 'smd': 'SMD', 'p_holm': 'p (Holm)', 'p_bh': 'p (Benjamini-Hochberg)',
+         'label0': 'label 0', 'label1': 'label 1', 'label_1': 'label 1', 'marked_agreement': 'agreement where marked'}
+
+def words(name):
+    "A name of the package as a reader's words"
+    if not isinstance(name, str) or not re.fullmatch(r'[a-z]\w*', name): return name
+    return re.sub('|'.join(rf'(?<![a-z]){k.replace("_", "[_ ]")}(?![a-z0-9])' for k in sorted(WORDS, key=len, reverse=True)), lambda m: WORDS[m[0].replace(' ', '_')], name).replace('_', ' ')
+
+def _places(values):
+    "Decimal places for a column of numbers: none for counts, one from ten up, three for shares"
+    v = pd.Series(values).dropna().abs()
+    return 0 if (v % 1 == 0).all() else 1 if v.max() >= 10 else 3
+
+def _number(v, places, blank=''):
+    if pd.isna(v): return blank
+    return f'{v:,.{places}f}' if not v or abs(v) >= .5*10**-places else f'{v:.1g}'
+
+def readable(df):
+    "A table of a run for the eye: words for names, one format per column, an estimate and its interval in one cell"
+    df, out = df.drop(columns='films', errors='ignore') if set(df.get('films', [])) <= {'rendered'} else df, {}
+    skip = set()
+    for i, c in enumerate(df.columns):
+        if c in skip: continue
+        values = df[c]
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            out[words(c)] = values.map(lambda v: '' if not isinstance(v, (list, dict)) and pd.isna(v) else words(str(v) if isinstance(v, bool) else v)); continue
+        pair = next((p for p in ((f'{c}_low', f'{c}_high'), ('low', 'high')) if set(p) <= set(df.columns) and (p[0] != 'low' or df.columns[i + 1:i + 2].tolist() == ['low'])), ())
+        places = _places(pd.concat([values, *(df[k] for k in pair)]))
+        text = values.map(lambda v: _number(v, places))
+        if pair:
+            skip |= set(pair)
+            text = [t + (f' ({_number(a, places)} to {_number(b, places)})' if pd.notna(a) and pd.notna(b) else '') for t, a, b in zip(text, df[pair[0]], df[pair[1]])]
+        out[words(c)] = text
+    return pd.DataFrame(out, index=df.index)
 
 def table(df, label, most=30):
     "A table in a box of its own, which scrolls sideways where it must"
-    html = df.head(most).map(_number).fillna('').to_html(index=False, border=0, classes='table')
+    html = df.head(most).to_html(index=False, border=0, classes='table')
     return ['```{raw} html', f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label, quote=True)}">', *html.splitlines(), '</div>', '```', ''] + ([f'The first {most} of {len(df)} rows.', ''] if len(df) > most else [])
+
+def beside(df):
+    "Rows of comparison.csv for the eye: as many decimals as the paper prints; a grid of `this run / the paper` where items were measured in several ways"
+    places = df.published.map(lambda v: 0 if v % 1 == 0 else len(f'{v:.10f}'.rstrip('0').partition('.')[2]))
+    show = lambda k: [_number(v, p, '-') for v, p in zip(df[k], places)]
+    df = df.assign(paper=show('published'), run=show('this_run'), interval=[f' ({_number(a, p)} to {_number(b, p)})' if pd.notna(a) and pd.notna(b) else '' for a, b, p in zip(df.low, df.high, places)])
+    df['item'], df['measure'] = df.item.map(words).fillna(''), df.measure.map(words)
+    if df.measure.nunique() > 2 and df.item.nunique() > 2 and not df.duplicated(['item', 'measure']).any():
+        grid = df.assign(cell=df.run + ' / ' + df.paper).pivot(index='item', columns='measure', values='cell').reindex(index=df.item.unique(), columns=df.measure.unique()).fillna('')
+        return grid.rename_axis(columns=None).rename_axis(index='').reset_index(), True
+    return pd.DataFrame({'': df.item, 'measure': df.measure, 'unit': df.unit.fillna(''), 'the paper': df.paper, 'this run': df.run + df.interval}), False
+
+def rendered_guide(nb):
+    "A guide that opens a run of rendered films says so on top"
+    if any('Films rendered from' in str(c.get('outputs', '')) or 'phantom.' in c.source for c in nb.cells if c.cell_type == 'code'):
+        nb.cells.insert(1, mk_cell(':::{admonition} Rendered films\n:class: warning\nThe films on this page are rendered from NHANES morphometry. No figure on it says anything about patients.\n:::', 'markdown'))
 
 def _compared(run, name):
     "The paper's numbers of one figure or table beside the run's"
-    path = run/'comparison.csv'
+    path, (kind, number) = run/'comparison.csv', re.match(r'(figure|table)(\d)', name).groups()
     if not path.exists(): return []
     df = pd.read_csv(path)
-    source = re.match(r'(figure|table)\d', name)[0]
-    df = df[df.source == source].drop(columns=['source', 'where', 'low', 'high'], errors='ignore').dropna(axis=1, how='all')
-    return [':::::{dropdown} The published numbers beside this run', *table(df, f'Published numbers of {name} beside this run', 60), ':::::', ''] if len(df) else []
+    df = df[df.this_run.notna() & ((df.source == kind + number) | (df['where'].str.contains(rf'{kind} {number}\b') & (df.source == 'text')))]
+    if not len(df): return [f'The paper prints {kind} {number} as a picture, with no number that could stand beside this one.', '']
+    shown, grid = beside(df)
+    why = df[df.comparable == 'no'].why.dropna().unique()
+    said = ' In each cell: this run / the paper.' if grid else ''
+    few = f' The paper prints {kind} {number} as a picture, with few numbers.' if kind == 'figure' and len(df) < 12 else ''
+    return [f"**The published numbers beside this run.**{said}{few}{' Not comparable: ' + '; '.join(why) + '.' if len(why) else ''}", '', *table(shown, f'Published numbers of {name} beside this run', 100)]
+
+def called(name):
+    "Title of a figure or table from its name"
+    if m := re.fullmatch(r'(figure|table)(\d)(?:([a-z])|_(.*))?', name): return f"{m[1].capitalize()} {m[2]}{' ' + m[3].upper() if m[3] else ', ' + words(m[4]) if m[4] else ''}"
+    if m := re.fullmatch(r'(people|search|inversion)_(.*)', name): return f'{m[1].capitalize()}: {words(m[2])}'
+    text = words(name)
+    return text[0].upper() + text[1:]
 
 def results(run, dest, about):
     "Two pages with every figure and table of the run: those that the paper has, and the others"
@@ -219,27 +299,25 @@ def results(run, dest, about):
     (dest/'results').mkdir(parents=True, exist_ok=True)
     for file, title, lead, some in (
             ('paper', "The paper's tables and figures", "Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.", sorted(filter(of_paper, about['artefacts']), key=order)),
-            ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a)])):
-        text, before = [f'# {title}', '', lead, '', *banner(about)], ''
+            ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a) and a['name'] != 'comparison'])):
+        text, last = ['---', 'html_theme.sidebar_secondary.remove: true', '---', f'# {title}', '', lead, '', *banner(about), ':::{contents}', ':local:', ':depth: 1', ':class: everything', ':::', ''], {}
+        last = {re.match(r'(?:figure|table)\d|', a['name'])[0]: a['name'] for a in some}  # the published numbers stand below the last panel
         for a in some:
-            name, page = a['name'], dest/'study'/f"{a['stage']}.ipynb"
-            place = f"{a['kind']}-{name}"
+            name, page, kind = a['name'], dest/'study'/f"{a['stage']}.ipynb", a['kind']
+            data = run/('figures' if kind == 'figure' else 'tables')/f'{name}.csv'
+            if kind == 'table' and not len(df := pd.read_csv(data)): continue
+            place = f'{kind}-{name}'
             marked = page.exists() and f'id=\\"{place}\\"' in page.read_text()
             cell = f'<a href="../study/{page.stem}.html#{place}">the cell that makes it</a>' if marked else f'[{page.stem}](/pages/study/{page.name})' if page.exists() else f"`{a['stage']}`"
-            words = ' '.join(re.fullmatch(r'(figure|table)(\d)([a-z]?)', name).groups()).strip() if of_paper(a) else name.replace('_', ' ')
-            if of_paper(a): words = words[:-1] + words[-1].upper()
-            text += [f'({a["kind"]}-{name})=', f'## {words[0].upper() + words[1:]}', '']
+            text += [f'({place})=', f'## {called(name)}', '']
             caption = re.sub(r'([*_`$\[\]<>{}\\])', r'\\\1', a['caption'])
-            if a['kind'] == 'figure':
+            if kind == 'figure':
                 shutil.copy(run/'figures'/f'{name}.png', dest/'results')
                 text += [f'```{{image}} {name}.png', f":alt: {' '.join((a['alt'] or a['caption']).split())}", '```', '', caption, '']
-            else: text += [caption, '', *table(pd.read_csv(run/'tables'/f'{name}.csv').drop(columns='films', errors='ignore'), f'Table {words}')]
-            data = run/('figures' if a['kind'] == 'figure' else 'tables')/f'{name}.csv'
+            else: text += [caption, '', *table(readable(df), called(name))]
             if data.exists(): shutil.copy(data, dest/'results')
             text += [f"From {cell}{f', with {{download}}`its numbers <{name}.csv>`' if data.exists() else ''}.", '']
-            source = re.match(r'(?:figure|table)\d|', name)[0]
-            if of_paper(a) and source != before: text += _compared(run, name)
-            before = source
+            if of_paper(a) and last[source := re.match(r'(?:figure|table)\d', name)[0]] == name: text += _compared(run, source)
         (dest/'results'/f'{file}.md').write_text('\n'.join(text))
 
 def listing(title, lead, rows, dest, head=('Page', 'What it is about')):
@@ -298,13 +376,13 @@ def build(root, run, dest):
     pages = {f'nbs/{part}/{p.name}': f'pages/{part}/{p.name}' for part, some in (('method', found.values()), ('guides', notebooks(root/'nbs'/'guides')), ('study', stages)) for p in some}
     demo = f'reports/{run.name}'
     folders = {'nbs/method': 'pages/method.md', 'nbs/study': 'pages/study.md', 'nbs/guides': 'pages/guides.md', 'nbs/study/profiles': 'pages/guides/papermill.ipynb', 'data_manifest': 'about/data.md', demo: 'pages/results/paper.md',
-               f'{demo}/index.html': 'pages/results/paper.md', 'reports/demo': 'pages/results/paper.md', 'reports/demo/index.html': 'pages/results/paper.md', 'CITATION.cff': 'pages/citation.md', 'CONTRIBUTING.md': 'about/contributing.md', 'CHANGELOG.md': 'about/changelog.md'}
+               f'{demo}/index.html': 'pages/results/paper.md', 'reports/demo': 'pages/results/paper.md', 'reports/demo/index.html': 'pages/results/paper.md', 'CITATION.cff': 'pages/citation.md', **{f'docs/about/{k}.md': f'about/{k}.md' for k in ('limitations', 'data')}, 'CONTRIBUTING.md': 'about/contributing.md', 'CHANGELOG.md': 'about/changelog.md'}
     pages |= {k: v for k, v in folders.items() if v.split('/')[-1] != 'papermill.ipynb' or v in pages.values()}
     for origin, target in pages.items():
         if not origin.endswith('.ipynb') or not target.endswith('.ipynb') or not target.startswith('pages/'): continue
         part, name = Path(target).parts[1:]
         src = run/'notebooks'/name if part == 'study' else root/'nbs'/part/name
-        page(src, dest/part/name, origin, root, pages, names, modules.get(src, ''), part == 'study', _marked(src.stem, about) if part == 'study' else lambda nb: None)
+        page(src, dest/part/name, origin, root, pages, names, modules.get(src, ''), part == 'study', _marked(src.stem, about) if part == 'study' else rendered_guide if part == 'guides' else lambda nb: None)
     row = lambda p, part: (f'{part}/{p.stem}', *map(escape_md, heading(p)))
     listing('Method', 'One chapter per step, in the order in which the data flow. Each is a notebook that explains its step, shows it on a film, and exports a module of the package.', [row(p, 'method') for p in found.values()], dest/'method.md')
     listing('Study', f"The notebooks that one command runs, executed: profile `{about['profile']}`.", [row(p, 'study') for p in stages], dest/'study.md')

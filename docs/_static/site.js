@@ -7,7 +7,17 @@ function reachable() {
 }
 // The sidebar's arrows have no name of their own
 function named() { for (const arrow of document.querySelectorAll('.bd-sidenav details > summary')) arrow.setAttribute('aria-label', 'Pages of ' + arrow.closest('li').querySelector('a').textContent.trim()); }
+// Above a table that is wider than its box a line says so
+function hinted() {
+  for (const box of document.querySelectorAll('.wide')) {
+    const hint = box.previousElementSibling?.className === 'scroll-hint' ? box.previousElementSibling : box.parentNode.insertBefore(Object.assign(document.createElement('p'), { className: 'scroll-hint' }), box);
+    hint.hidden = box.scrollWidth <= box.clientWidth + 1;
+    hint.textContent = 'The table goes on to the right \u2192';
+  }
+}
 addEventListener('DOMContentLoaded', named);
 addEventListener('load', reachable);
+addEventListener('load', hinted);
+addEventListener('resize', hinted);
 addEventListener('resize', reachable);
 addEventListener('toggle', reachable, true);
