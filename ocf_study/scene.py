@@ -171,7 +171,7 @@ def _marks(film, centres, settings):
     if film.has_overlying_lines:
         for _ in range(draw.integers(1, 4)): marks.append(Mark('line', spot(30) - [60, 0] + _wander(draw, 30, 2.5), draw.uniform(.8, 2.)))
     if film.has_writing:
-        for _ in range(draw.integers(1, 4)): marks.append(Mark('writing', spot(18), draw.uniform(.8, 1.4), str(draw.choice([*genant.LEVELS, 'fx', '?', 'OK', 'x'])), draw.uniform(7, 13)))
+        for _ in range(draw.integers(1, 4)): marks.append(Mark('writing', spot(18), draw.uniform(.8, 1.4), str(draw.choice([*REGION[film.region], 'fx', '?', 'OK', 'x'])), draw.uniform(7, 13)))
     if film.has_sticker:
         size, lean = draw.uniform([14, 8], [34, 20]), np.array([np.radians(draw.uniform(-8, 8))])
         marks.append(Mark('sticker', spot(20) + turn((np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])*size/2)[None], lean)[0]))
