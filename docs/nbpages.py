@@ -109,7 +109,7 @@ class alternatives(Processor):
     def begin(self): self.title, self.said, self.given = '', '', Counter()
     def cell(self, cell):
         if about := cell.metadata.pop('about', ''): self.said = about
-        elif cell.cell_type == 'markdown':
+        elif cell.cell_type == 'markdown' and not cell.source.startswith('*In JupyterLab'):
             if titles := re.findall(r'^#+ (.*)$', cell.source, re.M): self.title, self.said = _plain(titles[-1]), ''
             self.said = _plain(re.sub(r'^(`{3,}|:{3,}).*?^\1', '', cell.source, flags=re.M | re.S)) or self.said
         elif any(k.startswith('image/') for o in cell.get('outputs', []) for k in o.get('data', {})):
