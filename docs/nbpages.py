@@ -225,9 +225,10 @@ def words(name):
     return re.sub('|'.join(rf'(?<![a-z]){k.replace("_", "[_ ]")}(?![a-z0-9])' for k in sorted(WORDS, key=len, reverse=True)), lambda m: WORDS[m[0].replace(' ', '_')], name).replace('_', ' ')
 
 def _places(values):
-    "Decimal places for a column of numbers: none for counts, one from ten up, three for shares"
+    "Decimal places for a column of numbers: those it is written with up to two, else one from ten up and three for shares"
     v = pd.Series(values).dropna().abs()
-    return 0 if (v % 1 == 0).all() else 1 if v.max() >= 10 else 3
+    if (((100*v) % 1).round(6) % 1 == 0).all(): return max((len(f'{x:.2f}'.rstrip('0').partition('.')[2]) for x in v), default=0)  # written with two places or fewer: as they are
+    return 1 if v.max() >= 10 else 3
 
 def _number(v, places, blank=''):
     if pd.isna(v): return blank
@@ -259,6 +260,7 @@ def table(df, label, most=30):
 def beside(df):
     "Rows of comparison.csv for the eye: as many decimals as the paper prints; a grid of `this run / the paper` where items were measured in several ways"
     places = df.published.map(lambda v: 0 if v % 1 == 0 else len(f'{v:.10f}'.rstrip('0').partition('.')[2]))
+    places = places.groupby(df.measure + df.unit.fillna('')).transform('max') if df.measure.nunique() > 2 else places
     show = lambda k: [_number(v, p, '-') for v, p in zip(df[k], places)]
     df = df.assign(paper=show('published'), run=show('this_run'), interval=[f' ({_number(a, p)} to {_number(b, p)})' if pd.notna(a) and pd.notna(b) else '' for a, b, p in zip(df.low, df.high, places)])
     df['item'], df['measure'] = df.item.map(words).fillna(''), df.measure.map(words)
@@ -300,7 +302,7 @@ def results(run, dest, about):
     for file, title, lead, some in (
             ('paper', "The paper's tables and figures", "Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.", sorted(filter(of_paper, about['artefacts']), key=order)),
             ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a) and a['name'] != 'comparison'])):
-        text, last = ['---', 'html_theme.sidebar_secondary.remove: true', '---', f'# {title}', '', lead, '', *banner(about), ':::{contents}', ':local:', ':depth: 1', ':class: everything', ':::', ''], {}
+        text, last = ['---', 'html_theme.sidebar_secondary.remove: true', '---', f'# {title}', '', lead, '', *banner(about), ':::{contents}', ':local:', ':depth: 1', ':backlinks: none', ':class: everything', ':::', ''], {}
         last = {re.match(r'(?:figure|table)\d|', a['name'])[0]: a['name'] for a in some}  # the published numbers stand below the last panel
         for a in some:
             name, page, kind = a['name'], dest/'study'/f"{a['stage']}.ipynb", a['kind']

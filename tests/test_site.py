@@ -105,7 +105,7 @@ def test_every_figure_has_an_alternative_text(pages):
 def test_no_machinery_shows(pages):
     for name, page in pages.items():
         text = ''.join(page.words)
-        assert not re.search(r'PosixPath\('|VBox\(children=|np\.float64\(\d|Alias for field number|^study\.prepare\(|^out = "\."', text, re.M), name
+        assert not re.search(r'PosixPath\(.\.|VBox\(children=|np\.float64\(\d|Alias for field number|^study\.prepare\(|^out = "\."', text, re.M), name
         assert not re.search(r'^\s*#\|', text, re.M), name
         assert 'default_exp' not in text or name.endswith(('18_study.html', 'contributing.html')), name
         assert not re.search(r'\d+%\|[█▏▎▍▌▋▊▉ ]*\|', text), name
