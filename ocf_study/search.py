@@ -156,7 +156,8 @@ def _one_round(_, opener, total, objective, distributions, first, lost_after):
 
 # %% ../nbs/method/13_search.ipynb #ec78e46e
 def _run_rounds(study, work, n, scheduler, workers):
-    "What `n` calls of `_one_round` return; stopped, a thread that goes on finds its round lost at its next epoch"
+    "What `n` calls of `_one_round` return; stopped, a worker that goes on finds its round lost at its next epoch"
+    if not scheduler and workers < 2: return [runtime.attempt(work, i) for i in runtime.progress(range(n), 'rounds')]  # one after the other: seeds and precision belong to the process
     with runtime.client(scheduler, workers) as client:
         try: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
         except BaseException:
