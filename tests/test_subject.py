@@ -119,6 +119,8 @@ def test_grad_cam_follows_the_class_weights():
     expected = np.maximum(1.5 * x[..., 0], 0)
     expected /= expected.max((1, 2), keepdims=True)
     np.testing.assert_allclose(saliency.grad_cam(model, x), expected, atol=1e-5)
+    whole = x.repeat(2, 1).repeat(2, 2)  # a network trained on averaged patches is shown whole ones
+    np.testing.assert_allclose(saliency.grad_cam(model, whole, resize=False), saliency.grad_cam(model, x, resize=False), atol=1e-5)
     model.get_layer("logit").set_weights([np.array([[0.0], [0.0]]), np.zeros(1)])
     assert (saliency.grad_cam(model, x) == 0).all()
     before = [w.copy() for w in model.get_weights()]
