@@ -155,15 +155,10 @@ def _one_round(_, opener, total, objective, distributions, first, lost_after):
     else: study.tell(trial, value)
 
 # %% ../nbs/method/13_search.ipynb #ec78e46e
-def _run_rounds(study, work, n, scheduler, workers):
-    "What `n` calls of `_one_round` return; stopped, a worker that goes on finds its round lost at its next epoch"
+def _run_rounds(work, n, scheduler, workers):
+    "What `n` calls of `_one_round` return"
     if not scheduler and workers < 2: return [runtime.attempt(work, i) for i in runtime.progress(range(n), 'rounds')]  # one after the other: seeds and precision belong to the process
-    with runtime.client(scheduler, workers) as client:
-        try: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
-        except BaseException:
-            for trial in _running(study):
-                if (trial.user_attrs.get('host'), trial.user_attrs.get('pid')) == (socket.gethostname(), os.getpid()): _lose(study, trial)
-            raise
+    with runtime.client(scheduler, workers) as client: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
 
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
@@ -189,7 +184,7 @@ def run(
         _recover(study, lost_after)
         before = _taken(study)
         if before < rounds:
-            results = _run_rounds(study, work, rounds - before, scheduler, workers)
+            results = _run_rounds(work, rounds - before, scheduler, workers)
             _recover(study, lost_after)
             if _taken(study) <= before: raise next((r for r in results if isinstance(r, Exception)), RuntimeError('no round could be run'))
         elif _running(study): time.sleep(1)  # another machine is at the last ones
