@@ -15,7 +15,6 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -200,8 +199,7 @@ def saliency_figure(
 ) -> Figure:
     "The patch, and on it the maps of the network and of its shuffled twin."
     from ocf_study import saliency
-    side = run.network.input_shape[1]
-    x = cv2.resize(patches.standardise(b.patch[None])[0], (side, side), interpolation=cv2.INTER_AREA)[None, ..., None]
+    x = patches.averaged(patches.standardise(b.patch[None])[..., None], run.network.input_shape[1])
     maps = {'patch': None, 'network': saliency.grad_cam(run.network, x)[0], 'shuffled weights': saliency.grad_cam(saliency.shuffled(run.network, seed), x)[0]}
     fig, axs = plt.subplots(1, 3, figsize=(7.2, 2.7))
     for ax, (name, overlay) in zip(axs, maps.items()):

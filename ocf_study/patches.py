@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'SHARD', 'CHUNK', 'READ', 'POOL', 'film_patches', 'report', 'build', 'open', 'verify', 'table', 'standardise',
-           'arrays', 'dataset', 'detections', 'steps']
+           'averaged', 'arrays', 'dataset', 'detections', 'steps']
 
 # %% ../nbs/method/09_patches.ipynb #2a74b0bd
 from collections import deque
@@ -371,6 +371,16 @@ def standardise(
         patch -= mean
         if sd > 0: patch /= sd
     return scaled
+
+# %% ../nbs/method/09_patches.ipynb #45143267
+def averaged(
+    x: np.ndarray,  # (N, S, S, 1) patches
+    side: int,      # px; S is a multiple of it
+) -> np.ndarray:    # (N, side, side, 1) float32
+    "Patches averaged over squares, down to the side that a network was trained at"
+    x, k = np.ascontiguousarray(x, np.float32), x.shape[1]//side
+    if k*side != x.shape[1]: raise ValueError(f'patches of {x.shape[1]} px for a network of {side} px')
+    return x if k == 1 else x.reshape(len(x), side, k, side, k, -1).mean((2, 4))
 
 # %% ../nbs/method/09_patches.ipynb #e70a9d6b
 READ = 256  # patches read from the store at one time

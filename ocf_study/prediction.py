@@ -71,14 +71,7 @@ def predictor(
     else:
         path = str(export(model, folder, [backend]) / _FILES[backend][1])
         run = _onnxruntime(path, threads) if backend == "onnxruntime" else _openvino(path, threads, "bf16" if backend.endswith("bf16") else "f32")
-    return lambda x: expit(run(_shrunk(x, model.input.shape[1]))[:, 0].astype(float))
-
-# %% ../nbs/method/13a_prediction.ipynb #76106722
-def _shrunk(x, side):
-    "Patches averaged down to the side that the network was trained at."
-    x, k = np.ascontiguousarray(x, np.float32), x.shape[1] // side
-    if k * side != x.shape[1]: raise ValueError(f"patches of {x.shape[1]} px for a network of {side} px")
-    return x if k == 1 else x.reshape(len(x), side, k, side, k, -1).mean((2, 4))
+    return lambda x: expit(run(patches.averaged(x, model.input.shape[1]))[:, 0].astype(float))
 
 # %% ../nbs/method/13a_prediction.ipynb #a4c91265
 def _onnxruntime(path, threads):

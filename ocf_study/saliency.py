@@ -9,6 +9,7 @@ __all__ = ['tf', 'grad_cam', 'shuffled', 'agreement', 'sanity']
 import cv2, numpy as np
 from scipy import stats
 from . import googlenet, runtime
+from .patches import averaged
 tf = runtime.tensorflow()
 import keras
 
@@ -21,9 +22,8 @@ def grad_cam(
 ): # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     trunk = keras.Model(model.input, model.get_layer('average').input)
-    side, shape = model.input.shape[1], patches.shape[2:0:-1]
-    patches = np.stack([cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in np.asarray(patches, np.float32)])[..., None]
-    maps = np.concatenate([trunk(patches[i:i + 16], training=False).numpy() for i in range(0, len(patches), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
+    shape, x = patches.shape[2:0:-1], averaged(patches, model.input.shape[1])
+    maps = np.concatenate([trunk(x[i:i + 16], training=False).numpy() for i in range(0, len(x), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
     if not signed: maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)
     return np.stack([cv2.resize(m, shape, interpolation=cv2.INTER_LINEAR) for m in maps]) if resize else maps

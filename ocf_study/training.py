@@ -402,15 +402,9 @@ def predict(
 ) -> np.ndarray:       # (N,) float64 probability of label 1
     "Probability of a moderate to severe fracture for each patch"
     batches = x if isinstance(x, tf.data.Dataset) else _stream(x, np.zeros(len(x)), batch)
-    side = model.input_shape[1]
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1))])
-    def logit(v):
-        k = tf.shape(v)[1]//side  # a network trained on patches averaged down gets them so
-        v = tf.reshape(v, (tf.shape(v)[0], side, k, side, k, 1))
-        return _first(model(tf.ensure_shape(tf.reduce_mean(v, (2, 4)), (None, side, side, 1)), training=False))
-
-    return expit(np.concatenate([np.empty(0), *(logit(v).numpy() for v, _ in batches)]).astype(float))
+    side = model.input_shape[1]  # a network trained on patches averaged down gets them so
+    logit = tf.function(lambda v: _first(model(v, training=False)), [tf.TensorSpec((None, *model.input_shape[1:]))])
+    return expit(np.concatenate([np.empty(0), *(logit(patches.averaged(v.numpy(), side)).numpy() for v, _ in batches)]).astype(float))
 
 # %% ../nbs/method/12_training.ipynb #22ff92f5
 def average(

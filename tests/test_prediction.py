@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     patches.build(people, folder / "work" / "patches.zarr", copies=0, size=2 * SIDE)
     model = googlenet.build(size=SIDE, bn_momentum=0.)
     x, _ = patches.arrays(folder / "work" / "patches.zarr")
-    model(prediction._shrunk(x[:40], SIDE), training=True)
+    model(patches.averaged(x[:40], SIDE), training=True)
     (folder / "work" / "model").mkdir()
     model.save(folder / "work" / "model" / "best.keras")
     table = prediction.predict_store(prediction.predictor(prediction.best(folder), folder / "work" / "model" / "export"), folder / "work" / "patches.zarr")
@@ -78,8 +78,8 @@ def test_an_ensemble_is_exported_like_a_network_and_repeats_itself(tmp_path):
 
 def test_averaging_down_is_the_one_of_training():
     x = runtime.rng(2, "x").normal(size=(2, 8, 8, 1)).astype("float32")
-    np.testing.assert_allclose(prediction._shrunk(x, 4), prediction.googlenet.tf.nn.avg_pool2d(x, 2, 2, "VALID"), atol=1e-6)
-    with pytest.raises(ValueError, match="8 px for a network of 3 px"): prediction._shrunk(x, 3)
+    np.testing.assert_allclose(patches.averaged(x, 4), prediction.googlenet.tf.nn.avg_pool2d(x, 2, 2, "VALID"), atol=1e-6)
+    with pytest.raises(ValueError, match="8 px for a network of 3 px"): patches.averaged(x, 3)
 
 
 def test_table_keeps_its_schema_and_covers_every_split(run):
