@@ -171,7 +171,7 @@ def tab(browser):
 def test_every_page_on_a_phone(address, pages, tab):
     wide = []
     for name in pages:
-        tab.goto(f'{address}/{name}')
+        tab.goto(f'{address}/{name}', wait_until='networkidle')  # what a page asks for arrives before it is left
         if tab.evaluate('document.documentElement.scrollWidth') > 400: wide.append(name)
         missing = tab.evaluate('[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)')
         assert missing == [], name
