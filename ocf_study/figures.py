@@ -8,7 +8,7 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'SQ_COLORS', 'style', 'about', 
            'measures_table', 'confusion', 'by_level', 'calibration', 'forest']
 
 # %% ../nbs/method/17_figures.ipynb #eaf19ab8
-import json, os, textwrap
+import json, os
 from pathlib import Path
 
 import matplotlib as mpl

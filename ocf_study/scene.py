@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from . import anatomy, exposure, genant, nhanes
+from . import anatomy, exposure, nhanes
 from .anatomy import Canvas, turn
 from .exposure import Exposure
 from .roster import FILM_MM, REGION, Plan, Settings
