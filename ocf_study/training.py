@@ -108,15 +108,17 @@ def _stream(x, y, batch, seed=None, epoch=0):
 
 # %% ../nbs/method/12_training.ipynb #6d8b4749
 def _sources(data, recipe, epoch):
-    "Training and validation as `tf.data`: a store, or a pair whose members are (x, y) or `tf.data` already"
+    "Training and validation as `tf.data`, and the labels of validation: from a store, or a pair whose members are (x, y) or `tf.data` already"
     if isinstance(data, (str, os.PathLike)):
         wanted = dict(split='train') if recipe.augmented else dict(split='train', kind='original')
         train = patches.dataset(data, wanted, recipe.batch, shuffle_seed=recipe.seed, epoch=epoch)
-        validation = patches.dataset(data, dict(split='validation', kind='original'), 64)
+        held_out = dict(split='validation', kind='original')
+        validation, y = patches.dataset(data, held_out, 64), patches.table(data, held_out)['label'].to_numpy()
     else:
         train, validation = (d if isinstance(d, tf.data.Dataset) else _stream(*d, *a) for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,))))
-    if recipe.shrink > 1: train, validation = (d.map(lambda x, y: (tf.nn.avg_pool2d(x, recipe.shrink, recipe.shrink, 'VALID'), y)) for d in (train, validation))
-    return train, validation
+        y = np.concatenate([np.empty(0), *(b.numpy() for _, b in validation)])
+    if recipe.shrink > 1: train, validation = (d.map(lambda x, label: (tf.nn.avg_pool2d(x, recipe.shrink, recipe.shrink, 'VALID'), label)) for d in (train, validation))
+    return train, validation, y
 
 # %% ../nbs/method/12_training.ipynb #ed7474d8
 def data_identity(
@@ -128,12 +130,11 @@ def data_identity(
     return runtime.fingerprint([zlib.crc32(np.ascontiguousarray(a)) for d in data for a in d])
 
 # %% ../nbs/method/12_training.ipynb #2a1b987e
-def _steps(train, validation, recipe):
+def _steps(train, y, recipe):
     "Steps in an epoch; an error, before anything runs, where the patches allow no training"
     whole = int(train.cardinality())
     if whole < 0 and not recipe.steps: raise ValueError('the training data do not say how many batches they hold: give `steps`')
     if whole == 0: raise ValueError('no training patches')
-    y = np.concatenate([np.empty(0), *(b.numpy() for _, b in validation)])
     if len(set(y)) < 2: raise ValueError(f'validation holds {int(y.sum())} label 1 of {len(y)} patches: AUC-PR needs both labels, so early stopping has no measure')
     return min(recipe.steps or whole, whole) if whole > 0 else recipe.steps
 
@@ -316,8 +317,8 @@ def fit(
     if not history: _clear(out)
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
-            train, validation = _sources(data, recipe, len(history))
-            steps = _steps(train, validation, recipe)
+            train, validation, y = _sources(data, recipe, len(history))
+            steps = _steps(train, y, recipe)
             trainer = _Trainer(model, recipe, devices)
             if history: _restore(out/'last.safetensors', trainer)
             for epoch in runtime.progress(range(len(history), recipe.epochs), 'epochs'):
@@ -486,9 +487,11 @@ def _own_step(batch, size, precision, deterministic=False):
     with _settings_of_process(recipe):
         keras.utils.set_random_seed(0)  # without it a determined step may not draw
         trainer = _Trainer(googlenet.build(size=size), recipe, ())
-        x, y, n = tf.random.normal((batch, size, size, 1)), tf.zeros(batch), tf.constant(float(batch))
-        trainer.step(x, y, n)
-    return lambda: trainer.step(x, y, n)
+    x, y, n = tf.random.normal((batch, size, size, 1)), tf.zeros(batch), tf.constant(float(batch))
+
+    def step():
+        with _settings_of_process(recipe): return trainer.step(x, y, n)  # asked for without them, it would be compiled without
+    return step
 
 # %% ../nbs/method/12_training.ipynb #84f3750b
 def _rates(steps, batch, seconds):
@@ -546,8 +549,8 @@ def waiting_share(
     "Share of an epoch that training waits for patches, its compilation left out"
     recipe = Recipe(batch=batch, steps=steps, precision=precision, deterministic=False)
     with _settings_of_process(recipe):
-        train, validation = _sources(str(store), recipe, 0)
+        train, _, labels = _sources(str(store), recipe, 0)
         trainer = _Trainer(network(str(store), recipe), recipe, ())
         x, y = next(iter(train))
         trainer.step(x, y, tf.constant(float(len(y))))
-        return float(_epoch(trainer, train, _steps(train, validation, recipe), 0)['waiting'])
+        return float(_epoch(trainer, train, _steps(train, labels, recipe), 0)['waiting'])

@@ -290,3 +290,13 @@ def test_the_peer_in_pytorch_has_the_same_layers(bfloat16):
     scales = sum(m.num_features for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))  # torch's scale, which TF-Slim has not
     assert sum(p.numel() for p in model.parameters()) - scales == ours
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_a_timed_step_runs_in_the_precision_it_is_named_after(monkeypatch):
+    seen = []
+    class Trainer:
+        def __init__(self, *_): pass
+        def step(self, *_): seen.append(tf.config.optimizer.get_experimental_options().get('auto_mixed_precision_onednn_bfloat16'))
+    monkeypatch.setattr(training, '_Trainer', Trainer)
+    for step in [training._own_step(2, 64, p) for p in ('bfloat16_onednn', 'none')]: step()
+    assert seen == [True, False]
