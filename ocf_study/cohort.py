@@ -241,6 +241,7 @@ def _read(root, name, schema):
     if not isinstance(df.index, pd.RangeIndex): return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
     df.index = pd.RangeIndex(2, len(df)+2, name='line')
     df = df.dropna(how='all')
+    if df.empty: return None, [Problem(name, None, None, None, 'holds no row')]
     problems = manifest.check(df, schema, name)
     problems = [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
     return None if any(p.message == 'column is missing' for p in problems) else df, problems
@@ -339,6 +340,11 @@ def _mros_films(b):
 # %% ../nbs/method/05_cohort.ipynb #0019e71d
 _BODY_COLUMNS = ['body_id', 'film_id', 'subject_id', 'visit', 'region', 'level', 'sq', 'label', *XY]
 
+def _described(subjects, bodies):
+    "Subjects of these bodies with every column of the schema; what is not known is missing"
+    columns = [x['name'] for x in manifest.schema('subjects')['fields']]
+    return subjects[subjects.subject_id.isin(bodies.subject_id)].reindex(columns=list(dict.fromkeys([*columns, *subjects]))).reset_index(drop=True)
+
 def _about(root, rendered, n_films, **more):
     data = 'Films rendered from NHANES 2013-2014 morphometry, not radiographs' if rendered else f'{n_films:,} radiographs'
     return dict(root=str(root), data=data, rendered=rendered, **more)
@@ -360,11 +366,13 @@ def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
     a, problems = _read(root, _MROS, 'mros_annotations')
     if a is None: return None, problems
+    if absent := [c for c in _POINT_COLUMNS if c not in a]: return None, problems + [Problem(_MROS, 1, c, None, 'column is missing') for c in absent]
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), film_rule)
     films = _mros_films(b[b.letter == ''])
     head, unread = _headers(root, films, workers)
     films = films.join(head)
     graded = b[b.letter == ''].reset_index(drop=True)
+    if len(b) and graded.empty: problems.append(Problem(_MROS, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, _MROS)
     subjects, unknown = _subjects(root, b)
     problems += more + unread + _point_problems(graded, films, _MROS) + doubles + unknown
@@ -374,7 +382,7 @@ def _mros(root, workers, film_rule):
     check_flow(flow)
     bodies = graded[~second][_BODY_COLUMNS].astype({'label': int}).reset_index(drop=True)
     about = _about(root, is_rendered(root), len(films), layout='mros', film_rule=film_rule, warnings=len(problems))
-    return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies, flow, about), problems
+    return Cohort(_described(subjects, bodies), films, bodies, flow, about), problems
 
 def read_mros(
     root,  # folder or fsspec address in MrOS's layout
@@ -456,7 +464,7 @@ def _tables(root, workers, repair):
     subjects = t['subjects'].drop(columns='line')
     about = _about(root, is_rendered(root), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)
-    return Cohort(subjects[subjects.subject_id.isin(bodies.subject_id)].reset_index(drop=True), films, bodies[_BODY_COLUMNS], flow, about), problems
+    return Cohort(_described(subjects, bodies), films, bodies[_BODY_COLUMNS], flow, about), problems
 
 def _as_bodies(bodies, films, repair):
     "Bodies with all columns of the study, repaired where asked, and which those were."
@@ -486,7 +494,7 @@ def check(
     workers: int = 8,  # threads that read film headers
     film_rule: str = 'y',  # for MrOS's layout, as in `read_mros`
 ) -> list[Problem]:  # errors first, then warnings; empty: nothing to complain about
-    "Everything wrong with a data folder, without running anything."
+    "Everything wrong with a data folder, without running anything; of films the header is read and whether the pixels are there, not the grey levels."
     if not _exists(root): return [Problem(str(root), None, None, None, 'no such data folder')]
     mros = is_mros(root)
     if not mros and not _exists(_join(root, _find_table(root, 'bodies'))):
@@ -597,7 +605,8 @@ def certificate(
         splits = b.split.groupby(key).unique()
         leaks[name] = splits[splits.map(len) > 1]
     if any(map(len, leaks.values())):
-        raise LeakError('\n'.join(f'{name}: {k} is in {" and ".join(sorted(v))}' for name, found in leaks.items() for k, v in found.head(10).items()))
+        films = lambda name, k: ', '.join(b.film_id[keys[name] == k].drop_duplicates().head(10))
+        raise LeakError('\n'.join(f'{name}: {k} is in {" and ".join(sorted(v))}' + f' (films {films(name, k)})'*(name == 'pixels') for name, found in leaks.items() for k, v in found.head(10).items()))
     again = 0 if hashes is None else int(hashes.reindex(b.film_id.unique()).duplicated().sum())
     sizes = {s: count(d) | {'prevalence': float(d.label.mean()), 'used': int(d.used.sum())} for s, d in b.groupby('split')}
     return dict(disjoint={name: True for name in keys} | ({} if hashes is not None else {'pixels': 'not looked at'}), pictures_twice_in_one_split=again,

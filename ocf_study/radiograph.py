@@ -224,9 +224,14 @@ def _damage(path):
 def header(
     path,   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
 ) -> dict:  # format, width, height (px), bits, channels, photometric, source film|digital|unknown, pixel_mm, compression, bytes
-    "What a film says about itself, without its pixels"
+    "What a film says about itself, without its pixels; a DICOM file that ends before them is refused"
     fs, name, size = _locate(path)
-    with _damage(path), fs.open(name, 'rb') as stream: return _open(path, stream, size, pixels=False)[1]
+    with _damage(path), fs.open(name, 'rb') as stream:
+        film, about = _open(path, stream, size, pixels=False)
+        if about['format'] == 'DICOM':
+            syntax = film.file_meta.TransferSyntaxUID
+            _check_size(path, about | dict(bits=film.BitsAllocated), size - stream.tell() - (8 if syntax.is_implicit_VR else 12), syntax.is_encapsulated)
+        return about
 
 # %% ../nbs/method/04_radiograph.ipynb #4d1b9f7c
 def read(

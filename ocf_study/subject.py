@@ -20,7 +20,7 @@ TOP = ['first', 'second', 'third'] # the three highest scores of a person
 # %% ../nbs/method/16_subject.ipynb #7afee193
 def people(
     bodies, # DataFrame subject_id, label, probability: a row per body
-    subjects, # DataFrame subject_id, age: a row per person, or per person and visit (the lower age counts)
+    subjects, # DataFrame subject_id, age (missing: not known): a row per person, or per person and visit (the lower age counts)
     by=('subject_id',), # what is one person; `('subject_id', 'visit')` for a person at one visit
 )->pd.DataFrame: # a row per person: label (any body is 1), bodies, first, second, third, age
     "The three highest scores of each person (Cross 2024); who has fewer bodies repeats the lowest."
@@ -33,16 +33,15 @@ def people(
     found[TOP] = found[TOP].ffill(axis=1)
     found = found.reset_index()
     found['age'] = found.subject_id.map(subjects.groupby('subject_id').age.min()).astype(float)
-    if found.age.isna().any(): raise ValueError(f'no age for {found.age.isna().sum()} subjects: {", ".join(found.subject_id[found.age.isna()].head(5))}')
     return found
 
 # %% ../nbs/method/16_subject.ipynb #a1e67c18
 RULES = ('maximum', 'top_three', 'logistic', 'gam')
 
 # %% ../nbs/method/16_subject.ipynb #3d79ecb5
-def _features(people):
-    "Age and the log-odds of the three highest scores."
-    return np.column_stack([people.age, logit(np.clip(people[TOP].to_numpy(float), 1e-6, 1 - 1e-6))])
+def _features(people, age):
+    "Age, in the place of an unknown one that which is given, and the log-odds of the three highest scores."
+    return np.column_stack([people.age.fillna(age), logit(np.clip(people[TOP].to_numpy(float), 1e-6, 1 - 1e-6))])
 
 def _gam(x, y):
     from pygam import LogisticGAM, s
@@ -51,19 +50,20 @@ def _gam(x, y):
 # %% ../nbs/method/16_subject.ipynb #47f86a1f
 def scorer(
     rule, # `maximum`, `top_three`, `logistic` or `gam`
-    people=None, # rows of `people` on which `logistic` and `gam` are fitted
+    people=None, # rows of `people` on which `logistic` and `gam` are fitted; who has no age gets their median
 ): # function: rows of `people` -> (N,) score in 0-1
     "One of the four ways from bodies to people."
     if rule == 'maximum': return lambda new: new['first'].to_numpy(float)
     if rule == 'top_three': return lambda new: new[TOP].mean(axis=1).to_numpy()
     if rule not in RULES: raise ValueError(f'unknown rule {rule!r}: one of {", ".join(RULES)}')
     if people is None or people.label.value_counts().reindex([0, 1]).fillna(0).min() < 3: raise ValueError(f'{rule} needs at least three people with and three without a fracture to be fitted on')
-    x, y = _features(people), people.label.to_numpy()
+    age = people.age.median() if people.age.notna().any() else 0.
+    x, y = _features(people, age), people.label.to_numpy()
     if rule == 'logistic':
         model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
-        return lambda new: model.predict_proba(_features(new))[:, 1]
+        return lambda new: model.predict_proba(_features(new, age))[:, 1]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         model = _gam(x, y)
     low, high = x.min(0), x.max(0)
-    return lambda new: np.clip(model.predict_proba(np.clip(_features(new), low, high)), 0, 1)
+    return lambda new: np.clip(model.predict_proba(np.clip(_features(new, age), low, high)), 0, 1)

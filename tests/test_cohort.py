@@ -217,7 +217,42 @@ def test_constant_film_is_found_by_its_pixels(root):
     for path in sorted(root.glob('PO/*/*L.dcm'))[:2]:
         ds = pydicom.dcmread(path); ds.PixelData = bytes(len(ds.PixelData)); ds.save_as(path)
     with pytest.raises(DataError) as e: cohort.pixel_hashes(cohort.read_mros(root))
-    assert len(e.value.problems) == 2
+    blank = sorted(str(p.relative_to(root)) for p in root.glob('PO/*/*L.dcm'))[:2]
+    assert [(p.file.endswith(b), p.column, p.value, 'constant' in p.message) for p, b in zip(e.value.problems, blank, strict=True)] == 2*[(True, 'grey level', 0, True)]
+
+def test_a_film_that_ends_early_is_found_by_the_check(root):
+    path = sorted(root.glob('PO/*/*L.dcm'))[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    (p,) = problems(root)
+    assert p.file == str(path.relative_to(root)) and 'truncated' in p.message
+
+@pytest.mark.parametrize('column', ['XQQMX1', 'XQQMY6'])
+def test_a_point_column_that_is_missing(root, column):
+    write(root, rows(root).drop(columns=column))
+    (p,) = problems(root)
+    assert (p.file, p.column, p.message) == ('annotations.csv', column, 'column is missing')
+
+def test_no_graded_body_is_an_error(root):
+    a = rows(root)
+    write(root, a.assign(XQSQ='M'))
+    (p,) = problems(root)
+    assert (p.column, p.message) == ('XQSQ', 'no body is graded')
+    write(root, a[:0])
+    (p,) = problems(root)
+    assert (p.file, p.message) == ('annotations.csv', 'holds no row')
+
+@pytest.mark.parametrize('name', ['films', 'bodies', 'subjects'])
+def test_an_empty_table_is_an_error(tables, name):
+    pd.read_csv(tables/f'{name}.csv', dtype=str)[:0].to_csv(tables/f'{name}.csv', index=False)
+    (p,) = [p for p in problems(tables, cohort.read_tables) if p.file == f'{name}.csv']
+    assert p.message == 'holds no row'
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_what_is_not_told_of_a_subject_is_missing(layout, request):
+    folder = request.getfixturevalue(layout)
+    s = pd.read_csv(folder/'subjects.csv')
+    s[['subject_id', 'visit']].to_csv(folder/'subjects.csv', index=False)
+    assert cohort.read(folder).subjects[['age', 'bmi', 'sex', 'race_ethnicity']].isna().all(axis=None)
 
 @pytest.mark.parametrize('content', [b'', b'\xff\xfe\x00bad', b'ID,VISIT\nPO1,1,extra,extra\n', b'a,b\n1,2\n', b'ID,"VISIT\n'])
 def test_a_file_that_is_no_table(root, content):
@@ -340,6 +375,14 @@ def test_bad_data_leaves_no_folder(root, tmp_path):
     done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', root)
     assert done.returncode == 1 and "line 7, XQVERT = 'C7'" in done.stderr and not (tmp_path/'run').exists()
 
+def test_a_leak_stops_the_run(root, tmp_path):
+    films = sorted(root.glob('*/*/*L.dcm'))
+    for path in films[1:]: shutil.copyfile(films[0], path)
+    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', root, '--until', '00_cohort')
+    found = (tmp_path/'run'/'work'/'problems.txt').read_text()
+    assert done.returncode == 1 and found.startswith('pixels: ') and films[1].stem.removeprefix('MR') in found
+    assert not (tmp_path/'run'/'work'/'cohort').exists() and not list((tmp_path/'run').glob('tables/*.csv'))
+
 def test_false_is_false(tables, c):
     f = pd.read_csv(tables/'films.csv', dtype=str)
     f['flip_vertical'] = 'False'
@@ -443,7 +486,8 @@ def test_any_leak_raises(c, data):
     there = p.bodies.film_id[p.bodies.split == other]
     if len(there):
         twin = hashes.copy(); twin[p.bodies.film_id[i]] = twin[there.iloc[0]]
-        with pytest.raises(cohort.LeakError, match='pixels'): cohort.certificate(p, twin)
+        with pytest.raises(cohort.LeakError, match='pixels') as e: cohort.certificate(p, twin)
+        assert p.bodies.film_id[i] in str(e.value) and there.iloc[0] in str(e.value)
 
 def test_same_picture_twice_in_one_split_is_told():
     p = cohort.partition(made_up(20, 1, {1}), 3)
