@@ -180,6 +180,7 @@ def slices(
     shell,  # mm of cortex: 0 gives the outer surface
     lean=0.,  # (B,) radians: leaning to the side (scoliosis, bad positioning)
     twist=0.,  # (B,) radians: turned about its long axis
+    cortex=1.,  # (B, 3, GRID) or one: how thick along both end-plates and down the front, against `shell`
 ):  # (B, SLICES, 4*GRID, 2) mm in the body's axes, (SLICES,) which of them hold marrow
     "Outline of each slice of each body, the cortex left off."
     z = Z[None, :, None]
@@ -192,13 +193,15 @@ def slices(
     front = np.maximum(front, rear + .02)
     u = rear + (front - rear)*U
     at = lambda k: np.stack([np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k])]).reshape(u.shape)
-    cup = abs(z)**2.2
-    upper = at(0)*cup + at(1)*(1 - cup) + shell
-    lower = at(2)*cup + at(3)*(1 - cup) - shell
+    cortex = np.broadcast_to(cortex, (len(curves), 3, GRID))
+    front_wall = np.maximum(.5 + .5*ends - side*cortex[:, 2, None, 1:-1], rear + .02)
+    cup, plate = abs(z)**2.2, shell*cortex[:, :2, None].swapaxes(0, 1)
+    upper = at(0)*cup + at(1)*(1 - cup) + plate[0]
+    lower = at(2)*cup + at(3)*(1 - cup) - plate[1]
     v = U[1:-1]
     wall = lambda k, part: curves[:, k, None, part]  # (B, 1, ...)
     across = lambda part, x: wall(4, part) + (wall(5, part) - wall(4, part))*x
-    left, right = (across(slice(1, -1), x) for x in (rear, front))
+    left, right = (across(slice(1, -1), x) for x in (rear, front_wall))
     down = lambda a, b: a + (b - a)*v
     parts = [(across(slice(0, 1), u), upper), (right, down(upper[..., -1:], lower[..., -1:])), (across(slice(-1, None), u)[..., ::-1], lower[..., ::-1]),
              (left[..., ::-1], down(upper[..., :1], lower[..., :1])[..., ::-1])]
@@ -307,48 +310,52 @@ def rounded(polygon):
     for cut in (.18, .25): p = np.stack([(1-cut)*p + cut*np.roll(p, -1, 0), cut*p + (1-cut)*np.roll(p, -1, 0)], 1).reshape(-1, 2)
     return p
 
-# Each part of an arch: two ends (a to the front of the body's centre, s down, z to the side) and the radii along these axes, mm, in a body 35 mm deep and 28 mm high
-_L = dict(pedicle=((-17, -6, 11.5), (-29, -6, 13), (4, 7.4, 4.6)), superior=((-28, -8, 15), (-32, -22, 19), (5.2, 5.5, 4.2)), pars=((-29, -4, 14), (-35, 10, 13), (4.6, 5, 5)),
-          inferior=((-35, 9, 13.5), (-38, 25, 16), (4.8, 5.5, 4)), lamina=((-34, 6, 12), (-44, 9, 2), (3, 8.5, 3.2)), transverse=((-31, -5, 16), (-36, -7, 30), (3, 4.4, 5)),
-          spinous=((-42, 9, 0), (-62, 11, 0), (4, 9.5, 3)), tip=((-58, 12, 0), (-64, 13, 0), (4, 11.5, 4)))
-_T = dict(pedicle=((-17, -8, 10), (-27, -8, 11), (4, 5.8, 3.6)), superior=((-27, -9, 12), (-30, -23, 14), (3.4, 5.5, 4)), pars=((-27, -5, 12), (-32, 8, 12), (3.6, 5, 4.5)),
-          inferior=((-32, 8, 12), (-33, 21, 12), (3.2, 5.5, 4)), lamina=((-31, 2, 11), (-39, 8, 2), (3, 9, 3.2)), transverse=((-28, -7, 15), (-42, -13, 34), (4.6, 5, 5)),
-          spinous=((-38, 9, 0), (-58, 29, 0), (3.4, 5.6, 2.6)), tip=((-55, 26, 0), (-61, 36, 0), (3.4, 4.5, 3.2)))
-_ARCH = dict(step=.7, side=((-54, -8), (-38, 40)), middle=((-88, -32), (-8, 48)), depth=35., height=28., variants=6)  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
+# Outlines of an arch from the side (a to the front of the body's centre, s down; mm, in a body 35 mm deep and 28 mm high), corner by corner the same in both regions; a joint's two faces are lines
+_L = dict(pillar=[(-11, -13), (-18, -12.5), (-23, -11), (-26.5, -12), (-28, -17), (-29.5, -22), (-32.5, -24.5), (-36.5, -22.5), (-39.5, -17), (-39, -11), (-36.5, -4), (-37.5, 4), (-40.5, 12), (-43.5, 19), (-43.5, 26), (-39, 29),
+                  (-35.5, 25), (-34.5, 17), (-33, 10), (-30, 4), (-25.5, 1), (-21.5, 2), (-18, 5), (-11, 6)],
+          lamina=[(-36, -7), (-41, -5), (-46, -1), (-50, 5), (-51, 13), (-48, 19), (-44, 20), (-41, 13), (-38, 3)],
+          transverse=[(-28, -9), (-31, -12), (-35, -10), (-36, -5), (-34, -1), (-30, 0), (-28, -4)],
+          spinous=[(-44, -1), (-51, .5), (-59, .5), (-66, 1), (-71, 4), (-72.5, 9), (-73, 15), (-71.5, 20), (-67, 21.5), (-61, 18.5), (-53, 16.5), (-47, 16.5), (-43, 12), (-42, 4)],
+          pars=[(-33, -13), (-34.5, -3), (-36.5, 7), (-38.5, 18)],
+          upper=[(-32, -23), (-34.5, -18), (-36.8, -12)], lower=[(-33.5, 14), (-35.5, 20.5), (-38.5, 27)])
+_T = dict(pillar=[(-11, -14), (-17, -13.5), (-22, -12.5), (-25, -13.5), (-26.5, -18), (-27.5, -22), (-30, -24.5), (-32.5, -23), (-33, -17), (-33, -10), (-33.5, -3), (-34.5, 4), (-35.5, 11), (-35.5, 17), (-34.5, 21), (-32, 22.5),
+                  (-30.5, 19), (-29.5, 12), (-28.5, 5), (-27, .5), (-24.5, -2), (-21, -2), (-17.5, 0), (-11, 1)],
+          lamina=[(-31, -8), (-35, -6), (-39, -1), (-42, 6), (-43, 14), (-41, 19), (-37, 20), (-34, 14), (-32, 3)],
+          transverse=[(-33, -14), (-38, -18), (-43, -17), (-45, -12), (-42, -7), (-37, -6), (-33, -9)],
+          spinous=[(-38, 0), (-43, 3), (-48, 9), (-53, 16), (-58, 24), (-62, 32), (-64, 38), (-62, 41), (-58.5, 40), (-54, 35), (-49, 29), (-44, 24), (-40, 17), (-37.5, 8)],
+          pars=[(-29.5, -14), (-30.5, -4), (-31, 5), (-32, 14)],
+          upper=[(-29.5, -23.5), (-31, -18), (-32, -12)], lower=[(-29.5, 9), (-30.8, 15), (-31.8, 21)])
+_THICK = dict(pillar=(6., 4.2, 1.6), lamina=(3.2, 6., 1.1), transverse=(4.5, 3., 1.1), spinous=(3.6, 2.2, 1.2))  # mm: half of each part's thickness across the patient, how far in from its edge it has it, and its cortex
+_LUMBAR = dict(T10=.2, T11=.55, T12=.8)  # how lumbar an arch is; other thoracic ones 0, lumbar ones 1
+_ARCH = dict(step=.4, side=((-54, -8), (-38, 40)), middle=((-88, -32), (-8, 48)), depth=35., height=28., variants=10)  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
 
 # %% ../nbs/method/02b_anatomy.ipynb #35370ed3
-def _distance(grid, parts, blend=1.4):
-    "About mm to the surface of capsules grown together, below 0 inside; `grid` a, s, z in mm."
-    d = None
-    for p, q, r in parts:
-        at, along = [(g - a)/b for g, a, b in zip(grid, p, r)], (q - p)/r
-        t = np.clip(sum(x*e for x, e in zip(at, along))/max((along**2).sum(), 1e-6), 0, 1)
-        new = (np.sqrt(sum((x - t*e)**2 for x, e in zip(at, along))) - 1)*min(r)
-        if d is None: d = new; continue
-        h = np.clip(.5 + .5*(d - new)/blend, 0, 1)
-        d = d*(1 - h) + new*h - blend*h*(1 - h)
-    return d
-
 @lru_cache
 def arch_model(
-    region: str,  # L | T
+    lumbar: float,  # 0 thoracic to 1 lumbar
     variant: int,  # no two are alike
 ):  # side, transverse process, middle: (H, W) mm of cortical bone each, as far as `_ARCH` says; the middle with both its halves
-    "Ray sums across an arch: 1.15 mm of cortex around marrow."
-    draw, step = rng(0, 'arch', region, variant), _ARCH['step']
-    def room(part, cells=6):
-        a, s = (np.arange(*ends, step, dtype=np.float32) for ends in _ARCH[part])
-        lumpy = lambda: .7*cv2.resize(draw.standard_normal((cells, cells), dtype=np.float32), (len(a), len(s)), interpolation=cv2.INTER_CUBIC)[..., None]
-        return a[None, :, None] + lumpy(), s[:, None, None] + lumpy(), np.arange(0, 46, 1.25, dtype=np.float32)
-    grids = {part: room(part) for part in ('side', 'middle')}
-    own = {name: [np.float32(p) + draw.normal(0, .8, 3).astype(np.float32), np.float32(q) + draw.normal(0, 1.2, 3).astype(np.float32)*np.float32([1, 1, q[2] != 0]), np.float32(r)*np.float32(draw.normal(1, .06, 3))]
-           for name, (p, q, r) in dict(L=_L, T=_T)[region].items()}
-    def ray(part, *names):
-        d = _distance(grids[part], [own[k] for k in names])
-        outer, inner = np.clip(.5 - d, 0, 1), np.clip(-.65 - d, 0, 1)
-        return cv2.GaussianBlur((.8*(outer - inner) + .24*inner).sum(-1)*1.25, (0, 0), .5)
-    return ray('side', 'pedicle', 'superior', 'pars', 'inferior', 'lamina') + .35*ray('side', 'pedicle'), ray('side', 'transverse'), 2*ray('middle', 'spinous', 'tip')
-
+    "Ray sums across an arch: cortex around marrow, and what is cortex alone, the joints' faces and the pars."
+    draw, step = rng(0, 'arch', lumbar, variant), _ARCH['step']
+    own = {k: (1 - lumbar)*np.array(_T[k]) + lumbar*np.array(_L[k], float) for k in _L}
+    own = {k: (xy - xy.mean(0))*draw.normal(1, .06, 2) + xy.mean(0) + draw.normal(0, .5, 2)*(k == 'spinous') + draw.normal(0, .75, xy.shape) for k, xy in own.items()}
+    at = lambda xy, room: np.rint(((xy - np.array(_ARCH[room])[:, 0])/step)*16).astype(np.int32)
+    def ray(name, room='side'):
+        shape = [round((b - a)/step) for a, b in _ARCH[room][::-1]]
+        mask, (half, edge, cortex) = np.zeros(shape, np.uint8), _THICK[name]
+        cv2.fillPoly(mask, [at(rounded(own[name]), room)], 1, cv2.LINE_8, 4)
+        inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)*step
+        dome = lambda d: half*np.sqrt(1 - (1 - np.clip(d/edge, 0, 1))**2)
+        outer, inner = dome(inside), dome(inside - cortex)*(1 - cortex/half)
+        uneven = cv2.resize(draw.normal(1, .2, (12, 8)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+        return cv2.GaussianBlur((1.6*(outer - inner) + .44*inner).astype(np.float32)*uneven, (0, 0), .7)
+    side = ray('pillar')*np.clip((-14 - np.arange(*_ARCH['side'][0], step, dtype=np.float32))/3.5, 0, 1)  # a pedicle has no front wall: it opens into the body
+    dense = 0.
+    for name, wide, mm in (('upper', 1.2, (1.5, 4)), ('lower', 1.2, (1.5, 4)), ('pars', 4.5, (.3, 2.))):
+        line = np.zeros(side.shape, np.float32)
+        cv2.polylines(line, [at(own[name], 'side')], False, draw.uniform(*mm)*(.5 + .5*lumbar), round(wide/step), cv2.LINE_8, 4)
+        dense = dense + cv2.GaussianBlur(line, (0, 0), .25*wide/step)
+    return side + dense + cv2.GaussianBlur(ray('lamina'), (0, 0), 1.5), cv2.GaussianBlur(ray('transverse'), (0, 0), 2.), ray('spinous', 'middle')
 
 # %% ../nbs/method/02b_anatomy.ipynb #5d0e7a14
 def arches(
@@ -360,7 +367,7 @@ def arches(
     focus,  # (2,) mm: where the central ray meets the film
 ):
     "Pedicles, articular processes, laminae, transverse and spinous process of one level."
-    side, transverse, middle = arch_model(level[0], int(draw.integers(_ARCH['variants'])))
+    side, transverse, middle = arch_model(_LUMBAR.get(level, float(level[0] == "L")), int(draw.integers(_ARCH['variants'])))
     side = side + (.6 if level in ('L2', 'L3') else 1.)*transverse
     size = np.array([depth/_ARCH['depth'], height/_ARCH['height']])*draw.normal(1, .04, 2)
     spin = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -368,7 +375,6 @@ def arches(
     for model, part, wide, aside in ((side, 'side', spread[0], shift[0]), (side, 'side', spread[1], shift[1]), (middle, 'middle', 1., 0.)):
         first = centre + spin@(np.array(_ARCH[part])[:, 0]*size + off) + aside
         canvas.place(model, spin*size*_ARCH['step']*wide, focus + (first - focus)*wide)
-
 
 # %% ../nbs/method/02b_anatomy.ipynb #ea748aa7
 def ribs(
@@ -393,10 +399,9 @@ def ribs(
             curve = np.column_stack([np.interp(t, knots, own[:, c]) for c in (0, 1)])
             for _ in range(10): curve[1:-1] = (curve[:-2] + 2*curve[1:-1] + curve[2:])/4
             at = turn((curve*[d, pitch])[None], np.array([.35*angle[i]]))[0] + centre[i]
-            at = focus + (at - focus)*(1 + 2.5*(spread[k] - 1))
+            at = focus + (at - focus)*(1 + 5*(spread[k] - 1))
             wide = draw.normal(10, 1.)
             canvas.line(at, 6., wide, (2.4, wide - 2.6))
-
 
 # %% ../nbs/method/02b_anatomy.ipynb #2071ab03
 def sacrum(

@@ -179,7 +179,10 @@ def _marks(film, centres, settings):
 
 
 # %% ../nbs/method/02d_scene.ipynb #a35410ba
-SIDES = np.array([1.03, .97])  # magnification of the arches' near and far side, against the middle
+SIDES = np.array([1.015, .985])  # magnification of the arches' near and far side, against the middle
+
+_HATS = np.maximum(1 - abs(5*anatomy.U - np.arange(6)[:, None]), 0)  # between six draws along a curve
+_CORTEX = np.stack([1.2 + 0*anatomy.U]*2 + [1 - .55*np.sin(np.pi*anatomy.U)])  # along both end-plates and down the front wall, which is thin, thinnest in its middle
 
 def _bones(s, use, whole, marrow, other, metered, seed):
     "Bodies slice by slice, and their arches."
@@ -187,19 +190,35 @@ def _bones(s, use, whole, marrow, other, metered, seed):
     use = [i for i in use if p.levels[i][0] in 'LT']
     depth, half = np.ptp(p.column.curves[:, 4:].mean(-1), axis=1)*s.scale, p.half_width*s.scale
     height = (p.column.curves[:, 2] - p.column.curves[:, 0]).mean(1)*s.scale
-    (outer, mm), (inner, _) = (anatomy.slices(p.column.curves[use]*s.scale, half[use], shell, s.lean[use], s.twist[use]) for shell in (0., p.cortex*s.scale))
+    cortex = np.clip(_CORTEX + np.stack([rng(seed, 'cortex', p.id, p.levels[i]).normal(0, .28, (3, 6)) for i in use])@_HATS, .2, 2)
+    (outer, mm), (inner, _) = (anatomy.slices(p.column.curves[use]*s.scale, half[use], shell, s.lean[use], s.twist[use], cortex) for shell in (0., p.cortex*s.scale))
     for k, i in enumerate(use):
         to_film = lambda x: s.focus + (turn(x, np.full(len(x), s.angle[i])) + s.centre[i] - s.focus)*(1 + mm[k]/1000)[:, None, None]
         path, hollow = 2*half[i]*anatomy.SHARE, to_film(inner[k])[1:-1]
         whole.fill(to_film(outer[k]), path)
         marrow.fill(hollow, path[1:-1])
         if p.levels[i] in REGION[s.film.region]: metered.fill(hollow[anatomy.SLICES//2][None], 1.)
-        sides = np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])*half[i]*np.array([[.7], [-.7]])
+        sides = np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])*half[i]*np.array([[.6], [-.6]])
         anatomy.arches(other, p.levels[i], s.centre[i], s.angle[i], depth[i], np.median(height[max(i-2, 0):i+3]), SIDES, sides, rng(seed, 'arch', p.id, p.levels[i]), s.focus)
     anatomy.sacrum(other, s.points[[p.levels.index(l) for l in ('S1', 'S2', 'S3', 'S4')]])
 
-
 # %% ../nbs/method/02d_scene.ipynb #439dfafb
+def _trabeculae(s, draw, shape, px, cells=np.array([.8, 2.0])):  # mm, across and down
+    "Grain around each body along its own axes: longer down than across, the more so the less mineral there is."
+    cells = np.maximum(cells/px, 1)
+    grid = draw.standard_normal([int(n/c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32)*np.float32(.19*(1.4 - .4*s.person.marrow))
+    grain, (h, w) = np.zeros(shape, np.float32), grid.shape
+    cells = cells*[1, 1.8 - .8*s.person.marrow]
+    middle = s.centre/px
+    rows = np.clip(np.rint([-1e4, *(middle[1:, 1] + middle[:-1, 1])/2, 1e4]), 0, shape[0]).astype(int)
+    for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:]):
+        first, last = (int(np.clip(x + mm/px, 0, shape[1])) for mm in (-65, 35))
+        if low <= top or last <= first: continue
+        spin = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])/cells[:, None]
+        at = np.column_stack([spin, spin@[first - x, top - y] + [w/2, h*y/shape[0]]])
+        grain[top:low, first:last] = cv2.warpAffine(grid, at, (last - first, int(low - top)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+    return grain
+
 def materials(
     s: Scene, settings: Settings,
 ):  # soft (mm of water), bone (mm of cortical bone in place of water), spine (bool): where the exposure is metered
@@ -222,7 +241,7 @@ def materials(
     whole.mm -= marrow.mm
     bone, spine = np.maximum(whole.mm, 0, out=whole.mm), metered.mm > .5
     del rib, metered
-    grain = .13*exposure.smooth_field(draw, shape, (.8/px, 2.0/px))  # trabeculae, coarser down than across
+    grain = _trabeculae(s, draw, shape, px)
     grain += .11*exposure.smooth_field(draw, shape, 3.5/px)
     marrow.mm *= np.float32(.145*p.marrow)
     bone += marrow.mm
