@@ -77,7 +77,8 @@ def check_readings(
     body_ids,  # (N,) bodies of the sample
     file: str = '',  # what the problems call the sheet
 ) -> list[Problem]:
-    "Foreign bodies, and bodies that a reader left out."
+    "Foreign bodies, and bodies that a reader left out; a sheet without a row is nobody's."
+    if not len(readings): return [Problem(file, None, None, None, 'has no row')]
     lines = readings.index if readings.index.name == 'line' else np.arange(2, len(readings) + 2)
     wanted = pd.Index(np.asarray(body_ids, str))
     foreign = ~readings.body_id.isin(wanted)

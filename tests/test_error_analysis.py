@@ -101,6 +101,8 @@ def test_faulty_sheets(tmp_path):
     assert problems(good.drop(columns='metal')) == [('0.csv', 1, None, 'column is missing')]
     assert problems(good.astype(object).replace({True: 'seen'}))[0][3] == 'is neither true nor false'
     assert 'more than one sheet' in problems(good, good)[0][3]
+    assert problems(good[:0]) == [('0.csv', None, None, 'has no row')]
+    assert problems(good, good[:0]) == [('1.csv', None, None, 'has no row')]
     two = problems(good.drop(index=0), good[good.reader == 'simulated reader 2'].drop(columns='noise'))
     assert [f for f, *_ in two] == ['0.csv', '1.csv']
 
