@@ -22,10 +22,10 @@ def correct(
     pos_weight=1., # weight of label 1 in the loss; number or (N,)
 ): # (N,) probability at the natural prevalence
     "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
-    kept, pos_weight = np.asarray(kept, float), np.asarray(pos_weight, float)
-    for bad, what, v in ((~((kept > 0) & (kept <= 1)), 'kept is a share in (0, 1]', kept), (~(pos_weight > 0), 'pos_weight is positive', pos_weight)):
+    p, kept, pos_weight = (np.asarray(v, float) for v in (p, kept, pos_weight))
+    for bad, what, v in ((~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p), (~((kept > 0) & (kept <= 1)), 'kept is a share in (0, 1]', kept), (~(pos_weight > 0), 'pos_weight is positive', pos_weight)):
         if bad.any(): raise ValueError(f'{what}, not {v[bad][0]}')
-    with np.errstate(divide='ignore'): return expit(logit(np.asarray(p, float)) + np.log(kept) - np.log(pos_weight))
+    with np.errstate(divide='ignore'): return expit(logit(p) + np.log(kept) - np.log(pos_weight))
 
 # %% ../nbs/method/14a_calibration.ipynb #c7e37f2f
 def reliability(
@@ -81,6 +81,9 @@ def at_prevalence(
     prevalence, # share of bodies with label 1 in the other population
 )->dict: # ppv, npv
     "Predictive values at another prevalence, by Bayes."
+    sensitivity, specificity, prevalence = (np.asarray(v, float) for v in (sensitivity, specificity, prevalence))
+    for what, v in dict(sensitivity=sensitivity, specificity=specificity, prevalence=prevalence).items():
+        if (bad := ~((v >= 0) & (v <= 1))).any(): raise ValueError(f'{what} is a share in 0-1, not {v[bad][0]}')
     tp, fp = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     return dict(ppv=_ratio(tp, tp + fp), npv=_ratio(1 - prevalence - fp, 1 - tp - fp))
 

@@ -220,6 +220,7 @@ def by_group(
     "The seven measures within each group, with its bodies and label 1 bodies (figure 6 H and I by level)."
     y, p = checked(y, p)
     group = np.asarray(group)
+    if group.shape != y.shape: raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
     rows = {g: (group == g) for g in (np.unique(group) if order is None else order)}
     none = dict.fromkeys(MEASURES, np.nan)
     return pd.DataFrame([dict(group=g, bodies=int(m.sum()), fractures=int(y[m].sum()), **(measures(y[m], p[m], threshold) if m.any() else none)) for g, m in rows.items()])
@@ -232,15 +233,17 @@ def evaluated(
     model=None, # which model's predictions; None: there must be only one
 )->pd.DataFrame:
     "Bodies of a split with their `probability`, or a `DataError` that lists unknown, repeated, missing and impossible predictions."
+    if lacking := [c for c in ('body_id', 'probability') if c not in predictions]: raise DataError([Problem('predictions', None, c, None, 'column is missing') for c in lacking])
     if 'model' in predictions:
         if model is None and predictions.model.nunique() > 1: raise ValueError(f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}')
         predictions = predictions[predictions.model == (model if model is not None else predictions.model.iloc[0])]
     wanted = bodies if split is None else bodies[bodies.split == split]
     if 'used' in wanted: wanted = wanted[wanted.used]
     if not len(wanted): raise ValueError(f'no body is in split {split!r}: {", ".join(sorted(bodies.split.unique()))}')
+    predictions = predictions.assign(probability=pd.to_numeric(predictions.probability, errors='coerce')) # text becomes NaN, which is outside 0-1
     found, p = predictions.body_id, predictions.probability
     faults = [('unknown body', found[~found.isin(bodies.body_id)]), ('second prediction of this body', found[found.duplicated()]),
-              ('probability outside 0-1', found[~p.between(0, 1)])]
+              ('probability outside 0-1', found[~p.between(0, 1).fillna(False)])]
     if split is not None: faults.append(('no prediction', wanted.body_id[~wanted.body_id.isin(found)]))
     problems = [Problem('predictions', None, 'body_id', b, what) for what, ids in faults for b in ids]
     if problems: raise DataError(problems)

@@ -373,6 +373,7 @@ def carried(
     method='percentile', # or `logit`; the cut is always by percentile
 ): # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
     "Measures of thresholds chosen on one split and applied to another, by nested resampling of both."
+    checked(*chosen_on[:2], both=any(t.rule not in ('top_share', 'fixed') for t in _named(thresholds).values()))
     source, target = Ranked(*chosen_on), Ranked(*applied_to)
     streams = [resample_weights(r.units, n, rng(seed, 'carried', k), portion=min(_portion(source.units), _portion(target.units))) for k, r in enumerate((source, target))]
     def apply(pair):
@@ -434,6 +435,8 @@ def subgroups(
     "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
     y, p = checked(y, p, both=True)
     group, unit = pd.Categorical(group), pd.factorize(_whole(subject, len(y)), sort=True)[0]
+    if group.shape != y.shape: raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
+    if (group.codes < 0).all(): raise ValueError(f'all {len(y)} bodies belong to no group')
     names = [g for g in group.categories if (group == g).any()]
     parts = {(g, inside): ((group == g) == inside) & (group.codes >= 0) for g in names for inside in (True, False)}
     parts = {k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()}

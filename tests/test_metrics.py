@@ -175,6 +175,12 @@ def test_by_group_keeps_an_empty_group():
     assert list(table.bodies) == [2, 0, 1] and np.isnan(table.accuracy["T9"]) and table.sensitivity["L1"] == 0
 
 
+@pytest.mark.parametrize("group", [["T8"], ["T8", "T9", "L1", "L1"]])
+def test_by_group_wants_a_group_for_each_body(group):
+    with pytest.raises(ValueError, match="3 bodies but groups of shape"):
+        metrics.by_group([0, 1, 1], [0.2, 0.9, 0.4], group, 0.5)
+
+
 def bodies():
     return pd.DataFrame(dict(body_id=["a", "b", "c"], label=[0, 1, 0], split=["test", "test", "train"], used=[True, True, False]))
 
@@ -185,6 +191,19 @@ def test_every_bad_prediction_is_listed_at_once():
         metrics.evaluated(bad, bodies(), "test")
     text = str(e.value)
     assert all(w in text for w in ("'x': unknown body", "'a': second prediction", "outside 0-1", "'b': no prediction"))
+
+
+@pytest.mark.parametrize("dtype", [object, "string", "str"])
+def test_text_and_lacking_columns_are_bad_predictions(dtype):
+    p = pd.DataFrame(dict(body_id=["a", "b"], probability=pd.array(["0.1", "high"], dtype)))
+    with pytest.raises(manifest.DataError, match="'b': probability outside 0-1") as e:
+        metrics.evaluated(p, bodies(), "test")
+    assert len(e.value.problems) == 1
+    numbers = p.assign(probability=pd.array(["0.1", "0.9"], dtype))
+    assert list(metrics.evaluated(numbers, bodies(), "test").probability) == [0.1, 0.9]
+    for column in p:
+        with pytest.raises(manifest.DataError, match=f"predictions, {column}: column is missing"):
+            metrics.evaluated(p.drop(columns=column), bodies(), "test")
 
 
 def test_evaluated_picks_split_model_and_used_bodies():

@@ -401,6 +401,26 @@ def test_bad_input(change, message):
         bootstrap(**dict(dict(y=[0, 1, 0], p=[0.1, 0.9, 0.3], subject=["a", "b", "c"], n=5), **change))
 
 
+@pytest.mark.parametrize("group, message", [
+    (["north"] * 299, r"300 bodies but groups of shape \(299,\)"),
+    ([None] * 300, "all 300 bodies belong to no group"),
+])
+def test_groups_that_are_none(group, message):
+    y, who = np.arange(300) % 10 == 0, np.arange(300) // 2
+    with pytest.raises(ValueError, match=message):
+        resampling.subgroups(y, np.linspace(0, 1, 300), who, group, RULES["fixed"], n=5)
+
+
+def test_a_threshold_is_not_carried_from_one_label():
+    y, p, who = example()
+    none = np.zeros(len(y), int), p, who
+    for name in ("youden", "sensitivity_at_least"):
+        with pytest.raises(ValueError, match="needs both labels"):
+            resampling.carried(none, (y, p, who), {name: Threshold(name, 0.5, "", np.nan)}, n=5)
+    share = resampling.carried(none, (y, p, who), {"top": Threshold("top_share", 0.1, "", np.nan)}, n=5)
+    assert share.value.notna().all()
+
+
 def test_memory_is_bounded():
     d = resampling.simulate(subjects=9000, bodies=200_000, positives=2300)
     rules = dict(one=Threshold("top_share", 0.0075, "", np.nan), two=RULES["youden"])
@@ -435,6 +455,17 @@ def test_calibration_by_region():
     assert (abs(calibration.correct(odds / (1 + odds), kept.mean(), 1.3) / chance - 1) > 0.1).all()
     with pytest.raises(ValueError, match="not 0.0"):
         calibration.correct(chance, np.r_[kept[:5], 0])
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.2, np.nan])
+def test_calibration_wants_probabilities(p):
+    with pytest.raises(ValueError, match=f"probability in 0-1, not {p}"):
+        calibration.correct([0.1, p], 0.5)
+    for k, name in enumerate(("sensitivity", "specificity", "prevalence")):
+        given = [0.5, 0.9, np.array([0.1, 0.2])]
+        given[k] = p
+        with pytest.raises(ValueError, match=f"{name} is a share in 0-1, not {p}"):
+            calibration.at_prevalence(*given)
 
 
 def test_calibration_slope_is_nan_where_labels_are_parted():
