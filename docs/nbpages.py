@@ -260,7 +260,8 @@ def table(df, label, most=30):
 def beside(df):
     "Rows of comparison.csv for the eye: as many decimals as the paper prints; a grid of `this run / the paper` where items were measured in several ways"
     places = df.published.map(lambda v: 0 if v % 1 == 0 else len(f'{v:.10f}'.rstrip('0').partition('.')[2]))
-    places = places.groupby(df.measure + df.unit.fillna('')).transform('max') if df.measure.nunique() > 2 else places
+    scale = df.item if (df.source == 'table5').all() else df.measure + df.unit.fillna('')  # what shares a scale
+    places = places.groupby(scale).transform('max') if df.measure.nunique() > 2 else places
     show = lambda k: [_number(v, p, '-') for v, p in zip(df[k], places)]
     df = df.assign(paper=show('published'), run=show('this_run'), interval=[f' ({_number(a, p)} to {_number(b, p)})' if pd.notna(a) and pd.notna(b) else '' for a, b, p in zip(df.low, df.high, places)])
     df['item'], df['measure'] = df.item.map(words).fillna(''), df.measure.map(words)

@@ -14,7 +14,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, study
+from ocf_study import cohort, inversion, manifest, study
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
@@ -54,6 +54,43 @@ def test_summary(smoke):
     assert len(s['thresholds']) >= 2
     for t in s['thresholds'].values(): assert seven <= set(t['measures'])
     for t in s['stages'].values(): assert t['seconds'] > 0 and t['peak_mb'] > 50
+
+
+def test_every_split_and_every_set_of_table_4_has_intervals(smoke):
+    seven = {'accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'fdr', 'f1'}
+    read = lambda name: pd.read_csv(smoke/'tables'/f'{name}.csv', keep_default_na=False, na_values={'value': '', 'low': '', 'high': ''})
+    splits, table4, sets = read('splits'), pd.read_csv(smoke/'tables'/'table4.csv'), read('table4_intervals')
+    at = splits[splits.threshold != ''].groupby(['split', 'threshold']).measure.agg(set)
+    assert set(at.index) == {(s, t) for s in ('train', 'validation', 'test') for t in ('threshold 1', 'threshold 2')} and (at >= seven).all()
+    assert list(sets.set.unique()) == ['validation', 'train', 'train_augmented'] and (sets.groupby('set').measure.agg(set) >= seven).all()
+    assert sets.low.notna().all() and ((sets.low <= sets.value) & (sets.value <= sets.high)).mean() > .9
+    for measure, heading, unit in (('sensitivity', 'Sensitivity (%)', 100), ('accuracy', 'Accuracy (%)', 100), ('f1', 'F1 score', 1)):
+        assert (sets[sets.measure == measure].value*unit).tolist() == pytest.approx(table4[heading].tolist())
+    same = splits[(splits.split == 'train') & (splits.threshold == 'threshold 2')].set_index('measure').low
+    assert same.equals(sets[sets.set == 'train'].set_index('measure').low)
+
+
+def test_the_comparison_holds_what_the_run_holds(smoke):
+    d = pd.read_csv(smoke/'comparison.csv').set_index(['source', 'item', 'measure'])
+    printed = manifest.published_numbers(('table5',)).set_index(['row', 'column']).value
+    ranges = pd.read_csv(smoke/'tables'/'table5.csv').set_index('Hyper-parameter')
+    for name, row in ranges.iterrows():
+        for end, column in (('low', 'Lowest'), ('high', 'Highest')):
+            r = d.loc['table5', name, end]
+            assert (r.published, r.this_run, r.comparable) == (printed[name, end], row[column], 'setting')
+    steps = pd.read_csv(smoke/'figures'/'figure2.csv').set_index('step').bodies
+    text = d.loc['text'].droplevel('measure')
+    found, discarded, graded, twice = text.this_run[['bodies_found', 'bodies_discarded', 'bodies_graded', 'bodies_twice']]
+    assert found == steps['annotated'] > graded == found - discarded and graded - twice == steps['included'] == text.this_run['bodies']
+    about = json.loads((smoke/'provenance.json').read_text())['parameters']
+    test = inversion.DETECTORS[about['10_preprocessing']['detector']]
+    wanted = dict(errors_first=about['60_error_analysis']['first'], hysteresis_low=test.low, hysteresis_high=test.high, strip_height=test.strip, sobel_kernel=5, strip_width=1,
+                  auxiliary_networks=2, points_per_body=6, sq_classes=10, sq_fracture_classes=9, abstract_classes=2, square_area_factor=4)
+    assert text.this_run[[*wanted]].to_dict() == wanted and (text.comparable[[*wanted]] == 'setting').all()
+    table4 = d.loc['table4']
+    assert len(table4) == 21 and table4[['this_run', 'low', 'high']].notna().all(axis=None)
+    timed = text.loc['inference_per_patch']
+    assert pd.notna(timed.this_run) or timed.why == 'not timed in this run (90_benchmarks)'
 
 
 class Links(HTMLParser):
@@ -104,7 +141,7 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     assert done.returncode == 0, done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
     tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in measured]
-    def read(folder, name): return [line for line in (folder/'tables'/name).read_text().splitlines() if 'training_hours' not in line]  # a time
+    def read(folder, name): return [line for line in (folder/'tables'/name).read_text().splitlines() if not re.search('training_hours|inference_per_patch', line)]  # times
     assert [n for n in tables if read(smoke, n) != read(tmp_path/'run', n)] == []
 
 
