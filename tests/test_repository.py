@@ -3,6 +3,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -51,6 +53,16 @@ def test_notebook(path):
     assert not re.search(r"""(?<![\w.*}])/(home|root|tmp|Users|work)/""", read), 'a path of one machine'
     tagged = [i for i, c in enumerate(nb['cells']) if 'parameters' in c['metadata'].get('tags', [])]
     assert len(tagged) == 1 if path.parent.name == 'study' else len(tagged) <= 1
+
+
+def test_the_first_page_takes_its_numbers_from_files():
+    cells = json.loads((ROOT/'nbs'/'index.ipynb').read_text())['cells']
+    typed = ' '.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    assert not re.search(r'Python 3|\b(two|2) cores|\b(nine|9) steps', typed)
+    oldest = re.search(r'min_python = (.*)', (ROOT/'settings.ini').read_text())[1]
+    after = re.search(r'<3\.(\d+)', tomllib.loads((ROOT/'pyproject.toml').read_text())['project']['requires-python'])[1]
+    assert f'With Python {oldest} to 3.{int(after) - 1}, ' in (ROOT/'README.md').read_text()
+    assert subprocess.run([sys.executable, ROOT/'docs'/'readme.py', '--check']).returncode == 0
 
 
 def test_the_locks_hold_what_settings_ask_for():
