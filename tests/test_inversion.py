@@ -23,7 +23,7 @@ def body(seed=0, noise=400, size=224, floor=12000):
     return np.uint16(np.clip(grey + np.random.default_rng(seed).normal(0, noise, grey.shape), 0, 65535))
 
 
-@pytest.mark.parametrize("detector, size", [("paper", 224), ("paper", 448), ("later", 160), ("later", 224), ("later", 448)])
+@pytest.mark.parametrize("detector, size", [("paper", 224), ("paper", 448), ("paper", 112), ("later", 56), ("later", 112), ("later", 160), ("later", 224), ("later", 448)])
 def test_bright_and_dark_bone(detector, size):
     patch, corners = body(size=size), CORNERS * size / 224
     assert not is_inverted(patch, detector, corners)
