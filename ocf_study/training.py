@@ -315,6 +315,7 @@ def fit(
     settings = dict(recipe=asdict(recipe), network=_structure(model), weights=data_identity([model.get_weights()]), data=data_identity(data))
     history = _read_state(out/'last.safetensors', settings, overwrite)
     if not history: _clear(out)
+    kept = False
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
             train, validation, y = _sources(data, recipe, len(history))
@@ -325,13 +326,13 @@ def fit(
                 row = dict(epoch=epoch + 1, learning_rate=rate(epoch*steps, steps, recipe))
                 try: row |= _epoch(trainer, train, steps, epoch) | _validate(trainer, validation)
                 except Diverged as e: raise Diverged(f'{e}. ' + (f'Epoch {epoch} and the best one are kept in {out}.' if history else 'No epoch was finished.')) from None
-                if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1): _keep(model, trainer, out/'best.keras')
+                if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1): _keep(model, trainer, out/'best.keras'); kept = True
                 history.append({k: float(v) if k != 'epoch' else v for k, v in row.items()})
                 _save_state(out/'last.safetensors', trainer, history, settings)
                 with runtime.atomic(out/'history.csv') as f: pd.DataFrame(history).to_csv(f, index=False)
                 if watch: watch(history[-1])
                 if _ended(history, recipe): break
-    model.set_weights(load_best(out).get_weights())
+    if not kept: model.set_weights(load_best(out).get_weights())
     return pd.DataFrame(history)
 
 # %% ../nbs/method/12_training.ipynb #c50714e4
