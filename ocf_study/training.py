@@ -491,7 +491,7 @@ def _own_step(batch, size, precision, deterministic=False):
     x, y, n = tf.random.normal((batch, size, size, 1)), tf.zeros(batch), tf.constant(float(batch))
 
     def step():
-        with _settings_of_process(recipe): return trainer.step(x, y, n)  # asked for without them, it would be compiled without
+        with _settings_of_process(replace(recipe, deterministic=False)): return trainer.step(x, y, n)  # asked for without its precision, it would be compiled without
     return step
 
 # %% ../nbs/method/12_training.ipynb #84f3750b
