@@ -93,11 +93,12 @@ def _googlenet(make, x, aux):
     return x, heads
 
 # %% ../nbs/method/11_googlenet.ipynb #db577f53
-def _resnet50(patch, bn_momentum):
-    "The trunk of ResNet-50, from keras.applications."
+def _resnet50(make, patch):
+    "The trunk of ResNet-50, from keras.applications, its kernels drawn from the seed."
     trunk = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=patch)
     for layer in trunk.layers:
-        if isinstance(layer, layers.BatchNormalization): layer.momentum = bn_momentum
+        if isinstance(layer, layers.BatchNormalization): layer.momentum = make.bn_momentum
+        if isinstance(layer, layers.Conv2D): layer.kernel.assign(make.he(layer.name)(layer.kernel.shape))
     return trunk.output, []
 
 # %% ../nbs/method/11_googlenet.ipynb #3af60f48
@@ -125,7 +126,7 @@ def build(
     if dialect not in DIALECTS: raise ValueError(f"dialect {dialect!r} is none of {', '.join(DIALECTS)}")
     if backbone not in ("googlenet", "resnet50"): raise ValueError(f"backbone {backbone!r} is neither googlenet nor resnet50")
     make, patch = _Maker(dialect, bn_momentum, seed), keras.Input((size, size, channels), name="patch")
-    x, heads = _googlenet(make, patch, aux) if backbone == "googlenet" else _resnet50(patch, bn_momentum)
+    x, heads = _googlenet(make, patch, aux) if backbone == "googlenet" else _resnet50(make, patch)
     x = layers.Dropout(dropout, name="dropout")(layers.GlobalAveragePooling2D(name="average")(x))
     logit = make.output(x, "logit", classes)
     name = f"googlenet_{dialect}" if backbone == "googlenet" else backbone

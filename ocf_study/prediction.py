@@ -133,16 +133,22 @@ def _milliseconds(predict, x, seconds):
 def benchmark(
     model,  # `keras.Model`
     folder,  # where exported files go
-    x=None,  # (N, S, S, 1) float32 z-scored; None: noise
     seconds: float = 2.,  # per back-end and batch size
+    size: int = 224,  # side of the patches that the rows of the goal are of, px
 ) -> list:  # rows of `90_benchmarks`: name, ours, unit, peer, peers_value, ratio
-    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU."
-    if x is None: x = runtime.rng(0, "benchmark").normal(size=(20, *model.input.shape[1:])).astype(np.float32)
-    times = compare(model, folder, x, seconds=seconds).set_index(["backend", "batch"]).ms_per_patch
-    (best, batch), ours = times.idxmin(), float(times.min())
-    keras, paper = float(times["keras"].min()), float(manifest.published("text").set_index("key").value["inference_per_patch"])
-    row = lambda name, peer, value: dict(name=name, ours=ours, unit=f"ms per patch, {best}, batch {batch}", peer=peer, peers_value=value, ratio=value / ours)
-    return [row("predict_ms_best", "the paper, on a TITAN Xp", paper), row("predict_ratio_keras", "model.predict, its better batch size", keras)]
+    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU; of a network of smaller patches, too."
+    paper = float(manifest.published("text").set_index("key").value["inference_per_patch"])
+    def rows(model, folder, names):
+        side = model.input.shape[1]
+        x = runtime.rng(0, "benchmark").normal(size=(20, *model.input.shape[1:])).astype(np.float32)
+        times = compare(model, folder, x, seconds=seconds).set_index(["backend", "batch"]).ms_per_patch
+        (best, batch), ours = times.idxmin(), float(times.min())
+        peers = ("the paper, on a TITAN Xp", paper), ("model.predict, its better batch size", float(times["keras"].min()))
+        return [dict(name=n, ours=ours, unit=f"ms per patch of {side} px, {best}, batch {batch}", peer=p, peers_value=v, ratio=v / ours) for n, (p, v) in zip(names, peers)]
+    names = "predict_ms_best", "predict_ratio_keras"
+    if model.input.shape[1] == size: return rows(model, folder, names)
+    with tempfile.TemporaryDirectory() as room: full = rows(googlenet.without_aux(googlenet.build(size=size)), room, names)
+    return full + rows(model, folder, ["predict_ms_run"])
 
 # %% ../nbs/method/13a_prediction.ipynb #407c11c9
 def best(

@@ -274,7 +274,7 @@ def _growths(canvas, s, use, seed):
             for _ in range(3):
                 at = mid + front*draw.normal(0, 5) + down*draw.normal(0, .6)
                 canvas.line(at + front*np.array([[-1.], [1.]])*draw.uniform(2, 6), draw.uniform(4, 8), draw.uniform(1.2, 2.6))
-        if (row.made or row.nhanes_grade >= 2) and row.sclerosis:
+        if (row.made and row.since <= s.film.visit or row.nhanes_grade >= 2) and row.sclerosis:
             canvas.line(pts[:3] + down*2.2, 3., 3.2)
     if (draw := rng(seed, 'aorta', p.id)).random() < .35:
         front_line = np.array([(s.points[i][2] + s.points[i][3])/2 for i in use if p.levels[i] in ('L1', 'L2', 'L3', 'L4')])

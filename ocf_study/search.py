@@ -10,6 +10,7 @@ __all__ = ['LOST', 'space', 'NumberedSampler', 'sampler', 'storage', 'open_study
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 import os, socket, tempfile, time
 
@@ -52,13 +53,15 @@ class NumberedSampler(optuna.samplers.RandomSampler):
 
 # %% ../nbs/method/13_search.ipynb #45cd10e8
 def sampler(
-    name: str = 'random',  # random (the paper's), tpe, gp, cmaes, qmc
+    name: str = 'random',  # random (the paper's), tpe, qmc; gp and cmaes where torch and cmaes are installed
     seed: int = 0,
 ) -> optuna.samplers.BaseSampler:
     "How the next draw is made"
     others = dict(tpe='TPESampler', gp='GPSampler', cmaes='CmaEsSampler', qmc='QMCSampler')
     if name == 'random': return NumberedSampler(seed)
     if name not in others: raise ValueError(f'sampler {name!r} is none of random, {", ".join(others)}')
+    needs = dict(gp='torch', cmaes='cmaes').get(name)
+    if needs and not find_spec(needs): raise ValueError(f'sampler {name!r} needs the package {needs}, which is not installed')
     return getattr(optuna.samplers, others[name])(seed=seed)
 
 # %% ../nbs/method/13_search.ipynb #f64a759f
@@ -82,7 +85,10 @@ def open_study(
     "The search in this storage; a new one if there is none"
     pruners = {'': optuna.pruners.NopPruner, 'median': optuna.pruners.MedianPruner, 'hyperband': optuna.pruners.HyperbandPruner}
     if pruner not in pruners: raise ValueError(f'pruner {pruner!r} is none of {", ".join(map(repr, pruners))}')
-    return optuna.create_study(storage=storage(where), study_name=name, sampler=sampler(sampler_name, seed), pruner=pruners[pruner](), direction='maximize', load_if_exists=True)
+    study = optuna.create_study(storage=storage(where), study_name=name, sampler=sampler(sampler_name, seed), pruner=pruners[pruner](), direction='maximize', load_if_exists=True)
+    if sampler_name not in ('random', 'qmc'):  # opened for each round, these would begin at the same number each time
+        study.sampler = sampler(sampler_name, int(runtime.rng(seed, 'sampler', len(study.get_trials(deepcopy=False))).integers(2**31)))
+    return study
 
 # %% ../nbs/method/13_search.ipynb #16a24911
 LOST = 'lost: its process ended'

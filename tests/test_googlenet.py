@@ -360,3 +360,8 @@ def test_manifest_of_weights_agrees_with_the_code():
     assert {entry["dialect"] for entry in googlenet.accepted().values()} >= set(googlenet.DIALECTS)
     for name, entry in googlenet.accepted().items():
         if entry["dialect"] in googlenet.DIALECTS: assert entry["tensors"] == len(googlenet.names(entry["dialect"])), json.dumps({name: entry})
+
+
+def test_resnet50_is_drawn_from_its_seed():
+    a, b, c = (googlenet.build(backbone="resnet50", size=64, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(v, w) for v, w in zip(a, b)) and not all(np.array_equal(v, w) for v, w in zip(a, c))

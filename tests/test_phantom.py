@@ -1,4 +1,5 @@
 """What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
+from dataclasses import replace
 import json
 import zlib
 
@@ -245,3 +246,21 @@ def test_paper_phantom_is_as_large_as_the_paper():
     assert abs(len(films)/15524 - 1) < .02 and abs(visits.sum()/100409 - 1) < .03
     made = (bodies.made*np.where(bodies.since == 2, 1, visits)).sum()*roster._SEEN
     assert abs((made + (visits*(bodies.nhanes_grade >= 2)).sum())/visits.sum() - .0114) < .0015
+
+
+def test_an_end_plate_hardens_when_it_breaks_and_not_before():
+    "The same person's film of each visit, with and without sclerosis: only where the fracture is there already does a line come in"
+    p = roster.plan(roster.Settings(subjects=60, prevalence=.1, visit2=1., pixel_mm=2.4))
+    seen = {1: set(), 2: set()}
+    for name in p.bodies[p.bodies.made & (p.bodies.since == 2)].subject_id.unique():
+        for film, s in scene.scenes(p, name)[0]:
+            lines = []
+            class Canvas:
+                def line(self, points, width, mm, **_): lines.append((width, mm))
+                def bone(self, *_, **__): pass
+            own, all_of_them = s.person.findings, range(len(s.person.levels))
+            broken = [l for l in own.index if own.made[l] and own.since[l] == 2]
+            use = [i for i in all_of_them if s.person.levels[i] in broken]
+            scene._growths(Canvas(), replace(s, person=replace(s.person, findings=own.assign(sclerosis=True))), use, 0)
+            seen[film.visit].add(lines.count((3., 3.2)) > 0)
+    assert seen == {1: {False}, 2: {True}}

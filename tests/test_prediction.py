@@ -52,8 +52,11 @@ def test_every_back_end_says_the_same(run):
     assert set(exact.backend) == {"keras", "onnxruntime", "openvino"} and exact.difference.max() < 1e-4
     assert (table.ms_per_patch > 0).all()
     assert np.ptp(prediction.predictor(model, backend="keras")(x[:20])) > .01, "back-ends that ignore the patch would agree too"
-    names = [row["name"] for row in prediction.benchmark(model, run / "work" / "model" / "export", seconds=0)]
-    assert names == ["predict_ms_best", "predict_ratio_keras"]
+    side = model.input.shape[1]
+    rows = prediction.benchmark(model, run / "work" / "model" / "export", seconds=0, size=side + 16)
+    assert [row["name"] for row in rows] == ["predict_ms_best", "predict_ratio_keras", "predict_ms_run"]
+    assert [f"of {side + 16} px" in row["unit"] for row in rows] == [True, True, False]
+    assert len(prediction.benchmark(model, run / "work" / "model" / "export", seconds=0, size=side)) == 2
 
 
 def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):

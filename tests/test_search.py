@@ -188,3 +188,25 @@ def test_workers_share_the_file(tmp_path):
 @pytest.mark.parametrize('wrong', [dict(sampler_name='grid'), dict(pruner='best')])
 def test_unknown_names_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match='is none of'): search.run(goal, tmp_path/'s.log', 1, **wrong)
+
+
+@pytest.mark.parametrize('name', ['tpe', 'qmc'])
+def test_other_samplers_by_name(name, tmp_path):
+    table = search.rounds_table(search.run(goal, tmp_path/'s.log', 12, sampler_name=name))
+    for n, d in search.space().items(): assert table[n].between(d.low, d.high).all() and table[n].nunique() > 10
+
+
+@pytest.mark.parametrize('name, needs', [('gp', 'torch'), ('cmaes', 'cmaes')])
+def test_a_sampler_whose_package_is_missing_says_so(name, needs, monkeypatch):
+    monkeypatch.setattr(search, 'find_spec', lambda package: None)
+    with pytest.raises(ValueError, match=f'{name}.*{needs}'): search.sampler(name)
+
+
+def test_trainings_at_the_optimum_differ_in_their_seed_alone(tmp_path):
+    from ocf_study import training
+    data = tuple(training.example_patches(n, 32, seed=s) for n, s in ((40, 1), (30, 2)))
+    objective = search.Objective(data, training.Recipe(batch=20, epochs=1, seed=5), network=dict(size=32, aux=False))
+    at = dict(learning_rate=.002, decay=1.5, dropout=.2, pos_weight=1.)
+    found = search.rerun(objective, tmp_path/'s.log', at, 2)
+    assert len(found) == 2 and np.isfinite(found).all() and found[0] != found[1]
+    assert np.array_equal(search.rerun(objective, tmp_path/'s.log', at, 2), found), 'done trainings are not repeated'
