@@ -225,7 +225,7 @@ def _free():
 
 
 def test_explore_in_jupyterlab(browser, tmp_path):
-    "JupyterLab opens the notebook, runs it, and a slider that is moved changes the number"
+    "JupyterLab opens the notebook, runs every cell without an error, and a slider that is moved changes the number"
     run = next((r for r in (ROOT/'reports'/'smoke', *sorted((ROOT/'reports').iterdir())) if (r/'work'/'predictions.parquet').exists()), None)
     if run is None: pytest.skip('no run with its work folder on this machine to explore')
     folder = tmp_path/'nbs'/'guides'
@@ -262,6 +262,14 @@ def test_explore_in_jupyterlab(browser, tmp_path):
             tab.wait_for_function('old => document.querySelector(".jupyter-widgets [data-measure=sensitivity]").textContent !== old', arg=seen[-1], timeout=20_000)
             seen.append(card.inner_text())
         assert seen[1] == '100.0 %' and seen[2] == '0.0 %'
+        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=180_000)
+        tab.click('.lm-MenuBar-item >> text=File')
+        tab.locator('.lm-Menu-item', has_text='Save Notebook').first.click()
+        for _ in range(60):
+            code = [c for c in json.loads((folder/'explore.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+            if all(c['execution_count'] for c in code): break
+            tab.wait_for_timeout(500)
+        assert all(c['execution_count'] for c in code) and [o for c in code for o in c['outputs'] if o['output_type'] == 'error'] == []
     finally:
         lab.terminate()
         lab.wait(30)
