@@ -339,7 +339,7 @@ def _report(profile, values, out):
              {p.name: runtime.sha256(p) for t in ('annotations', 'subjects', 'films', 'bodies') for p in sorted((out/values['00_cohort']['data']).glob(f'{t}.*')) if p.suffix in ('.csv', '.parquet')}
     provenance = dict(profile=profile, seed=values['00_cohort']['seed'], about=about, finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), inputs=inputs,
                       parameters=values, machine=runtime.machine(), stages={s: {k: n[k] for k in ('key', 'seconds', 'peak_mb')} for s, n in notes.items()}, total=total,
-                      artefacts=_artefacts(out))
+                      artefacts=[a for a in _artefacts(out) if (out/'notebooks'/f'{a["stage"]}.ipynb').exists()])  # a notebook that was run by hand leaves some, too
     for name, content in (('summary', summary), ('provenance', provenance)):
         with runtime.atomic(out/f'{name}.json') as t: t.write_text(json.dumps(content, indent=1))
     _pages(out, summary, provenance)
