@@ -22,7 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from . import genant, scene
 from .manifest import CONFOUNDERS
-from .roster import DIGITAL_AT_VISIT_2, FILM_MM, ON_BODY, RATES, REGION, SITES, Plan, Settings, plan
+from .roster import DIGITAL_AT_VISIT_2, FILM_MM, ON_BODY, RATES, REGION, SITES, Plan, Settings, broken, plan
 from .runtime import atomic, fingerprint, progress, rng
 
 # %% ../nbs/method/03_phantom.ipynb #26fd46d0
@@ -41,7 +41,7 @@ def read_grade(
     visit: int, draw, settings: Settings,
 ):  # grade 0-3, type
     "What the reader of a film calls one body."
-    if row.made and row.since <= visit: return int(np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)), row.kind
+    if broken(row, visit): return int(np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)), row.kind
     if row.nhanes_grade == 0:
         kind = max(('wedge', 'biconcave'), key=lambda k: losses[f'loss_{k}'])
         return (1, kind) if losses[f'loss_{kind}'] + draw.normal(0, settings.reader_sd) >= genant.GRADE_LOSS[0] else (0, '')
@@ -96,7 +96,7 @@ def annotate(
     losses, found = height_loss(p.column.points[at], p.sound[at]), []
     for j, (level, k) in enumerate(zip(names, at)):
         draw, row = rng(settings.seed, 'reading', film.film_id, level), rows.loc[level]
-        broken = bool(row.made) and row.since <= film.visit
+        made = bool(broken(row, film.visit))
         grade, kind = read_grade(row, losses.loc[j], film.visit, draw, settings)
         on = confounders(s, k, row, draw, settings)
         placed = place_points(s.points[k], on['osteophytes'], on['point_placement'], draw, settings)
@@ -105,7 +105,7 @@ def annotate(
         if not ((placed > .5) & (placed < np.array(FILM_MM)[::-1] - .5)).all(): continue
         sq = genant.sq_class(grade, kind)
         found.append(dict(body_id=f'{film.film_id}-{level}', film_id=film.film_id, subject_id=film.subject_id, visit=film.visit, region=film.region, level=level, sq=sq, label=genant.to_label(sq),
-                          letter=letter, double=double, made=broken, nhanes_grade=int(row.nhanes_grade), kind=kind, made_loss=float(row.loss) if broken else 0., look_alike=row.look_alike,
+                          letter=letter, double=double, made=made, nhanes_grade=int(row.nhanes_grade), kind=kind, made_loss=float(row.loss) if made else 0., look_alike=row.look_alike,
                           **losses.loc[j].astype(float), **on, **{f'{c}{i+1}': round(float(placed[i, q]/settings.pixel_mm), 2) for i in range(6) for q, c in enumerate('xy')}))
     return pd.DataFrame(found)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'DIGITAL_AT_VISIT_2', 'FILM_MM', 'REGION', 'ON_BODY', 'ON_FILM', 'RATES', 'Settings', 'people', 'fractures',
-           'films', 'Plan', 'plan']
+           'broken', 'films', 'Plan', 'plan']
 
 # %% ../nbs/method/02c_roster.ipynb #e23c9d9b
 from dataclasses import dataclass, field, replace
@@ -110,6 +110,13 @@ def fractures(
         late = (late[at] < _INCIDENT) & made & part.second.iloc[0]
         rows.append(pd.DataFrame(dict(made=made, kind=np.where(made, kind[at], ''), loss=np.where(made, loss[at], 0.), since=np.where(late, 2, 1), **_findings(draw, part, made, settings)), index=part.index))
     return pd.concat([df, pd.concat(rows)], axis=1)
+
+def broken(
+    rows,  # of `fractures`, or one of them
+    visit: int,
+):  # bool each
+    "Which made fractures are there at a visit."
+    return rows.made & (rows.since <= visit)
 
 # %% ../nbs/method/02c_roster.ipynb #9fd47467
 def _technique(draw, region, digital, rates):

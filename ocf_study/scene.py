@@ -17,7 +17,7 @@ import pandas as pd
 from . import anatomy, exposure, nhanes
 from .anatomy import Canvas, turn
 from .exposure import Exposure
-from .roster import FILM_MM, REGION, Plan, Settings
+from .roster import FILM_MM, REGION, Plan, Settings, broken
 from .runtime import rng
 
 # %% ../nbs/method/02d_scene.ipynb #2fcd7c96
@@ -69,7 +69,7 @@ def person(
         i, own = column.levels.index(r.level), rng(settings.seed, 'variant', subject.subject_id, r.level)
         for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')): c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
     sound = p.copy()
-    for r in rows[rows.made & (rows.since <= visit)].itertuples():
+    for r in rows[broken(rows, visit)].itertuples():
         i = column.levels.index(r.level)
         c[i], p[i] = anatomy.fracture(c[i], p[i], r.kind, r.loss, superior=float(rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(.55, .95)))
     column = replace(column, curves=c, points=p)
@@ -274,7 +274,7 @@ def _growths(canvas, s, use, seed):
             for _ in range(3):
                 at = mid + front*draw.normal(0, 5) + down*draw.normal(0, .6)
                 canvas.line(at + front*np.array([[-1.], [1.]])*draw.uniform(2, 6), draw.uniform(4, 8), draw.uniform(1.2, 2.6))
-        if (row.made and row.since <= s.film.visit or row.nhanes_grade >= 2) and row.sclerosis:
+        if (broken(row, s.film.visit) or row.nhanes_grade >= 2) and row.sclerosis:
             canvas.line(pts[:3] + down*2.2, 3., 3.2)
     if (draw := rng(seed, 'aorta', p.id)).random() < .35:
         front_line = np.array([(s.points[i][2] + s.points[i][3])/2 for i in use if p.levels[i] in ('L1', 'L2', 'L3', 'L4')])
