@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from . import nhanes
 from .genant import LEVELS
@@ -174,6 +175,13 @@ SLICES = 25
 _T = np.pi*((np.arange(SLICES) + .5)/SLICES - .5)
 Z, SHARE = np.sin(_T), np.cos(_T)/np.cos(_T).sum()  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
 
+@lru_cache
+def _spline(n, fine=3):
+    "Matrix (fine*n, n) from the corners of a closed polygon to points of its uniform cubic B-spline: smooth everywhere, a corner rounded by about one step."
+    t = np.arange(fine)[:, None]/fine
+    weights = np.concatenate([(1 - t)**3, 3*t**3 - 6*t**2 + 4, -3*t**3 + 3*t**2 + 3*t + 1, t**3], 1)/6
+    return np.concatenate([sum(np.outer(weights[:, k], np.eye(n)[(i + k - 1) % n]) for k in range(4)) for i in range(n)])
+
 def slices(
     curves,  # (B, 6, GRID) mm
     half_width,  # (B,) mm
@@ -181,8 +189,8 @@ def slices(
     lean=0.,  # (B,) radians: leaning to the side (scoliosis, bad positioning)
     twist=0.,  # (B,) radians: turned about its long axis
     cortex=1.,  # (B, 3, GRID) or one: how thick along both end-plates and down the front, against `shell`
-):  # (B, SLICES, 4*GRID, 2) mm in the body's axes, (SLICES,) which of them hold marrow
-    "Outline of each slice of each body, the cortex left off."
+):  # (B, SLICES, 12*(GRID - 1), 2) mm in the body's axes, (B, SLICES) mm across the patient where they lie
+    "Outline of each slice of each body, a closed smooth curve, the cortex left off."
     z = Z[None, :, None]
     shell = np.broadcast_to(shell, (len(curves),))[:, None, None]
     depth = (curves[:, 5].mean(1) - curves[:, 4].mean(1))[:, None, None]
@@ -209,7 +217,7 @@ def slices(
     mm = Z*np.reshape(half_width, (-1, 1))
     s = s + (mm*np.tan(np.reshape(lean, (-1, 1))))[..., None]
     a = a + (mm*np.tan(np.reshape(twist, (-1, 1))))[..., None]
-    return np.stack([a, s], -1), mm
+    return _spline(a.shape[-1])@np.stack([a, s], -1), mm
 
 # %% ../nbs/method/02b_anatomy.ipynb #a53bb0c7
 class Canvas:
@@ -421,21 +429,28 @@ def sacrum(
     crest = 1.5 + .35*np.sin(np.linspace(0, 8*np.pi, 40))[:, None]
     canvas.bone([np.concatenate([back + .9*wide*out, (back + crest*wide*out)[::-1]])], 3., 2.5, blur=.5)
     canvas.line(points[0, [0, 2]], 2., 1.6)
+    for upper, lower in zip(points[:-1, [5, 3]], points[1:, [0, 2]]):  # what is left of the discs
+        for plate in (upper, lower): canvas.line(plate[0] + np.array([[.2], [1.]])*(plate[1] - plate[0]), 1.7, 1.1)
 
 def pelvis(
     canvas: Canvas,
     low,  # (2,) mm: centre of L5
+    front,  # (2,) mm: front wall of the sacrum, middle of S2
     focus,
     draw,
 ):
-    "Both iliac wings, each with its two tables; the two crests lie far apart in depth."
+    "Both iliac wings, each with its two tables, its brim and the edge of its sciatic notch; the two sides lie far apart in depth."
     wing = np.array([(-62, 60), (-66, 28), (-50, -4), (-22, -26), (10, -32), (44, -22), (74, 4), (94, 44), (88, 70), (62, 76), (40, 120), (20, 220), (-30, 220), (-40, 130)], float)
+    brim, notch = np.array([(-13, -26), (-7, -10), (7, 5), (27, 20), (48, 42), (64, 72), (74, 108)], float), np.array([(-4, 44), (0, 28), (10, 20), (22, 25), (29, 42), (28, 64), (34, 100)], float)
     lift = draw.normal(0, 6)
     for k in (1, -1):
         at = low + rounded(wing*draw.normal(1.05, .04, 2)) + [draw.normal(0, 6), lift + draw.normal(0, 5)]
         at = focus + (at - focus)*(1 + .10*k)
         canvas.bone([at], 5., 9., shell=2.6, blur=.7)
         canvas.bone([low + .93*(at - low) + [0, 3]], 2., 3., shell=1.6, blur=1.)
+        for edge, mm, stroke in ((brim, 8., 2.6), (notch, 11., 2.)):
+            at = front + edge*draw.normal(1, .08, 2) + draw.normal(0, 3, 2)
+            canvas.line(focus + (CubicSpline(np.arange(len(at)), at)(np.linspace(0, len(at) - 1, 50)) - focus)*(1 + .06*k), mm, stroke)
 
 def shoulders(
     canvas: Canvas,

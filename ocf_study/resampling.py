@@ -128,9 +128,11 @@ AREAS = ('auc_roc', 'auc_pr', 'auc_pr_trapezoid')
 def areas(
     ranked, # `Ranked` bodies
     weights, # (units, R) how often each subject counts
+    prevalence=None, # label 0 is weighted in each resample until this is label 1's share; None: as the bodies have it
 ): # dict of `AREAS` -> (R,), NaN in resamples with one label only
     "AUC-ROC, AUC-PR as average precision, and its trapezoid, for each resample."
     tp, fp = (np.vstack([np.zeros_like(c[:1]), c]) for c in ranked.counts(ranked.knots, weights))
+    if prevalence is not None: fp *= _ratio(tp[-1], fp[-1]) * (1 - prevalence) / prevalence
     precision = _ratio(tp, tp + fp)
     before = np.where(tp[:-1] + fp[:-1] > 0, precision[:-1], precision[1:])
     rise, both = np.diff(tp, axis=0), tp[-1] * fp[-1]
@@ -234,9 +236,9 @@ def _leave_out(units, draw):
     for some in np.array_split(np.arange(groups), max(1, groups // _portion(units))):
         yield (of[:, None] != some).astype(np.float32)
 
-def _all_measures(ranked, weights, rules):
+def _all_measures(ranked, weights, rules, prevalence=None):
     "Areas, and the measures at each threshold, keyed by (threshold name, measure)."
-    found = {('', k): v for k, v in areas(ranked, weights).items()}
+    found = {('', k): v for k, v in areas(ranked, weights, prevalence).items()}
     for name, (rule, parameter) in rules.items():
         found |= {(name, k): v for k, v in at_threshold(ranked, weights, positions(ranked, weights, rule, parameter)).items()}
     return found
@@ -279,24 +281,26 @@ def bootstrap(
     level=.95, # of confidence
     rechoose=True, # is each threshold's rule applied afresh in every resample, or its value held?
     stratify=False, # are units with and without a body of label 1 drawn apart?
+    prevalence=None, # the areas at another share of label 1, 0-1, label 0 weighted; None: as the bodies have it
 ): # DataFrame threshold, measure, value, low, high, undefined (resamples in which it is)
     "Areas, and the seven measures at each threshold, with bootstrap intervals; `.attrs` says how they were made."
     if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
+    if prevalence is not None and (thresholds or not 0 < prevalence < 1): raise ValueError(f'prevalence {prevalence}: {"of areas alone, without thresholds" if thresholds else "outside 0-1"}')
     checked(y, p, both=True)
     ranked = Ranked(y, p, subject)
     rules = _rules(thresholds, rechoose)
     strata = np.bincount(ranked.unit, ranked.y, ranked.units) > 0 if stratify else None
     draw = rng(seed, 'bootstrap')
-    made = _stacked(_all_measures(ranked, w, rules) for w in resample_weights(ranked.units, n, draw, strata))
-    value = {k: v[0] for k, v in _all_measures(ranked, np.ones((ranked.units, 1), np.float32), rules).items()}
-    left = _stacked(_all_measures(ranked, w, rules) for w in _leave_out(ranked.units, draw)) if method == 'bca' else {}
+    made = _stacked(_all_measures(ranked, w, rules, prevalence) for w in resample_weights(ranked.units, n, draw, strata))
+    value = {k: v[0] for k, v in _all_measures(ranked, np.ones((ranked.units, 1), np.float32), rules, prevalence).items()}
+    left = _stacked(_all_measures(ranked, w, rules, prevalence) for w in _leave_out(ranked.units, draw)) if method == 'bca' else {}
     sizes, rows = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}, []
     for (name, measure), v in value.items():
         low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), *sizes[name][measure])
         rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
     table = pd.DataFrame(rows)
     table.attrs = dict(resamples=n, unit='body' if subject is None else 'subject', units=ranked.units, method=method, level=level, seed=seed,
-                       rechoose=rechoose, stratify=stratify, one_label_only=int(np.isnan(made['', 'auc_roc']).sum()))
+                       rechoose=rechoose, stratify=stratify, prevalence=prevalence, one_label_only=int(np.isnan(made['', 'auc_roc']).sum()))
     return table
 
 # %% ../nbs/method/14_resampling.ipynb #2caa879d

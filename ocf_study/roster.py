@@ -37,7 +37,7 @@ class Settings:
     prevalence: float = .04  # share of bodies of label 1 to reach with made fractures (MrOS 0.0114)
     fractured: float = .2  # share of people drawn from those with a real fracture of grade 2 or 3
     min_age: int = 50  # years
-    reader_sd: float = .035  # of the height loss that a reader sees, against the true one
+    reader_sd: float = .042  # of the height loss that a reader sees, against the true one
     point_sd_mm: float = .35  # of each coordinate of each point
     letters: float = .006  # bodies that the reader did not grade (N, A or M)
     doubles: float = .0005  # bodies annotated twice
@@ -78,8 +78,9 @@ _INCIDENT = .2  # of the made fractures, those that happen between the visits
 def _findings(draw, part, made, settings):
     "What else one subject's bodies carry: columns of `fractures`."
     n, r = len(part), settings.rates
-    found = {k: draw.random(n) < r[k] for k in ('schmorl', 'fused', 'disc_calcification', 'osteophytes')}
-    found['fused'] |= np.concatenate([[False], found['fused'][:-1]])  # with the body below
+    found = {k: draw.random(n) < r[k] for k in ('schmorl', 'disc_calcification', 'osteophytes')}
+    joined = draw.random(n - 1) < 1 - np.sqrt(1 - r['fused'])  # a body with the next one below: most bodies have two neighbours
+    found['fused'] = np.append(joined, False) | np.append(False, joined)
     look = np.where(draw.random(n) < .015, 'short', '').astype(object)
     look[(draw.random(n) < .08) & part.level.isin(['L3', 'L4']).to_numpy()] = 'cupid'
     if draw.random() < .03: look[part.level.isin(['T6', 'T7', 'T8', 'T9']).to_numpy()] = 'scheuermann'

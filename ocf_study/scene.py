@@ -44,9 +44,9 @@ def _upright(column, bend, sound, sacral):
     "The column on its feet: L5 and sacrum turned until the sacrum has its slope on a film that stands T8 above L4; no annotated body moves."
     where, slope = anatomy.stand(column, bend, sound=sound)
     at = column.levels.index
-    more = np.clip(sacral - slope[at('S1')] - np.arctan2(*(where[at('L4')] - where[at('T8')])), -.55, .4)
+    more = np.clip(sacral - slope[at('S1')] - np.arctan2(*(where[at('L4')] - where[at('T8')])), -.55, .6)
     bends = np.full(len(column.links), bend)
-    bends[[at('L5') - 1, at('S1') - 1]] += np.array([.35, .65])*more
+    bends[[at('L5') - 1, at('S1') - 1]] += np.array([.45, .55])*more
     return anatomy.stand(column, bends, sound=sound)
 
 def person(
@@ -123,7 +123,8 @@ def scene(
         offset = np.array([.46*w + draw.normal(0, 8) - box[:, 0].mean(), y - box[:, 1].min()])
     n = len(levels)
     curve = np.cumsum(draw.normal(0, .02, n)); curve -= curve.mean()
-    lean = curve + draw.normal(0, .03) + (draw.choice([-1, 1])*draw.uniform(.10, .20) if film.has_parallax else 0)
+    lean = np.clip(curve + draw.normal(0, .03), -.1, .1)
+    if film.has_parallax: lean = .2*lean + draw.choice([-1, 1])*draw.uniform(.12, .22)
     twist = np.cumsum(draw.normal(0, .015, n)) + draw.normal(0, .04)
     focus = np.array([w/2, h/2]) + draw.normal(0, 12, 2)
     points, centre = points + offset, centre + offset
@@ -235,7 +236,7 @@ def materials(
     thoracic = [i for i in use if p.levels[i][0] == 'T']
     depth = np.ptp(p.column.curves[thoracic, 4:].mean(-1), axis=1)*s.scale
     if thoracic: anatomy.ribs(rib, s.centre[thoracic], s.angle[thoracic], depth, [p.levels[i] for i in thoracic], SIDES, s.focus, rng(settings.seed, 'ribs', f.film_id))
-    anatomy.pelvis(rib, s.centre[p.levels.index('L5')], s.focus, rng(settings.seed, 'pelvis', p.id))
+    anatomy.pelvis(rib, s.centre[p.levels.index('L5')], s.points[p.levels.index('S2'), [2, 3]].mean(0), s.focus, rng(settings.seed, 'pelvis', p.id))
     if f.region == 'T': anatomy.shoulders(rib, s.centre[p.levels.index('T4')], s.focus, rng(settings.seed, 'shoulders', f.film_id))
     other.mm += .62*cv2.resize(cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/rib.pixel_mm), other.mm.shape[::-1])  # breathing
     whole.mm -= marrow.mm
@@ -265,7 +266,7 @@ def _growths(canvas, s, use, seed):
             for corner, sign in ((pts[2], -1), (pts[3], 1)):
                 if draw.random() < .8: canvas.bone([anatomy.spurs(corner, front, sign*down, 3 + 4*row.finding_size)], 2.2, 1.8, blur=.3)
         below = s.points[i+1] if i + 1 < len(s.points) else None
-        if row.fused and below is not None:
+        if row.fused and names.fused.get(p.levels[i+1], False):
             bridge = np.array([pts[3] - 3*down - front, pts[3] + 3.5*front, (pts[3] + below[2])/2 + 5.5*front, below[2] + 3.5*front, below[2] + 3*down - front])
             canvas.bone([anatomy.rounded(bridge)], 4., 2., blur=.4)
             canvas.bone([np.array([pts[5], pts[3], below[2], below[0]])], 2.5, 0., blur=1.5)
@@ -302,6 +303,7 @@ def _pocket(gas, centre, radii, tilt, mm, draw):
 def _bowel(shape, mm, line, top, low, draw):
     "Chains of gas pockets in front of the spine, a few of them over it: mm of water that is not there."
     gas = np.zeros(shape, np.float32)
+    if draw.random() < .5: _pocket(gas, np.array([line[min(int(top/mm), shape[0] - 1), 0] + draw.uniform(40, 85), top + draw.uniform(-14, 2)]), draw.uniform([18, 8], [36, 15]), draw.normal(.15, .15), mm, draw)  # the stomach's
     for _ in range(draw.integers(2, 8)):
         y, way = draw.uniform(top, low), draw.uniform(0, 2*np.pi)
         at = np.array([line[min(int(y/mm), shape[0] - 1), 0] + (draw.uniform(-20, 30) if draw.random() < .2 else draw.uniform(35, 120)), y])
@@ -318,6 +320,7 @@ def _lungs(x, y, line, skin, dome, wide, draw):
     for k in range(2):
         front, rear = draw.uniform(44, 80), 80
         edge = dome - 34 + 14*k + draw.normal(0, 5) + np.where(x > line + 42, draw.uniform(20, 32)*((x - line - 42)/95)**2, np.where(x > line, rear, front)*((x - line - 42)/110)**2)
+        for wave in (90, 37): edge = edge + draw.normal(0, wave/30)*np.sin(2*np.pi*(x/(wave*draw.uniform(.8, 1.25)) + draw.random()))  # no dome is a sphere
         chord = 2*np.sqrt(2*70*np.clip(edge - y, 0, None))
         air = air + .7*np.minimum(chord, draw.uniform(.12, .17)*wide)*_rise(x - line + 48 - 4*k, 3)*_rise(x - skin - 24, 3)
     return air

@@ -16,7 +16,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene
+from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene, study
 
 SMALL = dict(subjects=3, seed=5, pixel_mm=1.6, workers=1)
 POINTS = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
@@ -153,8 +153,33 @@ def test_confounders_come_at_their_rates(read):
     p, bodies = read
     films = p.films
     for k in roster.ON_FILM: assert abs(films[f'has_{k}'].mean() - p.settings.rates[k]) < .04, k
-    for k in ('schmorl', 'osteophytes', 'point_placement', 'disc_calcification'): assert abs(bodies[k].mean() - p.settings.rates[k]) < .025, k
+    for k in ('schmorl', 'osteophytes', 'point_placement', 'disc_calcification', 'fused'): assert abs(bodies[k].mean() - p.settings.rates[k]) < .025, k
+    seen = bodies.groupby('film_id').parallax.agg(['all', 'any'])
+    assert (seen['all'] == seen['any']).all() and (seen['any'] == films.set_index('film_id').has_parallax[seen.index]).all(), 'all bodies of a film taken askew, and of no other film'
     assert bodies.cut_off.any() and bodies.metal.any() and bodies.sticker.any() and bodies.writing.any() and bodies.overlying_lines.any()
+
+
+def test_fused_bodies_come_at_their_rate_and_in_neighbours():
+    rate = .1
+    settings = roster.Settings(subjects=300, rates=roster.RATES | dict(fused=rate))
+    b = roster.fractures(roster.people(settings), settings)
+    assert abs(b.fused.mean() - rate) < .015
+    other = b[['subject_id', 'fused']].groupby('subject_id').fused
+    assert (other.shift(1, fill_value=False) | other.shift(-1, fill_value=False))[b.fused].all()
+
+
+def test_a_bridge_is_drawn_only_between_bodies_that_are_told_to_be_fused():
+    p = roster.plan(roster.Settings(subjects=12, pixel_mm=2.4, rates=roster.RATES | dict(fused=.2, osteophytes=0.)))
+    for name in p.subjects.subject_id:
+        film, s = scene.scenes(p, name)[0][0]
+        bridges = []
+        class Canvas:
+            def line(self, *_, **__): pass
+            def bone(self, polygons, mm, *_, **__): bridges.append((mm, polygons[0]))
+        own = s.person.findings
+        scene._growths(Canvas(), s, range(len(s.person.levels)), 0)
+        fused = [(a, b) for a, b in zip(s.person.levels, s.person.levels[1:]) if a in own.index and b in own.index and own.fused[a] and own.fused[b]]
+        assert len([mm for mm, _ in bridges if mm == 4.]) == len(fused)
 
 
 def test_what_lies_over_a_body_is_told():
@@ -237,7 +262,8 @@ def test_more_in_the_beam_lets_less_through(a, b, bone):
 
 
 def test_paper_phantom_is_as_large_as_the_paper():
-    s = roster.Settings(subjects=4461, visit2=.742, prevalence=.0114, fractured=.019)
+    profile = study.settings('paper-phantom')['00_cohort']
+    s = roster.Settings(**{k: profile[k] for k in ('subjects', 'seed', 'pixel_mm', 'visit2', 'prevalence', 'fractured')})
     people = roster.people(s)
     films = roster.films(people, s)
     bodies = roster.fractures(people, s)
