@@ -125,7 +125,7 @@ def _technique(draw, region, digital, rates):
     chest = region == 'T'  # much air beside the spine: a softer film keeps both
     on = {k: bool(draw.random() < rates[k]) for k in CONFOUNDERS}
     return dict(source='digital' if digital else 'film', inverted=on['inverted'], noise=draw.uniform(.04, .11)*(2.2 if on['noise'] else 1),
-                blur_mm=draw.uniform(.18, .36)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.12 if chest else .07, .07), gamma=draw.uniform(2.4, 3.4)*(.62 if chest else 1),
+                blur_mm=draw.uniform(.14, .29)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.12 if chest else .045, .07), gamma=draw.uniform(2.7, 3.9)*(.62 if chest else 1),
                 enhance=draw.uniform(.3, .9), border=bool(draw.random() < .4) and not digital, collimated=bool(draw.random() < .25), marker=str(draw.choice(['R', 'L', ''], p=[.4, .4, .2])), label=bool(draw.random() < .3),
                 dust=0 if digital else int(draw.poisson(7)), bits=int(draw.choice([12, 14] if digital else [12, 12, 16])), **{f'has_{k}': on[k] for k in ON_FILM})
 
