@@ -116,6 +116,11 @@ def _data_state(folder):
     "Names, sizes and times of what a data folder holds, so that a changed film or table is seen"
     return sorted((str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in Path(folder).rglob('*') if p.is_file()) if folder else []
 
+def _named(out, values):
+    "Checksums of the files that parameters name; of a TF-Slim checkpoint several files begin with the name"
+    paths = [out/name for name in [values.get('checkpoint'), *values.get('readings', [])] if name]
+    return sorted(runtime.sha256(p) for path in paths if path.parent.is_dir() for p in path.parent.iterdir() if p.is_file() and p.name.startswith(path.name))
+
 # %% ../nbs/method/18_study.ipynb #2c47ef02
 def _left(out, since=0.):
     "Size of each file in a run folder that is younger than `since`, but for what the runner itself writes"
@@ -265,6 +270,7 @@ def run(
     from rich.console import Console
     if overrides.get('data'): overrides['data'] = os.path.abspath(overrides['data'])
     values = settings(profile, **overrides)
+    if until and until not in values: raise StudyError(f"There is no notebook {until!r} to run until: there are {', '.join(values)}.")
     out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
     _refuse(profile, data, out, anyway)
     if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
@@ -276,7 +282,7 @@ def run(
         key = runtime.fingerprint(_data_state(data))
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
         for stage in chosen:
-            key = runtime.fingerprint([key, values[stage], _code(stages()[stage])])
+            key = runtime.fingerprint([key, values[stage], _code(stages()[stage]), *_named(out, values[stage])])
             if again or not _done(out, stage, key): _stage(stage, values[stage], key, out, console, bars)
             else: console.print(f'{stage:<20} unchanged', highlight=False)
         if chosen[-1] >= max(s for s in stages() if s < '90'): _report(profile, values, out)

@@ -145,6 +145,16 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     assert [n for n in tables if read(smoke, n) != read(tmp_path/'run', n)] == []
 
 
+def test_a_file_that_a_parameter_names_is_seen_to_change(tmp_path):
+    values = study.settings('smoke', readings=['one.csv', 'absent.csv'])['60_error_analysis']
+    (tmp_path/'one.csv').write_text('a')
+    before = study._named(tmp_path, values)
+    (tmp_path/'one.csv').write_text('b')
+    assert len(before) == 1 and study._named(tmp_path, values) != before
+    for end in ('index', 'data-00000-of-00001'): (tmp_path/f'slim.ckpt.{end}').write_text(end)
+    assert len(study._named(tmp_path, dict(checkpoint='slim.ckpt'))) == 2 and study._named(tmp_path, study.settings('smoke')['20_search']) == []
+
+
 def named_in(run, names):
     "What of a run is shared, once it is sure that none of these names stands in it"
     shared = [p for p in run.rglob('*') if p.is_file() and 'work' not in p.relative_to(run).parts]
@@ -194,6 +204,8 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     (['run', '--profile', 'smoke', '--set', 'sede=3'], 'Unknown parameter sede'),
     (['run', '--profile', 'smoke', '--set', 'seed=many'], 'Parameter seed'),
     (['run', '--profile', 'smoke', '--set', 'seed'], 'KEY=VALUE'),
+    (['run', '--profile', 'smoke', '--until', '0'], "There is no notebook '0'"),
+    (['run', '--profile', 'smoke', '--until', '50_evaluate'], "There is no notebook '50_evaluate'"),
     (['run', '--profile', 'smoke', '--data', 'nowhere'], 'There is no data folder'),
     (['run', '--profile', 'paper'], 'reads films that you have'),
     (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
