@@ -280,8 +280,8 @@ def _point_problems(bodies, films, file):
     problems = []
     for i in np.flatnonzero(faults.any(axis=1)):
         value = ' '.join(f'({x:g}, {y:g})' for x, y in p[i])
-        size = f' of {width[i]:g} x {height[i]:g} px' if faults.outside[i] else ''
-        problems += [Problem(file, int(bodies.line.iloc[i]), 'points', value, f'{bodies.body_id.iloc[i]}: {FAULTS[f]}{size}') for f in FAULTS if faults[f][i]]
+        size = f' of {width[i]:g} x {height[i]:g} px'
+        problems += [Problem(file, int(bodies.line.iloc[i]), 'points', value, f'{bodies.body_id.iloc[i]}: {FAULTS[f]}{size*(f == "outside")}') for f in FAULTS if faults[f][i]]
     return problems
 
 def _merge_doubles(bodies, file):

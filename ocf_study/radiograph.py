@@ -77,7 +77,7 @@ def _meta(stream):
 def _dicom(path, stream, pixels):
     "Data set of a DICOM film, refused if it is of a kind that is not read"
     meta = _parsed(path, _meta, stream)
-    uid = str(meta.get('TransferSyntaxUID', 'none'))
+    if not (uid := str(meta.get('TransferSyntaxUID') or '')): _refuse(path, 'not a picture, or truncated: the tag is missing', 'TransferSyntaxUID')
     if uid not in SYNTAXES: _refuse(path, 'compression of this kind is not read', 'TransferSyntaxUID', UID(uid).name)
     stream.seek(0)
     ds = _parsed(path, pydicom.dcmread, stream, stop_before_pixels=not pixels)

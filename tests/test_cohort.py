@@ -189,6 +189,13 @@ def test_a_bad_row_is_named(root, fault):
     assert all(p.file == 'annotations.csv' and p.column for p in found)
     if value: assert value in [p.value for p in found]
 
+def test_the_films_size_is_told_of_points_outside_it_alone(root):
+    a = rows(root)
+    point(a, 4, x=9999, k=1)
+    write(root, a)
+    assert {'px' in p.message for p in problems(root) if 'wrong order' in p.message} == {False}
+    assert [p.message.endswith('of 300 x 420 px') for p in problems(root) if 'outside' in p.message] == [True]
+
 def test_all_problems_at_once(root):
     a, lines = rows(root), set()
     for at, name in zip((0, 20, 40, 60, 80, 100), ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing')):

@@ -197,6 +197,7 @@ def mutilated(tmp_path):
     lies = lossless_jpeg(picture(shape=(30, 20)))
     return {
         'truncated DICOM': (keep('t.dcm', whole[:-1000]), 'truncated'),
+        'DICOM that ends in its first tags': (keep('s.dcm', whole[:144]), 'TransferSyntaxUID: .*truncated'),
         'truncated JPEG 2000': (keep('tj.dcm', j2k[:len(j2k)//2]), 'truncated|damaged'),
         'truncated PNG': (keep('t.png', (tmp_path/'a.png').read_bytes()[:900]), 'truncated'),
         'truncated JPEG': (keep('t.jpg', (tmp_path/'a.jpg').read_bytes()[:-700]), 'truncated'),
