@@ -175,8 +175,9 @@ class _Journal:
             yield entry
 
     def remove(self, *, store=False):
-        for folder in [self.folder] + [self.path]*store:
-            if self.fs.exists(folder): self.fs.rm(folder, recursive=True)
+        "Last of all what the patches lie in: a removal that is killed must not leave a store that says it is whole"
+        for name in [self.folder] + [f'{self.path}/zarr.json', self.path]*store:
+            if self.fs.exists(name): self.fs.rm(name, recursive=True)
 
 # %% ../nbs/method/09_patches.ipynb #ff26c02b
 class _Writer:

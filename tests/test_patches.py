@@ -251,6 +251,22 @@ def test_choices_are_not_mixed(cohort, store, tmp_path):
     assert_same(store, one)
 
 
+def test_a_removal_that_is_killed_leaves_no_store_that_says_it_is_whole(cohort, store, tmp_path, monkeypatch):
+    one = tmp_path/'one.zarr'
+    patches.build(cohort, one, size=SIZE)
+    system = type(patches._Journal(one).fs)
+    rm = system.rm
+    def cut(self, path, **kw):
+        if path != str(one): return rm(self, path, **kw)
+        (one/'pixels/c/1/0/0').unlink()
+        raise Stop
+    with monkeypatch.context() as m, pytest.raises(Stop):
+        m.setattr(system, 'rm', cut)
+        patches.build(cohort, one, size=SIZE, seed=8, overwrite=True)
+    patches.build(cohort, one, size=SIZE)
+    assert_same(store, one)
+
+
 def test_failing_films_are_listed_and_the_rest_goes_on(cohort, tmp_path):
     films = cohort.films.copy()
     films.loc[3, 'path'] = 'gone.png'
