@@ -119,6 +119,13 @@ def test_executed_notebooks_are_clean_and_whole(smoke):
         assert [c for c in nb['cells'] if 'injected-parameters' in c['metadata'].get('tags', [])], stage
 
 
+@pytest.mark.parametrize('stage', [s for s in study.stages() if s > '01'])
+def test_what_was_drawn_is_looked_up_where_the_films_are(stage):
+    "Rendered films may be given by --data, too: a run's own folder has none then, or others"
+    text = ''.join(''.join(c['source']) for c in json.loads(study.stages()[stage].read_text())['cells'] if c['cell_type'] == 'code')
+    assert not re.search(r"work\b.{0,6}films", text)
+
+
 def test_nothing_is_run_twice(smoke):
     before = {p: p.stat().st_mtime_ns for p in (smoke/'work'/'stages').iterdir()}
     done = ocf('run', '--profile', 'smoke', '--out', smoke)
