@@ -125,7 +125,7 @@ def data_identity(
     data,  # as `fit` takes it
 ):         # text, the same for the same patches; None for `tf.data`, which cannot tell
     "What the data are, to tell one training from another"
-    if isinstance(data, (str, os.PathLike)): return runtime.fingerprint(patches.open(data).attrs.get('settings'))
+    if isinstance(data, (str, os.PathLike)): return patches.identity(data)
     if any(isinstance(d, tf.data.Dataset) for d in data): return None
     return runtime.fingerprint([zlib.crc32(np.ascontiguousarray(a)) for d in data for a in d])
 

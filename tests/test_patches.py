@@ -176,12 +176,8 @@ def test_two_processes_give_the_same_though_one_is_killed_at_work(cohort, store,
     assert_same(store, tmp_path/'two.zarr')
 
 
-def test_a_killed_build_goes_on_and_reads_no_finished_film_again(cohort, store, tmp_path):
-    work = tmp_path/'films'
-    work.mkdir()
-    for path in Path(cohort.about['root']).glob('*.png'): (work/path.name).write_bytes(path.read_bytes())
-    mine = replace(cohort, about=cohort.about | dict(root=str(work)))
-    pd.to_pickle(mine, tmp_path/'cohort')  # written and read by this test alone
+def test_a_killed_build_goes_on_and_reads_no_finished_film_again(cohort, store, tmp_path, monkeypatch):
+    pd.to_pickle(cohort, tmp_path/'cohort')  # written and read by this test alone
     script = textwrap.dedent(f'''
         import os, signal
         import pandas as pd
@@ -199,8 +195,10 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(cohort, store, 
     journal = patches._Journal(tmp_path/'cut.zarr')
     finished = [line['film_id'] for shard in journal.shards() for line in shard['films']]
     assert len(list(journal.shards())) == 2 and finished
-    for film_id in finished: (work/f'{film_id}.png').unlink()
-    report = patches.build(mine, tmp_path/'cut.zarr', size=SIZE)
+    read, seen = patches.radiograph.read, []
+    monkeypatch.setattr(patches.radiograph, 'read', lambda path, *more: seen.append(Path(path).stem) or read(path, *more))
+    report = patches.build(cohort, tmp_path/'cut.zarr', size=SIZE)
+    assert seen and not set(seen) & set(finished) and sorted([*seen, *finished]) == list(report.film_id)
     assert (report.reason == '').all() and list(report.film_id) == sorted(report.film_id) and report.film_id.is_unique
     assert_same(store, tmp_path/'cut.zarr')
     assert not Path(f'{tmp_path}/cut.zarr.journal').exists()
@@ -281,6 +279,25 @@ def test_failing_films_are_listed_and_the_rest_goes_on(cohort, tmp_path):
     assert set(patches.table(tmp_path/'a.zarr').film_id) == set(report.index) - set(reasons.index)
     with pytest.raises(DataError) as e: patches.build(broken, tmp_path/'b.zarr', size=SIZE, max_failed=.1)
     assert 'no such film' in str(e.value) and 'stopped: 2 of 12 films failed' in str(e.value)
+
+
+def test_a_film_put_right_is_read_again(cohort, tmp_path):
+    import shutil
+    root = shutil.copytree(cohort.about['root'], tmp_path/'films')
+    mine = replace(cohort, about=cohort.about | dict(root=str(root)))
+    film = root/mine.films.path[3]
+    whole = film.read_bytes()
+    film.write_bytes(whole[:200])
+    report = patches.build(mine, tmp_path/'a.zarr', size=SIZE, max_failed=.2)
+    assert list(report.film_id[report.reason != '']) == [mine.films.film_id[3]]
+    before = patches.identity(tmp_path/'a.zarr')
+    film.write_bytes(whole)
+    with pytest.raises(DataError, match='files'): patches.build(mine, tmp_path/'a.zarr', size=SIZE)
+    report = patches.build(mine, tmp_path/'a.zarr', size=SIZE, overwrite=True)
+    assert (report.reason == '').all() and patches.identity(tmp_path/'a.zarr') != before
+    os.utime(film, (1, 1))
+    patches.build(mine, tmp_path/'b.zarr', size=SIZE)
+    assert patches.identity(tmp_path/'a.zarr') == patches.identity(tmp_path/'b.zarr'), 'the same pixels are the same patches, however old their files'
 
 
 def test_a_film_alone_and_a_tie():
