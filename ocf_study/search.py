@@ -164,7 +164,7 @@ def _one_round(_, opener, total, objective, distributions, first, lost_after):
 def _run_rounds(work, n, scheduler, workers):
     "What `n` calls of `_one_round` return"
     if not scheduler and workers < 2: return [runtime.attempt(work, i) for i in runtime.progress(range(n), 'rounds')]  # one after the other: seeds and precision belong to the process
-    with runtime.client(scheduler, workers) as client: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
+    with runtime.client(scheduler, workers, devices=runtime.gpus()) as client: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
 
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
@@ -179,7 +179,7 @@ def run(
     pruner: str = '',         # '': every round runs to its end, as in the paper
     seed: int = 0,
     scheduler: str = '',      # address of a Dask scheduler, whose workers must reach the storage
-    workers: int = 0,         # processes on this machine; 0: in this process
+    workers: int = 0,         # processes on this machine, each with one of its GPUs where there are; 0: in this process
     lost_after: float = 3600.,  # s without an epoch after which a round of another machine is lost: more than an epoch takes
 ) -> optuna.Study:
     "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ocf_study import manifest, search
+from ocf_study import manifest, runtime, search
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -183,6 +183,47 @@ def test_workers_share_the_file(tmp_path):
     alone = search.run(goal, tmp_path/'alone.log', 8)
     pd.testing.assert_frame_equal(drawn(study), drawn(alone))
     assert len({t.user_attrs['pid'] for t in study.trials}) <= 2 and os.getpid() not in {t.user_attrs['pid'] for t in study.trials}
+
+
+@pytest.mark.parametrize('given, found', [('0,1', ['0', '1']), ('GPU-a, MIG-b', ['GPU-a', 'MIG-b']), ('', []), ('-1', []), ('1,-1,0', ['1'])])
+def test_gpus_that_somebody_named_stand(given, found, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', given)
+    assert runtime.gpus() == found
+
+
+SMI = '''#!/bin/sh
+echo "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)"
+echo "  MIG 1g.5gb      Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)"
+echo "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-0c757cd7-e942-5726-a0b8-0e8fb7067135)"
+'''
+
+
+def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert runtime.gpus() == []
+    (tmp_path/'nvidia-smi').write_text(SMI)
+    (tmp_path/'nvidia-smi').chmod(0o755)
+    assert runtime.gpus() == ['GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77', 'GPU-0c757cd7-e942-5726-a0b8-0e8fb7067135']
+    (tmp_path/'nvidia-smi').write_text('#!/bin/sh\necho "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."; exit 9\n')
+    assert runtime.gpus() == []
+
+
+def test_each_worker_sees_one_gpu_before_tensorflow_is_there(monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    sees = lambda: (os.environ.get('CUDA_VISIBLE_DEVICES'), 'tensorflow' in sys.modules)
+    with runtime.client(workers=2, devices=['GPU-a', 'GPU-b']) as client: assert sorted(client.run(sees).values()) == [('GPU-a', False), ('GPU-b', False)]
+    assert 'CUDA_VISIBLE_DEVICES' not in os.environ
+
+
+def seen(values, watch): return float(os.environ['CUDA_VISIBLE_DEVICES'])
+
+
+def test_rounds_run_on_one_gpu_each(tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5')
+    study = search.run(seen, tmp_path/'s.log', 6, workers=2)
+    by_process = {(t.user_attrs['pid'], t.value) for t in study.trials}
+    assert {value for _, value in by_process} <= {3., 5.} and len(by_process) == len({pid for pid, _ in by_process}) <= 2
 
 
 @pytest.mark.parametrize('wrong', [dict(sampler_name='grid'), dict(pruner='best')])
