@@ -1,5 +1,6 @@
 "The search: what a kill costs, what machines share, what a round leaves"
-import os, signal, subprocess, sys, time
+import logging, os, signal, subprocess, sys, time
+from functools import partial
 
 import numpy as np
 import optuna
@@ -130,13 +131,29 @@ def dies_once(values, watch, flag):
     return values['dropout']
 
 
-def test_a_worker_killed_in_the_last_round_costs_nothing(tmp_path):
-    from functools import partial
+@pytest.fixture(scope='module')
+def scheduler():
+    "Address of a scheduler that somebody started, with two workers"
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=':0', silence_logs=logging.ERROR) as cluster: yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize('where', ['processes', 'scheduler'])
+def test_a_worker_killed_in_the_last_round_costs_nothing(where, scheduler, tmp_path):
     first = [dict(learning_rate=1e-3, decay=1.5, dropout=d, pos_weight=1.) for d in (.1, .2, .3)]
-    found = search.run(partial(dies_once, flag=tmp_path/'died'), tmp_path/'s.log', 3, first=first, workers=2)
+    options = dict(workers=2) if where == 'processes' else dict(scheduler=scheduler)
+    found = search.run(partial(dies_once, flag=tmp_path/'died'), tmp_path/'s.log', 3, first=first, **options)
     table = search.rounds_table(found)
     assert (tmp_path/'died').exists() and table.state.tolist() == ['complete']*3 and table.dropout.tolist() == [.1, .2, .3]
     assert [t.user_attrs.get('error') for t in found.trials].count(search.LOST) == 1
+
+
+def test_a_search_on_a_scheduler_draws_the_same_rounds_and_leaves_it_running(scheduler, tmp_path):
+    alone = drawn(search.run(goal, tmp_path/'alone.log', 8))
+    for name in ('first', 'second'):
+        study = search.run(goal, tmp_path/f'{name}.log', 8, scheduler=scheduler)
+        pd.testing.assert_frame_equal(drawn(study), alone)
+        assert os.getpid() not in {t.user_attrs['pid'] for t in study.trials}
 
 
 def test_two_machines_that_start_together_run_the_first_rounds_once(tmp_path):
