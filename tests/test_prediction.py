@@ -53,10 +53,30 @@ def test_every_back_end_says_the_same(run):
     assert (table.ms_per_patch > 0).all()
     assert np.ptp(prediction.predictor(model, backend="keras")(x[:20])) > .01, "back-ends that ignore the patch would agree too"
     side = model.input.shape[1]
-    rows = prediction.benchmark(model, run / "work" / "model" / "export", seconds=0, size=side + 16)
+    rows = prediction.benchmark(model, run / "work" / "model" / "export", x[:20], seconds=0, size=side + 16)
     assert [row["name"] for row in rows] == ["predict_ms_best", "predict_ratio_keras", "predict_ms_run"]
     assert [f"of {side + 16} px" in row["unit"] for row in rows] == [True, True, False]
-    assert len(prediction.benchmark(model, run / "work" / "model" / "export", seconds=0, size=side)) == 2
+    assert len(prediction.benchmark(model, run / "work" / "model" / "export", x[:20], seconds=0, size=side)) == 2
+
+
+@pytest.mark.parametrize("backend, off, y, note", [
+    ("openvino", .01, None, "probability is off by 0.01, limit 1e-4"),
+    ("openvino", 5e-5, None, ""),
+    ("openvino_bf16", .01, None, "areas not told"),
+    ("openvino_bf16", .01, [0, 1] * 10, ""),
+    ("openvino_bf16", .2, [0, 1] * 10, "area is off by 0.05, limit .001"),
+])
+def test_a_back_end_that_disagrees_is_never_the_best(backend, off, y, note, monkeypatch):
+    """Made-up probabilities: the two highest of label 0 rise by `off`, past the lowest of label 1 when it is large."""
+    p = np.r_[np.linspace(.1, .4, 10), np.linspace(.5, .9, 10)].reshape(2, 10).T.ravel()
+    wrong = p + off * ((p < .45) & (p > .35))
+    monkeypatch.setattr(prediction, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(prediction, "predictor", lambda model, folder, name: lambda x: (p if name == "keras" else wrong)[:len(x)])
+    times = iter([9., 9., 1., 1.])
+    monkeypatch.setattr(prediction, "_milliseconds", lambda *a: next(times))
+    table = prediction.compare(None, "", np.zeros((20, 8, 8, 1)), None if y is None else np.array(y), backends=("keras", backend))
+    assert table.note[table.backend == "keras"].eq("").all() and all(note in n and bool(n) == bool(note) for n in table.note[table.backend == backend])
+    assert prediction.fastest(table).backend == ("keras" if note else backend)
 
 
 def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):
