@@ -1,11 +1,13 @@
 """ImageNet checkpoints: files of both dialects, written here, against forward passes that know only the files' own names."""
+import ast
 import json
 import zipfile
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from ocf_study import googlenet, runtime
+from ocf_study import googlenet, runtime, study
 
 tf = runtime.tensorflow()
 import keras  # noqa: E402, after TensorFlow has been imported quietly
@@ -286,6 +288,27 @@ def test_converted_file_is_read_without_torch_and_tensorflow_1(made, tmp_path, p
     for name, array in tensors.items(): np.testing.assert_array_equal(array, made["slim"][0][name], err_msg=name)
     with pytest.raises(ValueError, match="already there"): googlenet.convert(tmp_path / "model.ckpt", out)
     assert googlenet.show(out)["numbers"] == 6_633_209
+
+
+def weights(*args):
+    done = CliRunner().invoke(study.app, ["weights", *map(str, args)])
+    assert done.exit_code == 0, done.output
+    return done.stdout.strip()
+
+
+def test_the_command_shows_and_converts(made, tmp_path):
+    write_slim(tmp_path / "model.ckpt", made["slim"][0])
+    torchvision = write_safetensors(tmp_path / "googlenet.safetensors", made["torchvision"][0])
+    for file, dialect, tensors in (tmp_path / "model.ckpt", "slim", 230), (torchvision, "torchvision", 287):
+        shown = ast.literal_eval(weights("show", file))
+        assert (shown["file"], shown["dialect"], shown["tensors"], shown["in weights.json"]) == (file.name, dialect, tensors, False)
+        assert all(digest == runtime.sha256(tmp_path / name) for name, digest in shown["sha256"].items()) and shown["input"]
+    assert weights("convert", tmp_path / "model.ckpt") == f"Wrote {tmp_path / 'model.safetensors'}"
+    assert weights("convert", torchvision, "--out", tmp_path / "other.safetensors") == f"Wrote {tmp_path / 'other.safetensors'}"
+    for file, dialect in ("model", "slim"), ("other", "torchvision"):
+        found, tensors, _ = googlenet.read_checkpoint(tmp_path / f"{file}.safetensors")
+        assert found == dialect
+        for name, array in tensors.items(): np.testing.assert_array_equal(array, made[dialect][0][name], err_msg=name)
 
 
 def test_checksum_in_the_manifest_is_checked(made, tmp_path, monkeypatch):

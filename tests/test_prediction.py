@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime, training
+from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime, study, training
 
 SIDE = 56  # the network's; patches are 112 px and averaged down
 
@@ -123,6 +124,24 @@ def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, t
     one = pd.read_csv(prediction.predict_cohort(new / film.path, run, tmp_path / "one", points=tmp_path / "points.csv").parent / "predictions.csv")
     np.testing.assert_allclose(one.probability, stored[bodies.body_id], atol=1e-5)
     for t in prediction.thresholds(run): assert (scored[t.rule] == (scored.probability >= t.value)).all()
+
+
+@pytest.mark.parametrize("backend", ["keras", "onnxruntime", "openvino"])
+def test_the_command_scores_a_folder_on_the_back_end_asked_for(backend, run, new, tmp_path):
+    stored = pd.read_parquet(run / "work" / "predictions.parquet").set_index("body_id").probability
+    done = CliRunner().invoke(study.app, ["predict", str(new), "--run", str(run), "--out", str(tmp_path / "out"), "--backend", backend])
+    assert done.exit_code == 0 and done.stdout.startswith("Read ") and done.stdout.strip().endswith("index.html"), done.output
+    scored = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(scored) == len(pd.read_csv(new / "bodies.csv")) and (tmp_path / "out" / "index.html").exists()
+    np.testing.assert_allclose(scored.probability, stored[scored.body_id], atol=1e-4)
+
+
+def test_the_command_scores_one_film_with_its_points(run, new, tmp_path):
+    film = pd.read_csv(new / "films.csv").iloc[0]
+    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
+    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
+    done = CliRunner().invoke(study.app, ["predict", str(new / film.path), "--points", str(tmp_path / "points.csv"), "--facing", film.facing, "--run", str(run), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0 and pd.read_csv(tmp_path / "out" / "predictions.csv").level.tolist() == bodies.level.tolist(), done.output
 
 
 def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path):

@@ -224,6 +224,7 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv: not a table of points'),
     (['predict', 'README.md', '--points', 'HEADER'], 'header.csv: holds no row'),
     (['predict', 'README.md', '--points', 'HEADER', '--facing', 'up'], '--facing is left or right, not up'),
+    (['predict', 'README.md', '--backend', 'caffe'], '--backend is keras, onnxruntime, openvino or openvino_bf16, not caffe'),
 ])
 def test_one_sentence_and_no_traceback(args, says, tmp_path):
     for name, text in (('EMPTY', ''), ('HEADER', 'level,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5,x6,y6\n')): (tmp_path/f'{name.lower()}.csv').write_text(text)
