@@ -17,6 +17,7 @@ from pathlib import Path
 import ctypes
 import hashlib
 import json
+import os
 import sys
 import time
 
@@ -126,6 +127,12 @@ def _plan(cohort, settings):
         film = films[film_id]
         yield _Film(film_id, address[film_id], film['facing'], bool(film.get('flip_vertical', False)), mine['body_id'].to_numpy(str),
                     mine[coordinates].to_numpy(float).reshape(-1, 6, 2), mine['_wanted'].to_numpy(), mine['_augmented'].to_numpy(), settings)
+
+# %% ../nbs/method/09_patches.ipynb #b878200e
+def _from_anywhere(cohort):
+    "The cohort with films that a worker in another folder finds, too"
+    root = str(cohort.about.get('root', ''))
+    return cohort if not root or '://' in root else replace(cohort, about=cohort.about | dict(root=os.path.abspath(root)))
 
 # %% ../nbs/method/09_patches.ipynb #9c1491fb
 def _in_order(client, work, films, ahead):
@@ -314,7 +321,7 @@ def build(
     settings = _settings(cohort, **choices)
     _guard(store, settings, overwrite)
     if not _is_whole(store):
-        films = list(_plan(cohort, choices))
+        films = list(_plan(_from_anywhere(cohort) if scheduler else cohort, choices))
         writer = _Writer(store, size, sum(int(f.wanted.sum() + copies*f.augmented.sum()) for f in films), settings)
         with runtime.client(scheduler, workers) as client:
             if scheduler or workers > 1: client.run(_settle)
@@ -502,7 +509,7 @@ def detections(
     "The evidence of each inversion test on every body of the films that can be read"
     bodies = cohort.bodies if films is None else cohort.bodies[cohort.bodies['film_id'].isin(list(films))]
     whole = replace(cohort, bodies=bodies.assign(split='test', used=True))
-    plan = _plan(whole, dict(detectors=detectors, size=size, variant=variant))
+    plan = _plan(_from_anywhere(whole) if scheduler else whole, dict(detectors=detectors, size=size, variant=variant))
     with runtime.client(scheduler, workers) as client:
         found = [result for _, result in _in_order(client, _detect, plan, max(16, 4*workers)) if isinstance(result, pd.DataFrame)]
     return pd.concat(found, ignore_index=True)

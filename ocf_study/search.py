@@ -169,7 +169,7 @@ def _run_rounds(work, n, scheduler, workers):
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
     objective: Callable,      # (hyper-parameters, watch) -> validation AUC-PR; `watch` takes a row after each epoch
-    where: str|Path,          # of `storage`: shared by all machines that search
+    where: str|Path,          # of `storage`: shared by all machines that search, a file under the same path
     rounds: int,              # in all, over all machines and starts; a round that failed counts
     distributions: dict|None = None,  # default: `space()`
     *,
@@ -183,6 +183,7 @@ def run(
     lost_after: float = 3600.,  # s without an epoch after which a round of another machine is lost: more than an epoch takes
 ) -> optuna.Study:
     "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"
+    where = where if '://' in str(where) else Path(where).resolve()  # a worker may run in another folder
     opener = partial(open_study, where, name, sampler_name, pruner, seed)
     study, distributions = opener(), distributions or space()
     work = partial(_one_round, opener=opener, total=rounds, objective=objective, distributions=distributions, first=list(first), lost_after=lost_after)

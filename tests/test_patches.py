@@ -155,6 +155,15 @@ def test_any_number_of_processes_gives_the_same(cohort, store, tmp_path, workers
     assert_same(store, tmp_path/'more.zarr')
 
 
+def test_workers_that_run_elsewhere_find_films_that_are_named_from_here(cohort, store, tmp_path, monkeypatch):
+    with runtime.client(workers=2) as client:
+        monkeypatch.chdir(cohort.about['root'])
+        here = replace(cohort, about=cohort.about | dict(root='.'))
+        patches.build(here, tmp_path/'more.zarr', size=SIZE, scheduler=client.scheduler.address)
+        assert len(patches.detections(here, size=SIZE, scheduler=client.scheduler.address))
+    assert_same(store, tmp_path/'more.zarr')
+
+
 def test_two_processes_give_the_same_though_one_is_killed_at_work(cohort, store, tmp_path, monkeypatch):
     killed = {}
     with runtime.client(workers=2) as client:

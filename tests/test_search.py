@@ -156,6 +156,12 @@ def test_a_search_on_a_scheduler_draws_the_same_rounds_and_leaves_it_running(sch
         assert os.getpid() not in {t.user_attrs['pid'] for t in study.trials}
 
 
+def test_workers_that_run_elsewhere_share_a_storage_that_is_named_from_here(scheduler, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(search.rounds_table(search.run(goal, 'work/s.log', 3, scheduler=scheduler))) == 3
+    assert (tmp_path/'work'/'s.log').exists()
+
+
 def test_two_machines_that_start_together_run_the_first_rounds_once(tmp_path):
     code = "import sys; from ocf_study import search; search.run(lambda v, w: v['dropout'], sys.argv[1], 4, first=[dict(learning_rate=1e-3, decay=1.5, dropout=.2, pos_weight=1.)])"
     two = [subprocess.Popen([sys.executable, '-c', code, str(tmp_path/'s.log')]) for _ in range(2)]
