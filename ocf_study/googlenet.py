@@ -355,7 +355,7 @@ def convert(
 
 # %% ../nbs/method/11_googlenet.ipynb #bd73ebc2
 def show(
-    path,  # any file that `load_checkpoint` reads
+    path,  # .pth, .safetensors, or a TF-Slim checkpoint
 ) -> dict:  # name -> text or number
     "What a file of weights is: dialect, size, checksum, whether the manifest knows it, and the input it expects."
     dialect, stored, sums = read_checkpoint(path)

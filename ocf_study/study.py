@@ -230,10 +230,12 @@ def _execute(stage, notebook, values, out, show):
     return time.monotonic() - start, peak
 
 # %% ../nbs/method/18_study.ipynb #e0b31047
-def _refuse(profile, data, out, anyway):
+def _refuse(profile, data, checkpoints, out, anyway):
     "What must be there before a profile starts"
     needs = yaml.safe_load((_study_folder()/'profiles'/f'{profile}.yaml').read_text()).get('needs', [])
     if data and not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
+    for file in checkpoints:
+        if file and not any(Path(file).parent.glob(f'{Path(file).name}*')): raise StudyError(f'There is no checkpoint {file}.')
     if 'data' in needs and not data:
         raise StudyError(f'Profile {profile} reads films that you have: say where with --data FOLDER (profile paper-phantom renders the same number).')
     if 'gpu' in needs and not anyway and not runtime.tensorflow().config.list_physical_devices('GPU'):
@@ -268,13 +270,15 @@ def run(
     "Run the study, or go on with it: every notebook whose parameters, code or inputs have changed, in order"
     from filelock import FileLock
     from rich.console import Console
-    if overrides.get('data'): overrides['data'] = os.path.abspath(overrides['data'])
+    for k, v in overrides.items():
+        if v and k.rpartition('.')[2] in ('data', 'checkpoint'): overrides[k] = os.path.abspath(v)
     values = settings(profile, **overrides)
     if until and until not in values: raise StudyError(f"There is no notebook {until!r} to run until: there are {', '.join(values)}.")
     out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
-    _refuse(profile, data, out, anyway)
+    _refuse(profile, data, {mine.get('checkpoint') for mine in values.values()}, out, anyway)
     if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
-    if data: values['00_cohort']['data'] = os.path.relpath(data, out)  # so that no page of the run holds a path of this machine
+    for mine in values.values():  # notebooks run in the run folder, and no page of the run holds a path of this machine
+        mine |= {k: os.path.relpath(mine[k], out) for k in ('data', 'checkpoint') if mine.get(k)}
     (out/'work').mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     with FileLock(out/'work'/'.lock'), _display(console) as bars:

@@ -214,6 +214,7 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     (['run', '--profile', 'smoke', '--until', '0'], "There is no notebook '0'"),
     (['run', '--profile', 'smoke', '--until', '50_evaluate'], "There is no notebook '50_evaluate'"),
     (['run', '--profile', 'smoke', '--data', 'nowhere'], 'There is no data folder'),
+    (['run', '--profile', 'smoke', '--set', 'checkpoint=nowhere.ckpt'], 'There is no checkpoint'),
     (['run', '--profile', 'paper'], 'reads films that you have'),
     (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
     (['check', 'nowhere'], 'There is no data folder nowhere'),
@@ -231,6 +232,15 @@ def test_one_sentence_and_no_traceback(args, says, tmp_path):
     done = ocf(*(tmp_path/f'{a.lower()}.csv' if a in ('EMPTY', 'HEADER') else a for a in args))
     assert done.returncode == 1
     assert says in done.stderr and 'Traceback' not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_is_named_from_where_the_command_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ('index', 'data-00000-of-00001'): (tmp_path/f'model.ckpt.{part}').touch()
+    seen = {}
+    monkeypatch.setattr(study, '_stage', lambda stage, values, *_: seen.update({stage: values}))
+    study.run('smoke', tmp_path/'runs'/'one', checkpoint='model.ckpt', until='30_training')
+    assert [seen[s]['checkpoint'] for s in ('20_search', '30_training')] == ['../../model.ckpt']*2
 
 
 def test_a_fresh_clone_has_no_network_to_predict_with(tmp_path):
