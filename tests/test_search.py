@@ -156,6 +156,29 @@ def test_a_search_on_a_scheduler_draws_the_same_rounds_and_leaves_it_running(sch
         assert os.getpid() not in {t.user_attrs['pid'] for t in study.trials}
 
 
+ON_A_SCHEDULER = '''
+import sys, time
+from ocf_study import search
+def goal(values, watch):
+    time.sleep(.6)
+    return values['dropout']
+search.run(goal, sys.argv[1], 8, scheduler=sys.argv[2])
+'''
+
+
+def test_a_search_that_is_killed_beside_its_scheduler_goes_on_to_the_same_rounds(scheduler, tmp_path):
+    where = tmp_path/'s.log'
+    process = subprocess.Popen([sys.executable, '-c', ON_A_SCHEDULER, str(where), scheduler])
+    done = lambda: [t.params for t in search.open_study(where).trials if t.state.name == 'COMPLETE']
+    while not (where.exists() and len(done()) >= 2) and process.poll() is None: time.sleep(.1)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    kept, found = done(), search.run(goal, where, 8, scheduler=scheduler)
+    assert len(kept) < 8 and all(params in [t.params for t in found.trials if t.state.name == 'COMPLETE'] for params in kept)
+    assert [t.user_attrs.get('error') for t in found.trials].count(search.LOST) <= 2
+    pd.testing.assert_frame_equal(drawn(found), drawn(search.run(goal, tmp_path/'whole.log', 8)))
+
+
 def test_workers_that_run_elsewhere_share_a_storage_that_is_named_from_here(scheduler, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(search.rounds_table(search.run(goal, 'work/s.log', 3, scheduler=scheduler))) == 3
