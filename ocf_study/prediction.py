@@ -103,9 +103,9 @@ def disagreement(
     areas=(),  # changes of AUC-ROC and AUC-PR; (): not told
 ) -> str:  # "": it agrees
     "What keeps a back-end from being chosen."
-    if not backend.endswith("bf16"): return "" if difference < 1e-4 else f"not chosen: a probability is off by {difference:.1g}, limit 1e-4"
+    if not backend.endswith("bf16"): return "" if difference < 1e-4 else f"not chosen: probability off by {difference:.1g}, limit 1e-4"
     if not len(areas): return "not chosen: change of the areas not told"
-    return "" if np.abs(areas).max() <= .001 else f"not chosen: an area is off by {np.abs(areas).max():.1g}, limit .001"
+    return "" if np.abs(areas).max() <= .001 else f"not chosen: area off by {np.abs(areas).max():.1g}, limit .001"
 
 # %% ../nbs/method/13a_prediction.ipynb #0e7cbcae
 def compare(

@@ -61,11 +61,11 @@ def test_every_back_end_says_the_same(run):
 
 
 @pytest.mark.parametrize("backend, off, y, note", [
-    ("openvino", .01, None, "probability is off by 0.01, limit 1e-4"),
+    ("openvino", .01, None, "probability off by 0.01, limit 1e-4"),
     ("openvino", 5e-5, None, ""),
     ("openvino_bf16", .01, None, "areas not told"),
     ("openvino_bf16", .01, [0, 1] * 10, ""),
-    ("openvino_bf16", .2, [0, 1] * 10, "area is off by 0.05, limit .001"),
+    ("openvino_bf16", .2, [0, 1] * 10, "area off by 0.05, limit .001"),
 ])
 def test_a_back_end_that_disagrees_is_never_the_best(backend, off, y, note, monkeypatch):
     """Made-up probabilities: the two highest of label 0 rise by `off`, past the lowest of label 1 when it is large."""
