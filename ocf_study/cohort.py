@@ -90,7 +90,7 @@ def points(
     return bodies[XY].to_numpy(float).reshape(-1, 6, 2)
 
 # %% ../nbs/method/05_cohort.ipynb #cc62bcc9
-FAULTS = {'missing': 'a graded body needs all six points', 'coincident': 'two of the six points coincide', 'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
+FAULTS = {'missing': 'a graded body needs all six points', 'coincident': 'two of the six points coincide, or two corners lie less than 1 px apart', 'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
           'convex': 'the four corners are not convex', 'outside': 'points outside the film'}
 
 def point_faults(
@@ -109,10 +109,11 @@ def point_faults(
     a, b = np.triu_indices(6, 1)
     apart = np.linalg.norm(p[:, a] - p[:, b], axis=-1)
     superior, inferior, anterior, posterior = (p[:, i].mean(1) for i in ([0, 1, 2], [3, 4, 5], [2, 3], [0, 5]))
-    order = (inferior[:, 1] <= superior[:, 1]) | ((anterior - posterior)[:, 0]*towards <= 0) | (p[:, 4, 1] <= p[:, 1, 1])
+    order = (inferior[:, 1] <= superior[:, 1]) | ((anterior - posterior)[:, 0]*towards <= 0) | (p[:, 4, 1] <= p[:, 1, 1]) | (corners[:, 2:, 1].mean(1) <= corners[:, :2, 1].mean(1))
+    near = np.linalg.norm(corners[:, :, None] - corners[:, None], axis=-1)[:, *np.triu_indices(4, 1)] < 1  # as `geometry.problems`, which cuts the patch
     outside = ((p < 0) | (p > np.stack(np.broadcast_arrays(width, height), -1).reshape(-1, 1, 2))).any((1, 2))
     missing = np.isnan(p).any((1, 2))
-    f = pd.DataFrame({'missing': missing, 'coincident': (apart < 1e-3).any(1), 'order': order, 'convex': (turn <= 0).any(1), 'outside': outside})
+    f = pd.DataFrame({'missing': missing, 'coincident': (apart < 1e-3).any(1) | near.any(1), 'order': order, 'convex': (turn <= 0).any(1), 'outside': outside})
     f['convex'] &= ~(f.order | f.coincident | f.outside)  # one fault a body where one explains the other
     f.loc[missing, ['coincident', 'order', 'convex', 'outside']] = False
     return f

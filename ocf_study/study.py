@@ -258,6 +258,17 @@ def _display(console):
     return Progress(TextColumn('{task.description:<32}'), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 # %% ../nbs/method/18_study.ipynb #d67596ae
+_PATHS = ('data', 'checkpoint', 'readings')  # parameters that name files, from where the command runs
+
+def _each(value, change): return [change(v) for v in value] if isinstance(value, list) else change(value)
+
+def _alone(lock, console):
+    "The run folder's lock; whoever has to wait for it is told"
+    from filelock import Timeout
+    try: return lock.acquire(blocking=False)
+    except Timeout: console.print('Another run is at work in this folder: waiting for it to end.', highlight=False)
+    return lock.acquire()
+
 def run(
     profile: str = 'demo',               # `smoke`, `demo`, `paper` or `paper-phantom`
     out: str|Path|None = None,           # run folder; `reports/<profile>` when not given
@@ -271,19 +282,19 @@ def run(
     from filelock import FileLock
     from rich.console import Console
     for k, v in overrides.items():
-        if v and k.rpartition('.')[2] in ('data', 'checkpoint'): overrides[k] = os.path.abspath(v)
+        if v and k.rpartition('.')[2] in _PATHS: overrides[k] = _each(v, os.path.abspath)
     values = settings(profile, **overrides)
     if until and until not in values: raise StudyError(f"There is no notebook {until!r} to run until: there are {', '.join(values)}.")
     out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
     _refuse(profile, data, {mine.get('checkpoint') for mine in values.values()}, out, anyway)
     if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
     for mine in values.values():  # notebooks run in the run folder, and no page of the run holds a path of this machine
-        mine |= {k: os.path.relpath(mine[k], out) for k in ('data', 'checkpoint') if mine.get(k)}
+        mine |= {k: _each(mine[k], lambda path: os.path.relpath(path, out)) for k in _PATHS if mine.get(k)}
     (out/'work').mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    with FileLock(out/'work'/'.lock'), _display(console) as bars:
+    with _alone(FileLock(out/'work'/'.lock'), console), _display(console) as bars:
         with runtime.atomic(out/'work'/'run.json') as t: t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
-        key = runtime.fingerprint(_data_state(data))
+        key = runtime.fingerprint([_data_state(data), *(runtime.sha256(p) for p in sorted(manifest.root().rglob('*')) if p.is_file())])
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
         for stage in chosen:
             key = runtime.fingerprint([key, values[stage], _code(stages()[stage]), *_named(out, values[stage])])

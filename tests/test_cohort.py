@@ -14,7 +14,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, description, genant, manifest, nhanes
+from ocf_study import cohort, description, genant, geometry, manifest, nhanes
 from ocf_study.manifest import DataError
 
 SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
@@ -427,6 +427,17 @@ def test_no_nhanes_body_is_refused():
     p = nhanes.points(nhanes.bodies())
     assert not cohort.point_faults(p, 'right').drop(columns='outside').to_numpy().any()
     assert cohort.point_faults(p, 'left').order.all()
+
+def test_what_the_check_lets_pass_can_be_cut():
+    p = np.tile(nhanes.points(nhanes.bodies().iloc[:2000]), (20, 1, 1))
+    draw = np.random.default_rng(0)
+    p = p + draw.normal(0, 25, p.shape)*draw.random((len(p), 1, 1))
+    p = p - p.min((0, 1)) + 5
+    width, height = np.ceil(p.max((0, 1))) + 5
+    for facing in ('right', 'left'):
+        q = p if facing == 'right' else geometry.mirror(p, width)
+        passed = ~cohort.point_faults(q, facing, width, height).any(axis=1).to_numpy()
+        assert .2 < passed.mean() < .98 and not geometry.problems(q[passed], width, height, facing)
 
 
 # --- partition, down-sampling, certificate ---

@@ -278,3 +278,21 @@ def test_an_error_that_may_name_people_stays_in_work(tmp_path):
     assert 'PO6001V1L: torn' in (tmp_path/'problems.txt').read_text()
     study._cleaned(tmp_path/'a.ipynb', tmp_path/'rendered.ipynb')
     assert 'PO6001V1L: torn' in (tmp_path/'rendered.ipynb').read_text()
+
+
+def test_who_waits_for_a_run_folder_is_told(tmp_path):
+    from threading import Thread
+    from filelock import FileLock
+    from rich.console import Console
+    console = Console(file=open(tmp_path/'said', 'w'))
+    first, entered = FileLock(tmp_path/'.lock'), []
+    def second():
+        with study._alone(FileLock(tmp_path/'.lock'), console): entered.append(True)
+    with first:
+        waiting = Thread(target=second)
+        waiting.start(); waiting.join(1)
+        assert not entered
+    waiting.join(20)
+    console.file.close()
+    assert entered and (tmp_path/'said').read_text().startswith('Another run is at work')
+    with study._alone(FileLock(tmp_path/'.lock'), console): pass  # nobody else: nothing to say
