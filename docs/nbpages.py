@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import yaml
 from execnb.nbio import mk_cell, nb2str, read_nb
@@ -16,7 +17,8 @@ from nbdev.process import NBProcessor, Processor
 from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
 
 PACKAGE = 'ocf_study'
-LONG = 14  # lines of code that a page of the study shows unfolded
+BROAD = 'differences', 'coverage', 'papermill'  # guides whose tables take the width of the list of contents, too
+LONG = 14  # lines of code that a page of the study, or constants in a chapter, show unfolded
 
 
 # What there is to link to
@@ -136,11 +138,11 @@ def api(module):
         if 'default_exp' in d or 'exporti' in d: del cell['source']; return
         if 'export' not in d and 'exports' not in d: return
         tree, defs = ast.parse(cell.source), public(cell.source)
-        constants = [t.id for n in tree.body if isinstance(n, (ast.Assign, ast.AnnAssign)) for t in getattr(n, 'targets', [getattr(n, 'target', None)]) if isinstance(t, ast.Name) and t.id.isupper()]
+        constants = [t.id for n in tree.body if isinstance(n, (ast.Assign, ast.AnnAssign)) for t in getattr(n, 'targets', [getattr(n, 'target', None)]) if isinstance(t, ast.Name) and t.id.isupper() and t.id[0] != '_']
         if not defs:
             if not constants or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body): del cell['source']; return
             source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
-            if all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in tree.body): return
+            if all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in tree.body) and source.count('\n') < LONG: return
             cell.cell_type, cell.source = 'markdown', f"````{{dropdown}} Source of {', '.join(constants)}\n:class-container: source\n```python\n{source}\n```\n````"
             for k in ('outputs', 'execution_count'): cell.pop(k, None)
             return
@@ -183,6 +185,9 @@ def page(src, dest, origin, root, pages, names, module='', study=False, before=l
     before(nb)
     nb = NBProcessor(nb=nb, procs=steps, process=True).nb
     for c in nb.cells: c.pop('directives_', None); c.pop('idx_', None)
+    if dest.stem in BROAD:
+        nb.metadata['html_theme.sidebar_secondary.remove'] = True
+        nb.cells[0].source += '\n\n<span class="broad"></span>'
     dest.parent.mkdir(parents=True, exist_ok=True)
     dest.write_text(nb2str(nb))
 
@@ -217,11 +222,16 @@ def _marked(stage, about):
     return mark
 
 WORDS = {'auc_roc': 'AUC-ROC', 'auc_pr': 'AUC-PR', 'ppv': 'PPV', 'npv': 'NPV', 'fdr': 'FDR', 'f1': 'F1', 'sq': 'SQ', 'bmi': 'BMI', 'gee': 'GEE', 'roc': 'ROC', 'smd': 'SMD', 'p_holm': 'p (Holm)', 'p_bh': 'p (Benjamini-Hochberg)',
-         'label0': 'label 0', 'label1': 'label 1', 'label_1': 'label 1', 'marked_agreement': 'agreement where marked'}
+         'age_visit1': 'age at Visit 1', 'age_visit2': 'age at Visit 2', 'bmi_visit1': 'BMI at Visit 1', 'bmi_visit2': 'BMI at Visit 2', 'american_indian_or_alaska_native': 'American Indian or Alaska Native', 'asian': 'Asian',
+         'black_or_african_american': 'Black or African American', 'hispanic_or_latino': 'Hispanic or Latino', 'native_hawaiian_or_other_pacific_islander': 'Native Hawaiian or other Pacific Islander', 'white': 'White',
+         'errors_correct': 'right patches in the sample', 'errors_incorrect': 'wrong patches in the sample', 'errors_first': 'patches read first', 'errors_readers': 'readers', 'errors_all': 'patches in the sample',
+         'fractures_t10': 'fractures at T10', 'fractures_t11': 'fractures at T11', 'cutoff': 'cut-off', 'cut_off': 'cut off', 'label0': 'label 0', 'label1': 'label 1', 'label_1': 'label 1', 'marked_agreement': 'agreement where marked'}
+
+PAIRS = {'marked_agreement': ('marked_low', 'marked_high'), 'odds_ratio': ('woolf_low', 'woolf_high'), 'conditional': ('exact_low', 'exact_high')}  # limits that are not named for their estimate
 
 def words(name):
     "A name of the package as a reader's words"
-    if not isinstance(name, str) or not re.fullmatch(r'[a-z]\w*', name): return name
+    if not isinstance(name, str) or not re.fullmatch(r'[a-z]\w*(?: (?:mean|sd|percent|number))?', name): return name
     return re.sub('|'.join(rf'(?<![a-z]){k.replace("_", "[_ ]")}(?![a-z0-9])' for k in sorted(WORDS, key=len, reverse=True)), lambda m: WORDS[m[0].replace(' ', '_')], name).replace('_', ' ')
 
 def _places(values):
@@ -232,7 +242,8 @@ def _places(values):
 
 def _number(v, places, blank=''):
     if pd.isna(v): return blank
-    return f'{v:,.{places}f}' if not v or abs(v) >= .5*10**-places else f'{v:.1g}'
+    if abs(v) < 1e-12: v = 0  # dust of floating point
+    return f'{v:,.{places}f}' if abs(round(v, places) - v) <= .2*abs(v) else np.format_float_positional(v, 3, fractional=False, trim='-')
 
 def readable(df):
     "A table of a run for the eye: words for names, one format per column, an estimate and its interval in one cell"
@@ -243,7 +254,7 @@ def readable(df):
         values = df[c]
         if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
             out[words(c)] = values.map(lambda v: '' if not isinstance(v, (list, dict)) and pd.isna(v) else words(str(v) if isinstance(v, bool) else v)); continue
-        pair = next((p for p in ((f'{c}_low', f'{c}_high'), ('low', 'high')) if set(p) <= set(df.columns) and (p[0] != 'low' or df.columns[i + 1:i + 2].tolist() == ['low'])), ())
+        pair = next((p for p in ((f'{c}_low', f'{c}_high'), PAIRS.get(c, ('low', 'high')), ('low', 'high')) if set(p) <= set(df.columns) and (p[0] not in ('low', 'woolf_low') or df.columns[i + 1:i + 2].tolist() == [p[0]])), ())
         places = _places(pd.concat([values, *(df[k] for k in pair)]))
         text = values.map(lambda v: _number(v, places))
         if pair:
@@ -254,7 +265,8 @@ def readable(df):
 
 def table(df, label, most=30):
     "A table in a box of its own, which scrolls sideways where it must"
-    html = df.head(most).to_html(index=False, border=0, classes='table')
+    text = df.head(most).map(lambda v: v if not isinstance(v, str) else f'<span class="long">{escape(v)}</span>' if len(v) > 50 else escape(v))
+    with pd.option_context('display.max_colwidth', None): html = text.rename(columns=lambda c: escape(str(c))).to_html(index=False, border=0, classes='table', escape=False)
     return ['```{raw} html', f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label, quote=True)}">', *html.splitlines(), '</div>', '```', ''] + ([f'The first {most} of {len(df)} rows.', ''] if len(df) > most else [])
 
 def beside(df):
@@ -268,7 +280,8 @@ def beside(df):
     if df.measure.nunique() > 2 and df.item.nunique() > 2 and not df.duplicated(['item', 'measure']).any():
         grid = df.assign(cell=df.run + ' / ' + df.paper).pivot(index='item', columns='measure', values='cell').reindex(index=df.item.unique(), columns=df.measure.unique()).fillna('')
         return grid.rename_axis(columns=None).rename_axis(index='').reset_index(), True
-    return pd.DataFrame({'': df.item, 'measure': df.measure, 'unit': df.unit.fillna(''), 'the paper': df.paper, 'this run': df.run + df.interval}), False
+    named = {} if (df.measure == 'value').all() else {'measure': df.measure}
+    return pd.DataFrame({'': df.item, **named, 'unit': df.unit.fillna(''), 'the paper': df.paper, 'this run': df.run + df.interval}), False
 
 def rendered_guide(nb):
     "A guide that opens a run of rendered films says so on top"
@@ -282,14 +295,22 @@ def _compared(run, name):
     df = pd.read_csv(path)
     df = df[df.this_run.notna() & ((df.source == kind + number) | (df['where'].str.contains(rf'{kind} {number}\b') & (df.source == 'text')))]
     if not len(df): return [f'The paper prints {kind} {number} as a picture, with no number that could stand beside this one.', '']
-    shown, grid = beside(df)
+    quoted = df.source == 'text'  # what a caption or a sentence says of the table
+    shown, grid = beside(df[~quoted] if not quoted.all() else df)
+    also = table(beside(df[quoted])[0], f'Quoted numbers of {name} beside this run', 100) if quoted.any() and not quoted.all() else []
     why = df[df.comparable == 'no'].why.dropna().unique()
     said = ' In each cell: this run / the paper.' if grid else ''
     few = f' The paper prints {kind} {number} as a picture, with few numbers.' if kind == 'figure' and len(df) < 12 else ''
-    return [f"**The published numbers beside this run.**{said}{few}{' Not comparable: ' + '; '.join(why) + '.' if len(why) else ''}", '', *table(shown, f'Published numbers of {name} beside this run', 100)]
+    return [f"**The published numbers beside this run.**{said}{few}{' Not comparable: ' + '; '.join(why) + '.' if len(why) else ''}", '', *table(shown, f'Published numbers of {name} beside this run', 100), *(['Quoted in its caption or text:', ''] if also else []), *also]
+
+TITLES = {'carried': 'Thresholds carried from validation to test', 'split': 'Who is in which split', 'splits': 'Every split at its own thresholds', 'certificate': 'Certificate of the split', 'patches': 'Patches of each split',
+          'backends': 'Agreement of the back-ends', 'real_and_made': 'Real and made fractures', 'six_points': 'What six points tell alone', 'morphometry': 'The network beside six points', 'people': 'From bodies to people', 'scaling': 'Cost of more films',
+          'intervals': 'Every interval of the test set', 'film_range': 'Films beside the training films', 'prevalence': 'PPV at other prevalences', 'probabilities': 'Probabilities of each split', 'saliency': 'Where the network looks',
+          'odds_ratios': 'Odds ratios beside the paper\'s', 'table2_published': "Table 2 of the paper with intervals", 'table2_drawn': 'Table 2 from what was drawn'}
 
 def called(name):
     "Title of a figure or table from its name"
+    if name in TITLES: return TITLES[name]
     if m := re.fullmatch(r'(figure|table)(\d)(?:([a-z])|_(.*))?', name): return f"{m[1].capitalize()} {m[2]}{' ' + m[3].upper() if m[3] else ', ' + words(m[4]) if m[4] else ''}"
     if m := re.fullmatch(r'(people|search|inversion)_(.*)', name): return f'{m[1].capitalize()}: {words(m[2])}'
     text = words(name)
