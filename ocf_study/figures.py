@@ -442,7 +442,8 @@ def forest(
     df = df.reset_index(drop=True)
     headed = df['group'].ne(df['group'].shift()) if 'group' in df else pd.Series(False, df.index)
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())
-    fig, ax = plt.subplots(figsize=(6.6, .26 * (1 - y.min(initial=0)) + .6))
+    height = .26 * (1 - y.min(initial=0)) + .6
+    fig, ax = plt.subplots(figsize=(6.6, height), gridspec_kw=dict(top=1 - .05/height, bottom=.45/height))  # inches: a long figure has no wider margins
     finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
     left, right = (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (.5, 2)
     pad = (right / left) ** .08 if log else (right - left) * .06
