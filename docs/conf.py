@@ -85,9 +85,11 @@ def divided(html):
 
 
 def lighter(app, exception):
-    "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do"
-    script = re.compile(r'<script[^>]*fontawesome[^>]*></script>')
-    for page in Path(app.outdir).rglob('*.html'): page.write_text(divided(script.sub('', page.read_text(encoding='utf-8'))), encoding='utf-8')
+    "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do. Its index is for the page of the search alone"
+    icons, search = (re.compile(rf'<script[^>]*(?:{name})[^>]*></script>') for name in ('fontawesome', 'searchtools|language_data|searchindex'))
+    for page in Path(app.outdir).rglob('*.html'):
+        html = icons.sub('', page.read_text(encoding='utf-8'))
+        page.write_text(divided(html if page.name == 'search.html' else search.sub('', html)), encoding='utf-8')
     (Path(app.outdir)/'_static'/'scripts'/'fontawesome.js').unlink(missing_ok=True)
 
 
