@@ -628,8 +628,7 @@ def confined(
     if found is not None:  # raised here, not in the handler: the first error does not hang on to this one
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(found + '\n')
-        n = len(found.splitlines())
-        raise ValueError(f'{n} problem{"s" * (n > 1)} with the data; subjects are named in work/{Path(path).name}') from None
+        raise ValueError(f'problems with the data: {len(found.splitlines())}; they name subjects and stand in work/{Path(path).name}') from None
 
 # %% ../nbs/method/05_cohort.ipynb #3b70992c
 def split_manifest(
