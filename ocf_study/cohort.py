@@ -455,7 +455,7 @@ def _tables(root, workers, repair):
             head[x] = safe[x].where(safe[x].notna(), head[x]) if x == 'source' else head[x]
     films = films.drop(columns=[x for x in head if x in films]).join(head)
     bodies, repaired = _as_bodies(bodies, films, repair)
-    if repaired.any(): problems.append(Problem(files['bodies'], None, None, None, f'points of {repaired.sum()} bodies were listed in another order and are put right', 'warning'))
+    if repaired.any(): problems.append(Problem(files['bodies'], None, None, None, f'bodies whose points were listed in another order, which is put right: {repaired.sum()}', 'warning'))
     second, doubles = _merge_doubles(bodies, files['bodies'])
     problems += unread + _point_problems(bodies, films, files['bodies']) + doubles
     if any(p.severity == 'error' for p in problems): return None, problems

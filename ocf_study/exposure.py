@@ -116,7 +116,11 @@ def letters(
     cv2.putText(ink, text, tuple(int(v/pixel_mm) for v in at), font, size_mm/pixel_mm/22, 255, max(1, round(stroke_mm/pixel_mm)), cv2.LINE_AA)
     return ink
 
-def ink_box(text, at, size_mm: float, stroke_mm: float, font=cv2.FONT_HERSHEY_SIMPLEX):  # (2, 2) mm
+def ink_box(
+    text: str, at,  # (2,) mm, baseline
+    size_mm: float, stroke_mm: float,
+    font=cv2.FONT_HERSHEY_SIMPLEX,
+):  # (2, 2) mm
     "Upper left and lower right corner of what `letters` writes."
     fine, start = .25, np.array([2., 3.])*size_mm
     x, y, w, h = cv2.boundingRect(letters((int(5*size_mm/fine), int((4 + len(text))*size_mm/fine)), text, start, size_mm, stroke_mm, fine, font))  # OpenCV's own text size has a margin

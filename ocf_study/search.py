@@ -180,7 +180,7 @@ def run(
     seed: int = 0,
     scheduler: str = '',      # address of a Dask scheduler, whose workers must reach the storage
     workers: int = 0,         # processes on this machine, each with one of its GPUs where there are; 0: in this process
-    lost_after: float = 3600.,  # s without an epoch after which a round of another machine is lost: more than an epoch takes
+    lost_after: float = 3600.,  # seconds without an epoch after which a round of another machine is lost: more than an epoch takes
 ) -> optuna.Study:
     "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"
     where = where if '://' in str(where) else Path(where).resolve()  # a worker may run in another folder
