@@ -199,7 +199,7 @@ def _counts(p, bodies):
                 label_1_real=int((~one.made).sum()), subjects_with_label_1=int(one.subject_id.nunique()))
 
 # %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
-VERSION = 10  # of the renderer: films of two versions are not mixed
+VERSION = 11  # of the renderer: films of two versions are not mixed
 
 def write_cohort(
     out,  # folder to write

@@ -41,7 +41,7 @@ class Settings:
     point_sd_mm: float = .35  # of each coordinate of each point
     letters: float = .006  # bodies that the reader did not grade (N, A or M)
     doubles: float = .0005  # bodies annotated twice
-    missing: float = .001  # films that were not taken (MrOS: 16 of 15,540)
+    missing: float = .001  # share of the films that were not taken (MrOS: 16 of 15,540); everybody has a lumbar one at Visit 1
     rates: dict = field(default_factory=lambda: dict(RATES))  # confounder -> share of films or bodies
 
 # %% ../nbs/method/02c_roster.ipynb #475dadaa
@@ -65,7 +65,8 @@ def people(
     site = draw.integers(len(SITES), size=len(df))
     number = draw.permutation(9000)[:len(df)] + 1000 if len(df) <= 9000 else draw.permutation(90000)[:len(df)] + 10000
     df['subject_id'] = [f'{SITES[s]}{k}' for s, k in zip(site, number)]
-    return df.assign(site=np.array(SITES)[site], second=draw.random(len(df)) < settings.visit2)[
+    back = draw.random(len(df)).argsort().argsort() < round(settings.visit2*len(df))
+    return df.assign(site=np.array(SITES)[site], second=back)[
         ['subject_id', 'seqn', 'reuse', 'site', 'age', 'bmi', 'sex', 'race_ethnicity', 'second']].sort_values('subject_id', ignore_index=True)
 
 # %% ../nbs/method/02c_roster.ipynb #5682de9e
@@ -133,15 +134,15 @@ def films(
     subjects, settings: Settings,
 ) -> pd.DataFrame:  # a row per film: film_id, subject_id, visit, region, path, source, and how it was exposed
     "Which films there are, and the technique of each, drawn without looking at the bodies."
-    rows = []
+    rows, lost = [], []
     for s in subjects.itertuples():
         for visit, region in [(v, r) for v in (1, 2)[:1 + s.second] for r in REGION]:
             name = f'{s.subject_id}V{visit}{region}'
             draw = rng(settings.seed, 'film', name)
-            if draw.random() < settings.missing and (visit, region) != (1, 'L'): continue
+            lost.append(draw.random() + ((visit, region) == (1, 'L')))
             digital = visit == 2 and s.site in DIGITAL_AT_VISIT_2
             rows.append(dict(film_id=name, subject_id=s.subject_id, visit=visit, region=region, path=f'{s.site}/{s.subject_id}/MR{name}.dcm', **_technique(draw, region, digital, settings.rates)))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(np.argsort(lost)[:round(settings.missing*len(rows))]).reset_index(drop=True)
 
 # %% ../nbs/method/02c_roster.ipynb #10e7a313
 @dataclass(frozen=True)

@@ -269,7 +269,7 @@ def test_paper_phantom_is_as_large_as_the_paper():
     bodies = roster.fractures(people, s)
     visits = 1 + bodies.second
     assert len(people) == 4461 and people.subject_id.is_unique and not people.duplicated(['seqn', 'reuse']).any()
-    assert abs(len(films)/15524 - 1) < .02 and abs(visits.sum()/100409 - 1) < .03
+    assert people.second.sum() == 3309 and len(films) == 15524 and abs(visits.sum()/100409 - 1) < .01
     made = (bodies.made*np.where(bodies.since == 2, 1, visits)).sum()*roster._SEEN
     assert abs((made + (visits*(bodies.nhanes_grade >= 2)).sum())/visits.sum() - .0114) < .0015
 
