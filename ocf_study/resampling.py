@@ -191,7 +191,8 @@ def wilson(
     "Wilson's score interval of a proportion of independent bodies (Wilson 1927)."
     z, of = stats.norm.ppf((1 + level) / 2), np.asarray(of, float)
     middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
-    return np.where(count == 0, 0 * half, np.maximum(middle - half, 0)), np.where(count == of, 1 + 0 * half, np.minimum(middle + half, 1))
+    low, high = np.where(count == 0, 0 * half, np.maximum(middle - half, 0)), np.where(count == of, 1 + 0 * half, np.minimum(middle + half, 1))
+    return low[()], high[()]
 
 # %% ../nbs/method/14_resampling.ipynb #887f627e
 INTERVALS = ('percentile', 'bca', 'logit')
