@@ -158,18 +158,23 @@ class _Watch(threading.Thread):
 
 # %% ../nbs/method/18_study.ipynb #d84c7056
 def _engine():
-    "papermill's own engine, telling which cell runs"
+    "papermill's own engine, telling which cell runs; what a kernel itself says, beside its cells, goes to a file"
+    from jupyter_client import AsyncKernelManager
     from papermill.engines import NBClientEngine, papermill_engines
 
     class Told(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, **kwargs):
+        def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, log=None, **kwargs):
+            class Logged(AsyncKernelManager):
+                async def start_kernel(self, **kw):
+                    with open(log, 'w') as f: return await super().start_kernel(**kw, stdout=f, stderr=f)
+
             begin = nb_man.cell_start
             def cell_start(cell, cell_index=None, **kw):
                 on_cell(cell_index, len(nb_man.nb.cells))
                 return begin(cell, cell_index, **kw)
             nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            return super().execute_managed_notebook(nb_man, kernel_name, kernel_manager_class=Logged, **kwargs)
 
     papermill_engines.register('ocf_study', Told)
     return 'ocf_study'
@@ -208,8 +213,14 @@ def _environment(**values):
 def _execute(stage, notebook, values, out, show):
     "Run one notebook in a fresh kernel whose working folder is the run folder; return (seconds, peak memory in MB)"
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     running, kept, board = out/'work'/'running'/notebook.name, out/'notebooks'/notebook.name, out/'work'/'running'/'progress.json'
+    log, at = running.with_suffix('.log'), {}
+    def on_cell(i, n):
+        at.update(cell=max(i, 1), cells=n-1)  # as the notebook is: papermill has added one of parameters
+        show(**at)
+
     running.parent.mkdir(parents=True, exist_ok=True)
     board.unlink(missing_ok=True)
     people = out/'work' if _of_people(out, values) else None
@@ -218,15 +229,19 @@ def _execute(stage, notebook, values, out, show):
     try:
         with _environment(OCF_STAGE=stage, OCF_RUN='1', OCF_PROGRESS=str(board.resolve()), PYTHONHASHSEED='0'):
             papermill.execute_notebook(str(notebook), str(running), dict(values, out='.'), engine_name=_engine(), kernel_name='python3', cwd=str(out),
-                                       progress_bar=False, on_cell=lambda i, n: show(cell=i+1, cells=n))
+                                       progress_bar=False, log=log, on_cell=on_cell)
     except PapermillExecutionError as e:
         _cleaned(running, kept, people)
         cells = nbformat.read(notebook, 4).cells
         where = next((i for i, c in enumerate(cells) if c.cell_type == 'code' and c.source.strip() == e.source.strip()), e.cell_index)
         raise StudyError(f'{stage} failed in cell {where+1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {os.path.relpath(kept)}') from e
+    except DeadKernelError as e:
+        raise StudyError(f'{stage} stopped in cell {at["cell"]} of {at["cells"]}: its process was killed or died, as it is where memory is short. What it last said: '
+                         f'{os.path.relpath(log)}\nThe same command goes on from here.') from e
     finally: peak = watch.stop()
     _cleaned(running, kept, people)
     running.unlink()
+    log.unlink()
     return time.monotonic() - start, peak
 
 # %% ../nbs/method/18_study.ipynb #e0b31047

@@ -268,6 +268,15 @@ def test_a_failing_notebook_is_kept_and_named(tmp_path):
     assert any(o['output_type'] == 'error' for c in nb['cells'] for o in c.get('outputs', []))
 
 
+def test_a_process_that_is_killed_is_one_sentence(tmp_path):
+    code = 'import os, psutil, sys; os.write(sys.__stderr__.fileno(), b"last words"); psutil.Process().kill()'
+    import nbformat
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('1'), nbformat.v4.new_code_cell(code)], metadata=dict(kernelspec=dict(name='python3', display_name='x', language='python')))
+    nbformat.write(nb, tmp_path/'00_cohort.ipynb')
+    with pytest.raises(study.StudyError, match='00_cohort stopped in cell 2 of 2.*killed.*00_cohort.log') as e: study._execute('00_cohort', tmp_path/'00_cohort.ipynb', dict(data=''), tmp_path, lambda **kw: None)
+    assert 'Traceback' not in str(e.value) and 'last words' in (tmp_path/'work'/'running'/'00_cohort.log').read_text()
+
+
 def test_an_error_that_may_name_people_stays_in_work(tmp_path):
     import nbformat
     nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='x')))
