@@ -10,6 +10,7 @@ import functools
 import warnings
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
@@ -70,13 +71,13 @@ def _imgaug():
 @functools.cache
 def _quantiles():
     "The middle of each of 65,536 equally likely parts of the normal distribution."
-    return ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
+    return ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)[None]
 
 def _standard_normal(shape, seed):
     "Normal numbers of mean 0 and standard deviation 1."
     n = int(np.prod(shape))
     bits = np.random.SFC64(seed).random_raw(-(-n // 4)).view(np.uint16)[:n]
-    return np.take(_quantiles(), bits.reshape(shape))
+    return cv2.LUT(bits.reshape(shape), _quantiles())
 
 # %% ../nbs/method/08_augmentation.ipynb #9e837b44
 def photometric(

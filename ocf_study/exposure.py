@@ -154,11 +154,12 @@ def _dust(grey, frame, pixel_mm, draw):
     "Specks and hairs."
     for _ in range(frame.dust):
         hair = draw.random(2)*grey.shape[::-1] + np.cumsum(draw.normal(0, .7/pixel_mm, (int(draw.integers(2, 9)), 2)), 0)
-        low = np.maximum(np.floor(hair.min(0)).astype(int) - 3, 0)
-        part = grey[low[1]:int(hair[:, 1].max()) + 4, low[0]:int(hair[:, 0].max()) + 4]
+        low, high = np.maximum(np.floor(hair.min(0)).astype(int) - 3, 0), np.maximum(hair.max(0).astype(int) + 4, 0)
+        part, tone = grey[low[1]:high[1], low[0]:high[0]], np.float32(draw.choice([.05, .95]))
+        if not part.size: continue  # it lies beside the film
         ink = np.zeros(part.shape, np.uint8)
         cv2.polylines(ink, [np.rint((hair - low)*16).astype(np.int32)], False, 255, max(1, round(.25/pixel_mm)), cv2.LINE_AA, 4)
-        part += (np.float32(draw.choice([.05, .95])) - part)*(ink*np.float32(.7/255))
+        part += (tone - part)*(ink*np.float32(.7/255))
 
 def _edge(grey, pixel_mm, draw):
     "The sheet's edge, a little askew; what lies around is black or white."

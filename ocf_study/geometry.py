@@ -211,17 +211,43 @@ def _warp(film, forward, width, height):
     shift = forward[:, 2] + linear @ [0.5, 0.5] - 0.5
     return cv2.warpAffine(film, np.column_stack([linear, shift]), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
 
-def _resample(film, forward, size, spacing):
-    "One patch: k x k bilinear readings a pixel, at most `spacing` film pixels apart, averaged."
-    k = max(1, int(np.ceil(1 / np.sqrt(abs(np.linalg.det(forward[:, :2]))) / spacing - 1e-9)))
-    fine = _warp(film, k * forward, k * size, k * size)
-    return fine if k == 1 else cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+def _film_pixels(forward):
+    "Film pixels to a patch pixel, the nearest whole number, for maps (N, 2, 3)."
+    return np.maximum(np.floor(1 / np.sqrt(np.abs(np.linalg.det(forward[:, :, :2]))) + 0.5), 1).astype(int)
 
-def _resample_twice(film, turn, box, size):
-    "One patch as published: the turned film's own pixels inside the box, then those resized."
-    width, height = np.maximum(np.rint(box[1] - box[0]).astype(int), 1)
-    cut = _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - box[0]]), width, height)
-    return cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
+def _read(film, forward, size, n):
+    "A patch for each map (N, 2, 3): one reading a pixel of the means of n x n film pixels, zero outside."
+    extent = np.array(film.shape[::-1])
+    read = apply(invert(forward), size * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
+    first = np.clip(np.floor(read.min(1)).astype(int) - n, 0, extent - 1)
+    last = np.clip(np.ceil(read.max(1)).astype(int) + n, first + 1, extent)
+    low, high = first.min(0), last.max(0)
+    means = film[low[1] : high[1], low[0] : high[0]]
+    if n > 1: means = cv2.boxFilter(cv2.copyMakeBorder(means, n, n, n, n, cv2.BORDER_CONSTANT, value=0), -1, (n, n), anchor=(0, 0))
+    for one, start in zip(forward, first):  # from the patch's own corner, so that its last bit depends on no other patch
+        x, y = start - low
+        away = start if n == 1 else start - n + (n - 1) / 2  # the margin, and a mean stands at the first of its pixels
+        yield _warp(means[y:, x:], _compose(one, np.column_stack([np.eye(2), away])), size, size)
+
+def _resample(film, forward, size):
+    "Patches (N, size, size) through maps (N, 2, 3), each pixel read once; zero where there is no map."
+    patches = np.zeros((len(forward), size, size), film.dtype)
+    mapped = np.flatnonzero(np.isfinite(forward).all((1, 2)))
+    pixels = _film_pixels(forward[mapped])
+    for n in np.unique(pixels):
+        rows = mapped[pixels == n]
+        for row, patch in zip(rows, _read(film, forward[rows], size, n)): patches[row] = patch
+    return patches
+
+def _resample_twice(film, turns, boxes, size):
+    "Patches as published: the turned film's own pixels inside the box, then those resized; zero where the box is empty."
+    patches = np.zeros((len(turns), size, size), film.dtype)
+    for patch, turn, (low, high) in zip(patches, turns, boxes):
+        if not (high > low).all(): continue
+        width, height = np.maximum(np.rint(high - low).astype(int), 1)
+        cut = _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - low]), width, height)
+        patch[:] = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
+    return patches
 
 # %% ../nbs/method/06_geometry.ipynb #32271923
 def extract_patches(
@@ -232,18 +258,13 @@ def extract_patches(
     draws=None,  # None, or area_scale, rotation, dx, dy of each body (`augmentation.draws`)
     facing="left",  # where the subject on the film looks
     enlarge=2.0,  # patch's side over the smallest square's side
-    spacing=2.0,  # largest distance of two readings, film px
 ):  # (N, size, size), the film's type
     "Upright patches of one film's bodies, zero outside the film (paper, figure 3)."
     if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32): raise ValueError(f"film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}")
-    variant, points = variant_of(variant), corners(points)
-    patches = np.empty((len(points), size, size), film.dtype)
-    turns, boxes = _stages(points, draws, variant, film.shape, facing, enlarge)
-    for k, (turn, box, forward) in enumerate(zip(turns, boxes, _into_patch(turns, boxes, size))):
-        if not np.isfinite(forward).all(): patches[k] = 0
-        elif variant.two_steps: patches[k] = _resample_twice(film, turn, box, size)
-        else: patches[k] = _resample(film, forward, size, spacing)
-    return patches
+    variant = variant_of(variant)
+    turns, boxes = _stages(corners(points), draws, variant, film.shape, facing, enlarge)
+    if variant.two_steps: return _resample_twice(film, turns, boxes, size)
+    return _resample(film, _into_patch(turns, boxes, size), size)
 
 # %% ../nbs/method/06_geometry.ipynb #bc38950b
 def _reasons(points, width, height, facing):

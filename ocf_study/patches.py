@@ -47,16 +47,15 @@ def film_patches(
     film_id: str = '',        # names the film in the tied vote
 ) -> tuple:                   # originals (B, size, size) uint16, copies (M, size, size) uint16, inverted (B,) bool, each body's own vote (B,) bool
     "Patches of all bodies of one film, each resampled from the film once (paper, figure 3)"
-    originals = geometry.extract_patches(film, points, size, variant)
+    body = np.zeros(0, int) if draws is None else draws['body'].to_numpy()
+    drawn = {name: np.zeros(0) if draws is None else draws[name].to_numpy() for name in DRAWS}
+    moved = {name: np.r_[np.full(len(points), none), drawn[name]] for name, none in dict(area_scale=1., rotation=0., dx=0., dy=0.).items()}
+    cut = geometry.extract_patches(film, np.concatenate([points, points[body]]), size, variant, moved)
+    originals, copies = cut[:len(points)], cut[len(points):]
     corners = geometry.apply(geometry.affine(points, size, variant=variant, shape=film.shape), geometry.corners(points))
     votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(originals, corners)], bool)
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
-    originals[inverted] = 65535 - originals[inverted]
-    if draws is None or draws.empty: return originals, originals[:0], inverted, votes
-    body = draws['body'].to_numpy()
-    copies = geometry.extract_patches(film, points[body], size, variant, draws)
-    copies[inverted[body]] = 65535 - copies[inverted[body]]
-    drawn = {name: draws[name].to_numpy() for name in DRAWS}
+    for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])): np.invert(cut[k], out=cut[k])  # 65535 - grey
     for few in (slice(k, k + 4) for k in range(0, len(copies), 4)):  # as many as stay in the processor's cache
         copies[few] = augmentation.photometric(copies[few], {name: column[few] for name, column in drawn.items()})
     return originals, copies, inverted, votes

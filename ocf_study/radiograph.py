@@ -20,7 +20,7 @@ from PIL import Image
 import pydicom
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import UID
 
 from .manifest import DataError, Problem
@@ -124,13 +124,18 @@ def _check_coded(path, ds, compression):
     if coded is None or coded[:3] != tags or coded[3] > ds.BitsAllocated:
         _refuse(path, f'the tags say {tags[0]} x {tags[1]} pixels, {tags[2]} channel(s) of {ds.BitsAllocated} bits, the compressed film another size', 'size', coded)
 
+def _stored(ds):
+    "Pixels as they are stored; copied once more only where something lies in the bits that hold no grey level"
+    values = pixel_array(ds, view_only=True, correct_unused_bits=False)
+    return values if values.dtype.kind == 'u' and values.max(initial=0) < 2**ds.BitsStored else ds.pixel_array
+
 def _dicom_values(path, ds, about, voi):
     "Steps 1 and 2, and the window where it is asked for"
     if 'PixelData' not in ds: _refuse(path, 'no pixels', 'PixelData')
     compressed = ds.file_meta.TransferSyntaxUID.is_encapsulated
     _check_size(path, about | dict(bits=ds.BitsAllocated), len(ds.PixelData), compressed)
     if compressed and 'RLE' not in about['compression']: _check_coded(path, ds, about['compression'])
-    try: values = ds.pixel_array
+    try: values = _stored(ds)
     except Exception as e: _refuse(path, f'the pixels cannot be read, the file may be damaged ({type(e).__name__})', cause=e)
     values = _grey(path, values.astype(values.dtype.newbyteorder('='), copy=False))
     plain = ds.get('RescaleSlope', 1) == 1 and ds.get('RescaleIntercept', 0) == 0 and 'ModalityLUTSequence' not in ds
@@ -190,8 +195,12 @@ def to_16bit(
     photometric: str = 'MONOCHROME2',  # MONOCHROME1: the lowest level is white
 ) -> np.ndarray:                       # (H, W) uint16, the lowest level is black
     "Photometric interpretation and bit depth (published code: the range ends at `2**ceil(log2(max + 1)) - 1`)"
-    if (low := values.min()) < 0: values = values.astype(float) - low
-    top = 2**max(math.ceil(math.log2(float(values.max()) + 1)), 1) - 1
+    return _stretched(values, photometric, values.min(), values.max())
+
+def _stretched(values, photometric, low, high):
+    "Grey levels from `low` to `high` as `to_16bit` makes them"
+    if low < 0: values, high = values.astype(float) - low, float(high) - low
+    top = 2**max(math.ceil(math.log2(float(high) + 1)), 1) - 1
     if photometric == 'MONOCHROME1': values = top - values if values.dtype.kind == 'f' else np.subtract(top, values, dtype=values.dtype)
     return cv2.multiply(values, 65535/top, dtype=cv2.CV_16U)
 
@@ -205,12 +214,13 @@ def _open(path, stream, size, pixels):
     return film, (_dicom_header if is_dicom else _picture_header)(film, size)
 
 def _values(path, data, voi):
-    "Grey levels after step 2, and the photometric interpretation"
+    "Grey levels after step 2, the photometric interpretation, the lowest and the highest level"
     film, about = _open(path, BytesIO(data), len(data), pixels=True)
     values = _dicom_values(path, film, about, voi) if about['format'] == 'DICOM' else _picture_values(path, film, about, data)
-    if not np.isfinite(values).all(): _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
-    if values.min() == values.max(): _refuse(path, 'constant: every pixel has the same grey level', 'grey level', values.flat[0].item())
-    return values, about['photometric']
+    low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all(): _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
+    if low == high: _refuse(path, 'constant: every pixel has the same grey level', 'grey level', low.item())
+    return values, about['photometric'], low, high
 
 @contextmanager
 def _damage(path):
@@ -243,7 +253,9 @@ def read(
     "One film, read once, in the order of this chapter"
     if facing not in ('left', 'right'): raise ValueError(f'facing is left or right, not {facing!r}')
     fs, name, _ = _locate(path)
-    with _damage(path): film = to_16bit(*_values(path, fs.cat_file(name), voi))
-    if film.min() == film.max(): _refuse(path, 'the grey levels differ by less than a 65,535th of their range')
-    if facing == 'right': film = cv2.flip(film, 1)
-    return cv2.flip(film, 0) if flip_vertical else film
+    with _damage(path):
+        values, photometric, *ends = _values(path, fs.cat_file(name), voi)
+        if np.ptp(_stretched(np.array([ends]), photometric, *ends)) == 0: _refuse(path, 'the grey levels differ by less than a 65,535th of their range')
+        film = _stretched(values, photometric, *ends)
+    if facing == 'right': film = cv2.flip(film, 1, film)
+    return cv2.flip(film, 0, film) if flip_vertical else film

@@ -165,12 +165,24 @@ def test_bodies_do_not_influence_each_other():
     for k in range(3): assert (together[k] == geometry.extract_patches(film, points[k : k + 1], draws=draw.iloc[k].to_dict())[0]).all()
 
 
-def test_readings_no_further_apart_than_asked():
-    "Stripes of one film pixel vanish when every pixel is read, and beat when they are skipped."
+def test_stripes_of_one_film_pixel_vanish():
     film = np.tile(np.uint16([0, 60000]), (1200, 600))
-    points = (turned(BODY * 5, 1) + 600)[None]
-    sd = {s: geometry.extract_patches(film, points, spacing=s).std() for s in (4, 2, 0.5)}
-    assert sd[0.5] < sd[2] < sd[4]
+    points = (BODY * 5 + 600)[None]
+    side = geometry.square(points).side[0]
+    for whole, left in ((2, 0.02), (3, 0.4), (4, 0.02)):
+        patch = geometry.extract_patches(film, points, enlarge=224 * whole / side)[0]
+        assert abs(patch.mean() - 30000) < 300 and patch.std() <= left * 30000
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_a_patch_pixel_is_the_mean_of_its_film_pixels(n):
+    film = np.random.default_rng(n).integers(0, 65536, (120, 160)).astype(np.uint16)
+    forward = np.array([[[1 / n, 0, 3.0], [0, 1 / n, 5.0]]])  # a whole number of film pixels to each patch pixel, some beyond the film
+    patch = geometry._resample(film, forward, 60)[0]
+    wide = np.zeros((60 * n, 60 * n))
+    wide[5 * n:5 * n + 120, 3 * n:3 * n + 160] = film[:55 * n, :57 * n]
+    expected = wide.reshape(60, n, 60, n).mean((1, 3))
+    assert np.abs(patch - expected).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(6, 2), (1, 5, 2), (1, 6, 3), (2, 4)])

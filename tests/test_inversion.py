@@ -1,4 +1,5 @@
 "The inversion test on drawn bodies, and the vote."
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,9 +54,9 @@ def test_published_gradients_saturate():
 
 
 def test_strip_looks_as_far_as_asked_and_not_further():
-    patch = np.full((200, 200), 20000, np.uint16)
+    patch = np.full((240, 240), 20000, np.uint16)
     patch[100, 50] = 60000
-    for share, reach in ((0.05, 5), (0.10, 10)):
+    for share, reach in ((0.05, 6), (0.10, 12)):
         highest = steps(patch, "paper", strip=share)["highest"]
         rows = np.flatnonzero(highest[:, 50] == 60000)
         assert (rows.min(), rows.max()) == (100 - reach, 100 + reach)
@@ -86,12 +87,32 @@ def test_hysteresis_is_that_of_scikit_image(seed, low, between):
     assert (inversion._hysteresis(gradient, low, high) == apply_hysteresis_threshold(gradient, low, high)).all()
 
 
+def test_later_detector_is_what_its_description_says():
+    "Two crops around the end-plates' corners; in each the gradient stretched and eroded, and as many px up and down"
+    patch, corners = cv2.resize(body(4), (448, 448)), CORNERS * 2 + 0.5
+    low, high = [], []
+    for a, b in ((0, 1), (2, 3)):
+        (x0, y0), (x1, y1) = np.minimum(corners[a], corners[b]) - [22.4, 44.8], np.maximum(corners[a], corners[b]) + [22.4, 44.8]
+        crop = patch[int(y0):int(y1), int(x0):int(x1)].astype(float)
+        gradient = abs(cv2.Sobel(crop, cv2.CV_64F, 0, 1, ksize=5))
+        ranked = np.sort(gradient, axis=None)
+        bottom, top = ranked[int(0.05 * crop.size)], ranked[int(0.95 * crop.size) - 1]
+        gradient = cv2.erode(np.clip((gradient - bottom) / (top - bottom), 0, 1), np.ones((3, 3)))
+        for y, x in np.argwhere(apply_hysteresis_threshold(gradient, 0.6, 0.8)):
+            strip = crop[max(y - 20, 0):y + 21, x]
+            low.append(crop[y, x] - strip.min()); high.append(strip.max() - crop[y, x])
+    assert len(low) > 500
+    assert evidence(patch, "later", corners) == pytest.approx((np.mean(low) - np.mean(high)) / 65535, abs=1e-6)
+
+
 def test_later_detector_does_not_see_the_film_edge():
     patch = body()
     patch[:, :40] = 0
-    patch[190:] = 0
-    marked = steps(patch, "later", CORNERS, near=0)["endplates"]
-    assert marked.any() and not marked[186:].any() and not marked[:, :43].any()
+    patch[166:] = 0
+    s = steps(patch, "later", CORNERS)
+    marked = s["endplates"]
+    assert s["grey"].shape == marked.shape == (448, 448)
+    assert marked.any() and not marked[326:].any() and not marked[:, :86].any()
 
 
 def test_later_detector_looks_near_the_end_plates_alone():
@@ -99,7 +120,11 @@ def test_later_detector_looks_near_the_end_plates_alone():
     patch[10:14] = 65000
     assert steps(patch, "paper")["endplates"][8:18].any()
     marked = steps(patch, "later", CORNERS)["endplates"]
-    assert not marked[:40].any() and marked[60:70].any() and marked[154:166].any()
+    assert not marked[:80].any() and marked[120:140].any() and marked[308:332].any()
+
+
+def test_a_body_beside_the_film_says_nothing():
+    assert np.isnan(evidence(body(), "later", CORNERS + 4000))
 
 
 @pytest.mark.parametrize("patch", [np.zeros((224, 224), np.uint16), np.full((224, 224), 9000, np.uint16), np.full((224, 224), 65535, np.uint16)])

@@ -290,3 +290,11 @@ def test_an_end_plate_hardens_when_it_breaks_and_not_before():
             scene._growths(Canvas(), replace(s, person=replace(s.person, findings=own.assign(sclerosis=True))), use, 0)
             seen[film.visit].add(lines.count((3., 3.2)) > 0)
     assert seen == {1: {False}, 2: {True}}
+
+
+def test_a_hair_beside_the_film_is_no_error():
+    for shape in ((40, 60), (400, 300)):  # on a small film most hairs leave it, some lie wholly beside it
+        for seed in range(30):
+            grey = np.full(shape, .5, np.float32)
+            exposure._dust(grey, exposure.Frame(dust=60), .3, np.random.default_rng(seed))
+            assert np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1 and (grey != .5).any()

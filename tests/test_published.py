@@ -136,7 +136,7 @@ def test_what_the_package_is_said_to_do_is_its_default(row):
         if said == 'paper' and field not in ('gain',): assert value != getattr(variants[module]['published'], field), 'no difference'
     elif parameter in ('inversion.Detector.low', 'inversion.Detector.strip'): assert float(said.split()[0]) == value
     elif parameter == 'inversion.Detector.signed': assert (said == 'absolute gradient') == (not value)
-    elif parameter == 'inversion.Detector.relative': assert said.startswith('fractions of the patch') and value and f"{inversion.DETECTORS[inversion.DEFAULT].spare:.2%}".replace('%', ' %') in row['package']
+    elif parameter == 'inversion.Detector.relative': assert value and f"gradient's {inversion.DETECTORS[inversion.DEFAULT].levels[1]*100:.0f}th percentile" in said
     else:
         expected = {'inversion.is_inverted:detector': said, 'inversion.film_vote:tie': 'random', 'cohort.downsample:by': 'region', 'cohort.read_mros:film_rule': 'y', 'cohort.partition:stratify': False,
                     'googlenet.build:channels': 1, 'googlenet.build:bn_momentum': .9, 'training.Recipe.epochs': 100, 'training.Recipe.schedule': said, 'training.Recipe.warmup': 0}
