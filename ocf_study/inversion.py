@@ -43,7 +43,7 @@ def _detector(detector, parameters):
 
 # %% ../nbs/method/07_inversion.ipynb #03939395
 def _ranked(values, ranks):
-    "Those of the values, none negative, that would stand at the ranks if they were sorted: the part of a histogram in which each lies is all that is."
+    "The values, none negative, at these ranks of their order; of a histogram only the part in which one lies is sorted."
     bins = (values * (4095 / max(values.max(), 1))).astype(np.int32)
     below = np.r_[0, np.bincount(bins).cumsum()]
     parts = [np.searchsorted(below, rank, "right") - 1 for rank in ranks]

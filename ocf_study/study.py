@@ -117,9 +117,8 @@ def _data_state(folder):
     return sorted((str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in Path(folder).rglob('*') if p.is_file()) if folder else []
 
 def _named(out, values):
-    "Checksums of the files that parameters name; of a TF-Slim checkpoint several files begin with the name"
-    paths = [out/name for name in [values.get('checkpoint'), *values.get('readings', [])] if name]
-    return sorted(runtime.sha256(p) for path in paths if path.parent.is_dir() for p in path.parent.iterdir() if p.is_file() and p.name.startswith(path.name))
+    "Checksums of the files that parameters name"
+    return sorted(runtime.sha256(p) for name in [values.get('checkpoint'), *values.get('readings', [])] if name for p in runtime.files_named(out/name))
 
 # %% ../nbs/method/18_study.ipynb #2c47ef02
 def _left(out, since=0.):
@@ -250,7 +249,7 @@ def _refuse(profile, data, checkpoints, out, anyway):
     needs = yaml.safe_load((_study_folder()/'profiles'/f'{profile}.yaml').read_text()).get('needs', [])
     if data and not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
     for file in checkpoints:
-        if file and not any(Path(file).parent.glob(f'{Path(file).name}*')): raise StudyError(f'There is no checkpoint {file}.')
+        if file and not runtime.files_named(file): raise StudyError(f'There is no checkpoint {file}.')
     if 'data' in needs and not data:
         raise StudyError(f'Profile {profile} reads films that you have: say where with --data FOLDER (profile paper-phantom renders the same number).')
     if 'gpu' in needs and not anyway and not runtime.tensorflow().config.list_physical_devices('GPU'):
