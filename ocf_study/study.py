@@ -322,8 +322,8 @@ def _stage(stage, values, key, out, console, bars):
     "Run one stage and note what it took and left"
     note = out/'work'/'stages'/f'{stage}.json'
     note.unlink(missing_ok=True)
-    for old in _artefacts(out):
-        if old['stage'] == stage: (out/'work'/'artefacts'/f"{old['name']}.json").unlink()
+    before = [a for a in _artefacts(out) if a['stage'] == stage]
+    for old in before: (out/'work'/'artefacts'/f"{old['name']}.json").unlink()
     outer, inner, since = bars.add_task(stage), bars.add_task('', visible=False), time.time()
 
     def show(cell=0, cells=None, desc='', n=0, total=None):
@@ -332,6 +332,9 @@ def _stage(stage, values, key, out, console, bars):
 
     try: seconds, peak = _execute(stage, stages()[stage], values, out, show)
     finally: bars.remove_task(outer); bars.remove_task(inner)
+    now = {a['name'] for a in _artefacts(out)}
+    for old in before:  # what this stage does not make any more
+        for p in [] if old['name'] in now else (out/f"{old['kind']}s").glob(f"{old['name']}.*"): p.unlink()
     files = _left(out, since - 1)
     with runtime.atomic(note) as t:
         t.write_text(json.dumps(dict(stage=stage, key=key, seconds=round(seconds, 1), peak_mb=round(peak), parameters=values, files=files), indent=1))

@@ -268,6 +268,20 @@ def test_a_failing_notebook_is_kept_and_named(tmp_path):
     assert any(o['output_type'] == 'error' for c in nb['cells'] for o in c.get('outputs', []))
 
 
+def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
+    from rich.console import Console
+    (tmp_path/'work'/'artefacts').mkdir(parents=True); (tmp_path/'work'/'stages').mkdir(); (tmp_path/'tables').mkdir(); (tmp_path/'notebooks').mkdir()
+    def made(*names):
+        for n in names:
+            (tmp_path/'tables'/f'{n}.csv').write_text('a')
+            (tmp_path/'work'/'artefacts'/f'{n}.json').write_text(json.dumps(dict(name=n, stage='20_search', kind='table')))
+    console = Console(quiet=True)
+    for names in (('optimum', 'importance'), ('optimum',)):
+        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1., 1.))
+        with study._display(console) as bars: study._stage('20_search', {}, 'key', tmp_path, console, bars)
+        assert {p.stem for p in (tmp_path/'tables').iterdir()} == set(names)
+
+
 def test_a_process_that_is_killed_is_one_sentence(tmp_path):
     code = 'import os, psutil, sys; os.write(sys.__stderr__.fileno(), b"last words"); psutil.Process().kill()'
     import nbformat
