@@ -60,16 +60,18 @@ def detect(
     "Scatter, heel, quantum noise and blur."
     h, w = beam.shape
     reference = float(np.median(beam[spine]))
-    cap = np.minimum(beam, 25*reference)
     small = cv2.resize(np.minimum(beam, 3*reference), (max(w//16, 2), max(h//16, 2)), interpolation=cv2.INTER_AREA)  # where hardly anybody is in the beam, hardly anything scatters
     spread = cv2.GaussianBlur(small, (0, 0), 28/pixel_mm/16, borderType=cv2.BORDER_REPLICATE)
-    signal = cap + exposure.scatter*cv2.resize(spread, (w, h))
+    signal = cv2.resize(spread, (w, h))
+    signal *= exposure.scatter
+    signal += np.minimum(beam, 25*reference)
     signal *= ((1 + exposure.heel*np.linspace(.5, -.5, h, dtype=np.float32))/np.median(signal[spine]))[:, None]
     blur = exposure.blur_mm/pixel_mm
     sd = exposure.noise*.4/pixel_mm
     noise = draw.standard_normal((h, w), dtype=np.float32)
     noise *= cv2.sqrt(signal)
-    signal = cv2.scaleAdd(noise, sd, signal)
+    signal = cv2.scaleAdd(noise, sd, signal, signal)
+    del noise  # a film of memory
     if blur > .4: signal = cv2.GaussianBlur(signal, (0, 0), blur)
     log = cv2.log(np.maximum(signal, 1e-3, out=signal))
     return cv2.addWeighted(log, 1/np.log(10), log, 0, exposure.density)
