@@ -223,10 +223,11 @@ def _read(film, forward, size, n):
     last = np.clip(np.ceil(read.max(1)).astype(int) + n, first + 1, extent)
     low, high = first.min(0), last.max(0)
     means = film[low[1] : high[1], low[0] : high[0]]
-    if n > 1: means = cv2.boxFilter(cv2.copyMakeBorder(means, n, n, n, n, cv2.BORDER_CONSTANT, value=0), -1, (n, n), anchor=(0, 0))
+    margin = n if n > 1 else 0
+    if margin: means = cv2.boxFilter(cv2.copyMakeBorder(means, n, n, n, n, cv2.BORDER_CONSTANT, value=0), -1, (n, n), anchor=(0, 0))
     for one, start in zip(forward, first):  # from the patch's own corner, so that its last bit depends on no other patch
         x, y = start - low
-        away = start if n == 1 else start - n + (n - 1) / 2  # the margin, and a mean stands at the first of its pixels
+        away = start - margin + (n - 1) / 2  # a mean stands at the first of its pixels
         yield _warp(means[y:, x:], _compose(one, np.column_stack([np.eye(2), away])), size, size)
 
 def _resample(film, forward, size):

@@ -125,9 +125,9 @@ def evidence(
 ):  # mean distance to the lowest grey less mean distance to the highest, parts of 65,535; NaN where no end-plate is found
     "How much brighter than its surroundings the end-plates are; negative where the patch is inverted."
     grey, looks = _looks(patch, detector, corners, parameters)
-    pixels = [values[marked] for part, _, marked, *ends in looks for values in (grey[part], *ends)]
-    grey, highest, lowest = (np.concatenate([np.zeros(0), *pixels[k::3]]) for k in range(3))
-    return (2 * grey.mean() - highest.mean() - lowest.mean()) / 65535 if grey.size else np.nan
+    brighter = [2.0 * grey[part][ends] - highest[ends] - lowest[ends] for part, _, ends, highest, lowest in looks]  # d_low - d_high
+    brighter = np.concatenate([np.zeros(0), *brighter])
+    return brighter.mean() / 65535 if brighter.size else np.nan
 
 # %% ../nbs/method/07_inversion.ipynb #75d2b97a
 def is_inverted(

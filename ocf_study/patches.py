@@ -47,9 +47,9 @@ def film_patches(
     film_id: str = '',        # names the film in the tied vote
 ) -> tuple:                   # originals (B, size, size) uint16, copies (M, size, size) uint16, inverted (B,) bool, each body's own vote (B,) bool
     "Patches of all bodies of one film, each resampled from the film once (paper, figure 3)"
-    body = np.zeros(0, int) if draws is None else draws['body'].to_numpy()
-    drawn = {name: np.zeros(0) if draws is None else draws[name].to_numpy() for name in DRAWS}
-    moved = {name: np.r_[np.full(len(points), none), drawn[name]] for name, none in dict(area_scale=1., rotation=0., dx=0., dy=0.).items()}
+    if draws is None: draws = pd.DataFrame(columns=['body', *DRAWS], dtype=float)
+    body, drawn = draws['body'].to_numpy(int), {name: draws[name].to_numpy() for name in DRAWS}
+    moved = geometry.Draw(*(np.r_[still, drawn[name]] for name, still in geometry.draw_of(None, len(points))._asdict().items()))
     cut = geometry.extract_patches(film, np.concatenate([points, points[body]]), size, variant, moved)
     originals, copies = cut[:len(points)], cut[len(points):]
     corners = geometry.apply(geometry.affine(points, size, variant=variant, shape=film.shape), geometry.corners(points))

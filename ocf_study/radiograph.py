@@ -126,8 +126,10 @@ def _check_coded(path, ds, compression):
 
 def _stored(ds):
     "Pixels as they are stored; copied once more only where something lies in the bits that hold no grey level"
-    values = pixel_array(ds, view_only=True, correct_unused_bits=False)
-    return values if values.dtype.kind == 'u' and values.max(initial=0) < 2**ds.BitsStored else ds.pixel_array
+    if ds.PixelRepresentation == 0:
+        values = pixel_array(ds, view_only=True, correct_unused_bits=False)
+        if values.max(initial=0) < 2**ds.BitsStored: return values
+    return ds.pixel_array
 
 def _dicom_values(path, ds, about, voi):
     "Steps 1 and 2, and the window where it is asked for"

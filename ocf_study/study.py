@@ -332,9 +332,9 @@ def _stage(stage, values, key, out, console, bars):
 
     try: seconds, peak = _execute(stage, stages()[stage], values, out, show)
     finally: bars.remove_task(outer); bars.remove_task(inner)
-    now = {a['name'] for a in _artefacts(out)}
-    for old in before:  # what this stage does not make any more
-        for p in [] if old['name'] in now else (out/f"{old['kind']}s").glob(f"{old['name']}.*"): p.unlink()
+    made = {a['name'] for a in _artefacts(out)}
+    for gone in (a for a in before if a['name'] not in made):
+        for p in (out/f"{gone['kind']}s").glob(f"{gone['name']}.*"): p.unlink()
     files = _left(out, since - 1)
     with runtime.atomic(note) as t:
         t.write_text(json.dumps(dict(stage=stage, key=key, seconds=round(seconds, 1), peak_mb=round(peak), parameters=values, files=files), indent=1))
