@@ -179,10 +179,11 @@ def test_a_search_that_is_killed_beside_its_scheduler_goes_on_to_the_same_rounds
     pd.testing.assert_frame_equal(drawn(found), drawn(search.run(goal, tmp_path/'whole.log', 8)))
 
 
-def test_workers_that_run_elsewhere_share_a_storage_that_is_named_from_here(scheduler, tmp_path, monkeypatch):
+@pytest.mark.parametrize('where', ['work/s.log', 'sqlite:///s.db'])
+def test_workers_that_run_elsewhere_share_a_storage_that_is_named_from_here(where, scheduler, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(search.rounds_table(search.run(goal, 'work/s.log', 3, scheduler=scheduler))) == 3
-    assert (tmp_path/'work'/'s.log').exists()
+    assert len(search.rounds_table(search.run(goal, where, 3, scheduler=scheduler))) == 3
+    assert (tmp_path/where.removeprefix('sqlite:///')).exists()
 
 
 def test_two_machines_that_start_together_run_the_first_rounds_once(tmp_path):
@@ -281,6 +282,16 @@ def test_unknown_names_are_refused(tmp_path, wrong):
 def test_other_samplers_by_name(name, tmp_path):
     table = search.rounds_table(search.run(goal, tmp_path/'s.log', 12, sampler_name=name))
     for n, d in search.space().items(): assert table[n].between(d.low, d.high).all() and table[n].nunique() > 10
+
+
+def test_a_learning_sampler_draws_the_same_again_and_apart_on_machines_that_draw_at_once(tmp_path):
+    a, b = (drawn(search.run(goal, tmp_path/f'{n}.log', 14, sampler_name='tpe', seed=3)) for n in 'ab')
+    pd.testing.assert_frame_equal(a, b)
+    together = [search.open_study(tmp_path/'c.log', sampler_name='tpe', seed=3) for _ in range(2)]
+    here, there = (trial.params for trial in [search._next(study, search.space(), []) for study in together])
+    assert all(here[name] != there[name] for name in search.space())
+    u = [(here[name] - d.low)/(d.high - d.low) for name, d in search.space().items() if not d.log]
+    assert len({round(v, 6) for v in u}) == len(u), 'one number for all hyper-parameters'
 
 
 @pytest.mark.parametrize('name, needs', [('gp', 'torch'), ('cmaes', 'cmaes')])
