@@ -170,7 +170,7 @@ def stand(
         centre[i-1] = plate - spin(low[i-1], angle[i-1])
     return centre, angle
 
-# %% ../nbs/method/02b_anatomy.ipynb #e106fcc9
+# %% ../nbs/method/02b_anatomy.ipynb #2f151c86
 SLICES = 25
 _T = np.pi*((np.arange(SLICES) + .5)/SLICES - .5)
 Z, SHARE = np.sin(_T), np.cos(_T)/np.cos(_T).sum()  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
@@ -182,6 +182,7 @@ def _spline(n, fine=3):
     weights = np.concatenate([(1 - t)**3, 3*t**3 - 6*t**2 + 4, -3*t**3 + 3*t**2 + 3*t + 1, t**3], 1)/6
     return np.concatenate([sum(np.outer(weights[:, k], np.eye(n)[(i + k - 1) % n]) for k in range(4)) for i in range(n)])
 
+# %% ../nbs/method/02b_anatomy.ipynb #e106fcc9
 def slices(
     curves,  # (B, 6, GRID) mm
     half_width,  # (B,) mm
@@ -411,7 +412,7 @@ def ribs(
             wide = draw.normal(10, 1.)
             canvas.line(at, 6., wide, (2.4, wide - 2.6))
 
-# %% ../nbs/method/02b_anatomy.ipynb #2071ab03
+# %% ../nbs/method/02b_anatomy.ipynb #769452e2
 def sacrum(
     canvas: Canvas,
     points,  # (4, 6, 2) mm on the film: S1 to S4
@@ -432,6 +433,7 @@ def sacrum(
     for upper, lower in zip(points[:-1, [5, 3]], points[1:, [0, 2]]):  # what is left of the discs
         for plate in (upper, lower): canvas.line(plate[0] + np.array([[.2], [1.]])*(plate[1] - plate[0]), 1.7, 1.1)
 
+# %% ../nbs/method/02b_anatomy.ipynb #48fa55ab
 def pelvis(
     canvas: Canvas,
     low,  # (2,) mm: centre of L5
@@ -452,6 +454,7 @@ def pelvis(
             at = front + edge*draw.normal(1, .08, 2) + draw.normal(0, 3, 2)
             canvas.line(focus + (CubicSpline(np.arange(len(at)), at)(np.linspace(0, len(at) - 1, 50)) - focus)*(1 + .06*k), mm, stroke)
 
+# %% ../nbs/method/02b_anatomy.ipynb #2071ab03
 def shoulders(
     canvas: Canvas,
     top,  # (2,) mm: centre of T4

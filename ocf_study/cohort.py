@@ -135,7 +135,7 @@ def assign_film(
     film = np.where((fell > 0) | d.visit.isin(list(all_thoracic)), 'T', 'L')
     return film, fell.to_numpy()
 
-# %% ../nbs/method/05_cohort.ipynb #d612e1d9
+# %% ../nbs/method/05_cohort.ipynb #daa8244b
 COUNTS = ['subjects', 'films', 'bodies', 'label0', 'label1']
 
 def count(
@@ -145,6 +145,7 @@ def count(
     return dict(subjects=bodies.subject_id.nunique(), films=bodies.film_id.nunique(), bodies=len(bodies),
                 label0=int((bodies.label == 0).sum()), label1=int((bodies.label == 1).sum()))
 
+# %% ../nbs/method/05_cohort.ipynb #405f925e
 def flow_of(
     bodies: pd.DataFrame,  # every annotated body
     exclusions: list,  # (name, boolean mask over `bodies`), in order; a body leaves at the first mask that holds
@@ -160,6 +161,7 @@ def flow_of(
         left = kept
     return pd.DataFrame([*rows, dict(step=end, split='', **count(left))])
 
+# %% ../nbs/method/05_cohort.ipynb #d612e1d9
 def check_flow(flow: pd.DataFrame) -> None:
     "Raise where the counts of a flow do not add up."
     whole = flow[flow.split == ''].set_index('step')[COUNTS]
@@ -207,7 +209,7 @@ def write_example(
                       race_ethnicity=rng.choice(['White', 'Asian'], n))).to_csv(root/'subjects.csv', index=False)
     return root
 
-# %% ../nbs/method/05_cohort.ipynb #63a7398c
+# %% ../nbs/method/05_cohort.ipynb #7cc61d60
 _MROS = 'annotations.csv'
 _POINT_COLUMNS = [f'XQQM{c}{i}' for i in range(1, 7) for c in 'XY']
 
@@ -219,10 +221,12 @@ def is_mros(root) -> bool:
     "Whether a data folder has MrOS's layout."
     return _exists(_join(root, _MROS))
 
+# %% ../nbs/method/05_cohort.ipynb #7f995e2d
 def is_rendered(root) -> bool:
     "Whether the films of a data folder were rendered."
     return _exists(_join(root, 'rendered.json'))
 
+# %% ../nbs/method/05_cohort.ipynb #63a7398c
 def _raw(stream, name, schema):
     "Cells of a CSV as text, of a Parquet file as they are."
     if not name.endswith('.parquet'):
@@ -408,7 +412,7 @@ def repair_order(
     best = wrong.argmin(1)
     return np.take_along_axis(points, _ORDERS[best][..., None], 1), best > 0
 
-# %% ../nbs/method/05_cohort.ipynb #dddd618b
+# %% ../nbs/method/05_cohort.ipynb #20a78f11
 def _find_table(root, name):
     return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
 
@@ -436,6 +440,7 @@ def _disagreements(films, bodies, files):
     problems += [Problem(files['films'], int(r.line), 'path', r.path, f'stands on line {first[r.Index]} already') for r in films[films.duplicated('path')].itertuples()]
     return problems + [Problem(files['films'], int(r.line), 'film_id', r.film_id, 'no body lies on this film', 'warning') for r in films[~films.film_id.isin(bodies.film_id)].itertuples()]
 
+# %% ../nbs/method/05_cohort.ipynb #dddd618b
 def _tables(root, workers, repair):
     "Cohort (None where it cannot be made) and problems of a folder of three tables."
     t, files, problems = _read_three(root)
@@ -488,7 +493,7 @@ def read_tables(
     if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
     return cohort
 
-# %% ../nbs/method/05_cohort.ipynb #ebb37cc1
+# %% ../nbs/method/05_cohort.ipynb #1447532a
 def check(
     root,  # a data folder of either layout
     repair: bool = False,  # for three tables
@@ -503,6 +508,7 @@ def check(
     problems = _mros(root, workers, film_rule)[1] if mros else _tables(root, workers, repair)[1]
     return sorted(problems, key=lambda p: p.severity != 'error')
 
+# %% ../nbs/method/05_cohort.ipynb #ebb37cc1
 def read(
     root,  # a data folder of either layout
     workers: int = 8,  # threads that read film headers
@@ -543,7 +549,7 @@ def _split_flow(flow, bodies, step):
     check_flow(flow)
     return flow
 
-# %% ../nbs/method/05_cohort.ipynb #c702677c
+# %% ../nbs/method/05_cohort.ipynb #74559f97
 def downsample(
     bodies: pd.DataFrame,  # with label, split and region
     ratio: float = 2.5,  # label 0 for each label 1 that stay; 0: keep all
@@ -564,6 +570,7 @@ def downsample(
         used[runtime.rng(seed, 'downsample', g).permutation(normal)[keep:]] = False
     return used
 
+# %% ../nbs/method/05_cohort.ipynb #c702677c
 def thin(
     cohort: Cohort,  # partitioned
     ratio: float = 2.5,  # label 0 for each label 1 in training; 0: keep all
@@ -575,10 +582,11 @@ def thin(
     return replace(cohort, bodies=bodies, flow=_split_flow(cohort.flow, bodies[bodies.used], 'down-sampled'),
                    about=cohort.about | dict(ratio=ratio, downsample_by=by))
 
-# %% ../nbs/method/05_cohort.ipynb #f00e6410
+# %% ../nbs/method/05_cohort.ipynb #bd33131a
 class LeakError(ValueError):
     "The same subject, film or picture in more than one split."
 
+# %% ../nbs/method/05_cohort.ipynb #e4a92123
 def pixel_hashes(
     cohort: Cohort,
     workers: int = 8,  # threads that read films
@@ -592,6 +600,7 @@ def pixel_hashes(
     if problems := [p for x in found if not isinstance(x, str) for p in x]: raise DataError(problems)
     return pd.Series(found, index=cohort.films.film_id, name='hash')
 
+# %% ../nbs/method/05_cohort.ipynb #f00e6410
 def certificate(
     cohort: Cohort,  # partitioned
     hashes: pd.Series = None,  # film_id -> hash, from `pixel_hashes`; None: pixels are not looked at, and it says so

@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 from . import genant, nhanes
 from .cohort import COUNTS, Cohort, points
 
-# %% ../nbs/method/05a_description.ipynb #22bd2d20
+# %% ../nbs/method/05a_description.ipynb #c72226ec
 SETS = ['Training set before down-sampling', 'Training set after down-sampling', 'Validation set', 'Test set', 'Entire dataset']
 
 def _sets(cohort):
@@ -48,6 +48,7 @@ def table1(
     out = out.reset_index(names=['row', 'level'])
     return _mask_table1(out, d, below) if below else _without_nan(out)
 
+# %% ../nbs/method/05a_description.ipynb #22bd2d20
 def _without_nan(out): return out.replace({r'^nan( \(nan\))?$': '', r' \(nan\)$': ''}, regex=True).fillna('')
 
 def _hidden_sets(n, below):
@@ -87,8 +88,7 @@ def _mask_table1(out, d, below):
     for r in out.index[out.row.str.contains(', mean')]: masked([r], sets[out.row[r].partition(', mean')[0]].count().to_frame('n').T)
     return _without_nan(out)
 
-
-# %% ../nbs/method/05a_description.ipynb #8c4c283a
+# %% ../nbs/method/05a_description.ipynb #80563fb8
 def hide(
     counts: pd.DataFrame,  # of people or bodies
     below: int,  # counts from 1 to one less are small; 0: none
@@ -111,6 +111,7 @@ def hide(
         r = min(through, key=lambda r: (relations[r] != 0)[hidden].sum())
         hidden[np.where((relations[r] != 0) & ~hidden & may, values, np.inf).argmin()] = True
 
+# %% ../nbs/method/05a_description.ipynb #8c4c283a
 def _given(hidden, small, values, relations, below, beyond):
     "Cells that must not be known, but that the relations fix: by equations alone, or because counts are whole and small."
     at, known = np.flatnonzero(hidden), relations[:, hidden]
@@ -132,8 +133,7 @@ def suppress(
     hidden = hide(counts, below, np.array([np.isin(np.arange(counts.size), line) for line in lines], float).reshape(len(lines), counts.size))
     return counts.astype(object).mask(hidden, 'masked').mask((counts > 0) & (counts < below), f'<{below}')
 
-
-# %% ../nbs/method/05a_description.ipynb #60365f84
+# %% ../nbs/method/05a_description.ipynb #f499e8ce
 def masked_counts(
     counts: pd.DataFrame,  # classes x regions, levels x classes, ...
     below: int,  # as in `suppress`; 0: none
@@ -143,6 +143,7 @@ def masked_counts(
     n = counts.astype('Int64').mask(hidden)
     return n.stack(future_stack=True).rename('n').reset_index()
 
+# %% ../nbs/method/05a_description.ipynb #76549d26
 def _flow_relations(flow):
     "What a reader of a flow knows: steps add up, splits add up, labels add up to bodies, validation and test are not sampled down."
     cells = np.arange(len(flow)*len(COUNTS)).reshape(len(flow), -1)
@@ -175,6 +176,7 @@ def masked_flow(
         hidden = hide(n, below, relations, hidden | (train[:, None] & np.isin(COUNTS, COUNTS[2:])), np.repeat(known[:, None], len(COUNTS), 1))
     return flow[['step', 'split']].join(n.astype('Int64').mask(hidden))
 
+# %% ../nbs/method/05a_description.ipynb #5884483a
 def blanked(
     df: pd.DataFrame,  # rows whose counts add up to what a reader knows
     cells: pd.DataFrame,  # the counts that each row rests on
@@ -185,6 +187,7 @@ def blanked(
     numbers = df.select_dtypes('number').columns
     return df.astype({c: float for c in numbers}).mask(few[:, None] & df.columns.isin(numbers)[None]) if few.any() else df
 
+# %% ../nbs/method/05a_description.ipynb #60365f84
 def masked_rows(
     df: pd.DataFrame,
     columns: list,  # that hold counts; a row with a small one loses every number
@@ -195,7 +198,7 @@ def masked_rows(
     numbers = df.select_dtypes('number').columns
     return df.astype({c: object for c in numbers}).mask(few.to_numpy()[:, None] & df.columns.isin(numbers)[None], f'<{below}') if few.any() else df
 
-# %% ../nbs/method/05a_description.ipynb #d3e759c4
+# %% ../nbs/method/05a_description.ipynb #e92da9f1
 def expected_posterior(
     bodies: pd.DataFrame,  # with film_id, level and points
 ) -> np.ndarray:  # (N,) px, NaN where neither neighbour is on the film
@@ -210,6 +213,7 @@ def expected_posterior(
         from_each.append(beside*normal[at]/normal[(at + step).clip(0, len(normal)-1)])
     return np.where(np.isnan(from_each).all(0), np.nan, np.nansum(from_each, 0)/np.maximum((~np.isnan(from_each)).sum(0), 1))
 
+# %% ../nbs/method/05a_description.ipynb #d3e759c4
 def morphometry(
     bodies: pd.DataFrame,  # with body_id, film_id, level and points
     sex='M',  # (N,) or one, M|F: whose norms

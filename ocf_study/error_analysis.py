@@ -269,7 +269,7 @@ def kappa(
     margin = stats.norm.ppf((1 + level) / 2) * k.std_kappa
     return float(k.kappa), float(max(k.kappa - margin, -1)), float(min(k.kappa + margin, 1))
 
-# %% ../nbs/method/15_error_analysis.ipynb #ef1beb08
+# %% ../nbs/method/15_error_analysis.ipynb #ba8fed23
 def reader_agreement(
     readings: pd.DataFrame,  # two readers, each body read by both
     level: float = .95,  # of the intervals
@@ -297,6 +297,7 @@ def reader_agreement(
     value, sure = _kappa_of(cells.sum(0)), counted.both >= few
     return d.assign(kappa=value, kappa_low=pd.Series(low, d.index).where(sure), kappa_high=pd.Series(high, d.index).where(sure))
 
+# %% ../nbs/method/15_error_analysis.ipynb #ef1beb08
 def _kappa_of(cells):
     "Cohen's kappa of (..., 4) counts; NaN where both readers gave one and the same answer to everything."
     both, first, second, neither = np.moveaxis(cells, -1, 0)

@@ -106,7 +106,7 @@ class Frame:
     label: bool = False  # the block with the subject's number
     dust: int = 5  # specks and hairs
 
-# %% ../nbs/method/02a_exposure.ipynb #9bf72e85
+# %% ../nbs/method/02a_exposure.ipynb #7fea28db
 def letters(
     shape,  # (H, W) px
     text: str, at,  # (2,) mm, baseline
@@ -118,6 +118,7 @@ def letters(
     cv2.putText(ink, text, tuple(int(v/pixel_mm) for v in at), font, size_mm/pixel_mm/22, 255, max(1, round(stroke_mm/pixel_mm)), cv2.LINE_AA)
     return ink
 
+# %% ../nbs/method/02a_exposure.ipynb #0dcc9169
 def ink_box(
     text: str, at,  # (2,) mm, baseline
     size_mm: float, stroke_mm: float,
@@ -128,6 +129,7 @@ def ink_box(
     x, y, w, h = cv2.boundingRect(letters((int(5*size_mm/fine), int((4 + len(text))*size_mm/fine)), text, start, size_mm, stroke_mm, fine, font))  # OpenCV's own text size has a margin
     return np.asarray(at) - start + np.array([[x, y], [x + w, y + h]])*fine
 
+# %% ../nbs/method/02a_exposure.ipynb #9bf72e85
 def blend(grey, ink, value, strength=1.):
     "Paint `value` (0 to 1, one or (H, W)) where `ink` (uint8) is, in place and only there."
     x, y, w, h = cv2.boundingRect(ink)

@@ -83,7 +83,7 @@ def _csv(df, path, out):
     with runtime.atomic(path) as t: (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
-# %% ../nbs/method/17_figures.ipynb #776d67c6
+# %% ../nbs/method/17_figures.ipynb #b715d239
 def may_tell(
     n,                # a count of bodies or people
     below: int,       # counts under this are not told; 0, as for rendered films: every one is
@@ -98,6 +98,7 @@ def may_tell(
         if what in proof and (pd.isna(whole := proof.loc[split, what]) or 0 < whole - n < below): return False
     return not 0 < n < below
 
+# %% ../nbs/method/17_figures.ipynb #0ebb1bc8
 def told(
     n,                # a count of bodies or people
     below: int,       # counts under this are not told; 0: every one is
@@ -106,6 +107,7 @@ def told(
     "A count for a sentence"
     return f'{n:,}' if may_tell(n, below, *where) else '[masked]'
 
+# %% ../nbs/method/17_figures.ipynb #776d67c6
 def on_grid(
     curve: pd.DataFrame,  # two columns among others, a row per body
     x: str,               # column of 0 to 1, rising
@@ -306,7 +308,7 @@ def levels(
     ax.legend(*(v[::-1] for v in ax.get_legend_handles_labels()), loc='center left', bbox_to_anchor=(1, .5), fontsize=7.5, title='SQ class', title_fontsize=8)
     return fig
 
-# %% ../nbs/method/17_figures.ipynb #e3471b55
+# %% ../nbs/method/17_figures.ipynb #8d45caa2
 def _curve(ax, x, y, band, thresholds, at, **line):
     "A curve with its band and the thresholds' points."
     if band is not None:
@@ -338,6 +340,7 @@ def roc(
     ax.set(xlabel='1 - specificity', ylabel='sensitivity', title=_area('AUC-ROC', metrics.auc_roc(y, p), interval))
     return fig
 
+# %% ../nbs/method/17_figures.ipynb #e3471b55
 def pr(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1

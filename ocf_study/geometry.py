@@ -140,7 +140,7 @@ def invert(
     linear = np.linalg.inv(maps[..., :2])
     return np.concatenate([linear, -linear @ maps[..., 2:]], -1)
 
-# %% ../nbs/method/06_geometry.ipynb #86cb7621
+# %% ../nbs/method/06_geometry.ipynb #28ac8d52
 def _about(linear, centre, target):
     "Affine maps with the given linear part that take `centre` to `target`."
     return np.concatenate([linear, (target - np.einsum("nij,nj->ni", linear, centre))[..., None]], -1)
@@ -164,6 +164,7 @@ def _usable(points):
     if not fine.all(): raise ValueError(f"no square around the corners of row {', '.join(map(str, np.flatnonzero(~fine)))}: points missing or coincident")
     return points
 
+# %% ../nbs/method/06_geometry.ipynb #581e2906
 def _stages(points, draws, variant, shape, facing, enlarge):
     "The two halves of the map: film -> turned film (N, 2, 3), and the box cut out of it (N, 2, 2), low and high corner."
     if facing not in ("left", "right"): raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
@@ -185,6 +186,7 @@ def _stages(points, draws, variant, shape, facing, enlarge):
     if facing == "right": turn = _compose(turn, np.array([[-1.0, 0, shape[1]], [0, 1, 0]]))
     return turn, box
 
+# %% ../nbs/method/06_geometry.ipynb #86cb7621
 def _into_patch(turn, box, size):
     "The whole map (N, 2, 3): the box of the turned film becomes the patch; NaN for an empty box."
     low, extent = box[:, 0], box[:, 1] - box[:, 0]
@@ -204,7 +206,7 @@ def affine(
     "Mirroring, tilt, enlargement, augmentation draw and resize as one map (paper, figure 3)."
     return _into_patch(*_stages(points, draws, variant_of(variant), shape, facing, enlarge), size)
 
-# %% ../nbs/method/06_geometry.ipynb #48ff42b8
+# %% ../nbs/method/06_geometry.ipynb #f5518952
 def _warp(film, forward, width, height):
     "Film through one map (2, 3) in continuous pixels; zero outside."
     linear = forward[:, :2]
@@ -240,6 +242,7 @@ def _resample(film, forward, size):
         for row, patch in zip(rows, _read(film, forward[rows], size, n)): patches[row] = patch
     return patches
 
+# %% ../nbs/method/06_geometry.ipynb #48ff42b8
 def _resample_twice(film, turns, boxes, size):
     "Patches as published: the turned film's own pixels inside the box, then those resized; zero where the box is empty."
     patches = np.zeros((len(turns), size, size), film.dtype)

@@ -41,7 +41,7 @@ def _detector(detector, parameters):
     if unknown: raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: one of {', '.join(Detector._fields)}")
     return DETECTORS[detector]._replace(**parameters)
 
-# %% ../nbs/method/07_inversion.ipynb #03939395
+# %% ../nbs/method/07_inversion.ipynb #a4883938
 def _ranked(values, ranks):
     "The values, none negative, at these ranks of their order; of a histogram only the part in which one lies is sorted."
     bins = (values * (4095 / max(values.max(), 1))).astype(np.int32)
@@ -82,6 +82,7 @@ def _regions(edge, d, corners):
     boxes = [(np.minimum(a, b) - margin, np.maximum(a, b) + margin) for a, b in ((sp, sa), (ip, ia))]
     return [tuple(slice(*np.clip(ends, 0, edge).astype(int)) for ends in zip(low[::-1], high[::-1])) for low, high in boxes]
 
+# %% ../nbs/method/07_inversion.ipynb #03939395
 def _enlarged(patch, corners, side):
     "A patch of less than `side` enlarged to it, and the corners in it."
     if max(patch.shape) >= side: return patch, corners

@@ -358,7 +358,7 @@ def _fill(writer, films, client, ahead, max_failed):
             writer.add(rows, pixels, line)
             bar.update()
 
-# %% ../nbs/method/09_patches.ipynb #2fdeb449
+# %% ../nbs/method/09_patches.ipynb #a6b3fc9a
 def open(
     store,         # of `build`
 ) -> xr.Dataset:   # pixels (patch, y, x) uint16, lazy, and a coordinate along `patch` for all that is known of each
@@ -367,6 +367,7 @@ def open(
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
 
+# %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(
     store,         # of `build`
 ) -> list:         # numbers of the shards whose file is not what was written

@@ -98,7 +98,7 @@ def _dicom_header(ds, size):
     return dict(format='DICOM', width=ds.Columns, height=ds.Rows, bits=ds.BitsStored, channels=ds.get('SamplesPerPixel', 1), photometric=ds.PhotometricInterpretation,
                 source=_source(ds), pixel_mm=float(spacing[0]) if spacing else None, compression=SYNTAXES[ds.file_meta.TransferSyntaxUID], bytes=size)
 
-# %% ../nbs/method/04_radiograph.ipynb #8138f5d3
+# %% ../nbs/method/04_radiograph.ipynb #a81026f3
 def _coded_jpeg2000(code):
     "Width, height, channels and bits in the SIZ segment of a JPEG 2000 codestream; None where it has none"
     if len(code) < 43 or code[:4] != b'\xff\x4f\xff\x51': return
@@ -131,6 +131,7 @@ def _stored(ds):
         if values.max(initial=0) < 2**ds.BitsStored: return values
     return ds.pixel_array
 
+# %% ../nbs/method/04_radiograph.ipynb #8138f5d3
 def _dicom_values(path, ds, about, voi):
     "Steps 1 and 2, and the window where it is asked for"
     if 'PixelData' not in ds: _refuse(path, 'no pixels', 'PixelData')

@@ -69,7 +69,7 @@ def people(
     return df.assign(site=np.array(SITES)[site], second=back)[
         ['subject_id', 'seqn', 'reuse', 'site', 'age', 'bmi', 'sex', 'race_ethnicity', 'second']].sort_values('subject_id', ignore_index=True)
 
-# %% ../nbs/method/02c_roster.ipynb #5682de9e
+# %% ../nbs/method/02c_roster.ipynb #b119f070
 _SITE_OF_FRACTURE = dict(zip(genant.LEVELS, [.3, .4, .8, 1.3, 1.5, .9, .7, .9, 2.1, 2.0, 1.0, .7, .5]))  # peaks at T8 and at the thoracolumbar junction
 _KINDS = dict(wedge=.62, biconcave=.22, crush=.16)
 _SEEN = .72  # made fractures that a reader calls moderate or severe
@@ -88,6 +88,7 @@ def _findings(draw, part, made, settings):
     look[made | (part.nhanes_grade > 0).to_numpy()] = ''
     return dict(found, look_alike=look, finding_size=draw.random(n), sclerosis=draw.random(n) < .55)
 
+# %% ../nbs/method/02c_roster.ipynb #d122fb5c
 def fractures(
     subjects,  # as `people` gives them
     settings: Settings,
@@ -113,6 +114,7 @@ def fractures(
         rows.append(pd.DataFrame(dict(made=made, kind=np.where(made, kind[at], ''), loss=np.where(made, loss[at], 0.), since=np.where(late, 2, 1), **_findings(draw, part, made, settings)), index=part.index))
     return pd.concat([df, pd.concat(rows)], axis=1)
 
+# %% ../nbs/method/02c_roster.ipynb #5682de9e
 def broken(
     rows,  # of `fractures`, or one of them
     visit: int,
@@ -144,7 +146,7 @@ def films(
             rows.append(dict(film_id=name, subject_id=s.subject_id, visit=visit, region=region, path=f'{s.site}/{s.subject_id}/MR{name}.dcm', **_technique(draw, region, digital, settings.rates)))
     return pd.DataFrame(rows).drop(np.argsort(lost)[:round(settings.missing*len(rows))]).reset_index(drop=True)
 
-# %% ../nbs/method/02c_roster.ipynb #10e7a313
+# %% ../nbs/method/02c_roster.ipynb #cc0f3447
 @dataclass(frozen=True)
 class Plan:
     "A whole cohort before any pixel."
@@ -153,6 +155,7 @@ class Plan:
     films: pd.DataFrame
     bodies: pd.DataFrame  # of `fractures`
 
+# %% ../nbs/method/02c_roster.ipynb #10e7a313
 def plan(
     settings: Settings,
 ) -> Plan:

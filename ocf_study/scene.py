@@ -36,7 +36,7 @@ class Person:
     findings: pd.DataFrame  # the subject's rows of `fractures`, by level
     id: str
 
-# %% ../nbs/method/02d_scene.ipynb #4dcdd639
+# %% ../nbs/method/02d_scene.ipynb #48a6b61b
 @lru_cache
 def _bodies(): return nhanes.bodies().set_index(['seqn', 'level']).sort_index()
 
@@ -49,6 +49,7 @@ def _upright(column, bend, sound, sacral):
     bends[[at('L5') - 1, at('S1') - 1]] += np.array([.45, .55])*more
     return anatomy.stand(column, bends, sound=sound)
 
+# %% ../nbs/method/02d_scene.ipynb #4dcdd639
 def person(
     subject,  # row of `people`
     rows,  # rows of `fractures` of that subject
@@ -130,7 +131,7 @@ def scene(
     points, centre = points + offset, centre + offset
     return Scene(person, film, centre, angle, scale, lean, twist, focus, points, _marks(film, centre[index], settings))
 
-# %% ../nbs/method/02d_scene.ipynb #0ec3712a
+# %% ../nbs/method/02d_scene.ipynb #3463dac3
 SCRIPT = cv2.FONT_HERSHEY_SCRIPT_SIMPLEX
 
 class Mark(NamedTuple):
@@ -147,6 +148,7 @@ class Mark(NamedTuple):
         box = exposure.ink_box(self.text, self.xy, self.size, self.width, SCRIPT) if self.kind == 'writing' else self.xy
         return bool(((box.min(0) < high) & (box.max(0) > low)).all())
 
+# %% ../nbs/method/02d_scene.ipynb #0ec3712a
 def _wander(draw, n, step):
     "A line (n + 1, 2) that does not know where it goes, mm, from the origin."
     return np.cumsum(np.concatenate([[[0, 0]], np.cumsum(draw.normal(0, step, (n, 2)), 0)*.35 + draw.normal(0, step, 2)]), 0)
@@ -178,7 +180,6 @@ def _marks(film, centres, settings):
         marks.append(Mark('sticker', spot(20) + turn((np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])*size/2)[None], lean)[0]))
     return marks
 
-
 # %% ../nbs/method/02d_scene.ipynb #a35410ba
 SIDES = np.array([1.015, .985])  # magnification of the arches' near and far side, against the middle
 
@@ -203,7 +204,7 @@ def _bones(s, use, whole, marrow, other, metered, seed):
         anatomy.arches(other, p.levels[i], s.centre[i], s.angle[i], depth[i], np.median(height[max(i-2, 0):i+3]), SIDES, sides, rng(seed, 'arch', p.id, p.levels[i]), s.focus)
     anatomy.sacrum(other, s.points[[p.levels.index(l) for l in ('S1', 'S2', 'S3', 'S4')]])
 
-# %% ../nbs/method/02d_scene.ipynb #439dfafb
+# %% ../nbs/method/02d_scene.ipynb #24992782
 def _trabeculae(s, draw, shape, px, cells=np.array([.8, 2.0])):  # mm, across and down
     "Grain around each body along its own axes: longer down than across, the more so the less mineral there is."
     cells = np.maximum(cells/px, 1)
@@ -220,6 +221,7 @@ def _trabeculae(s, draw, shape, px, cells=np.array([.8, 2.0])):  # mm, across an
         grain[top:low, first:last] = cv2.warpAffine(grid, at, (last - first, int(low - top)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
     return grain
 
+# %% ../nbs/method/02d_scene.ipynb #439dfafb
 def materials(
     s: Scene, settings: Settings,
 ):  # soft (mm of water), bone (mm of cortical bone in place of water), spine (bool): where the exposure is metered
@@ -285,7 +287,7 @@ def _growths(canvas, s, use, seed):
                     t = np.sort(draw.random(2))[:, None]
                     canvas.line(a*(1 - t) + b*t + [off, 0] + draw.normal(0, .7, (2, 2)), draw.uniform(2, 7), draw.uniform(.7, 1.6))
 
-# %% ../nbs/method/02d_scene.ipynb #26ba94df
+# %% ../nbs/method/02d_scene.ipynb #76313d42
 _rise = lambda v, width: 1/(1 + np.exp(-np.clip(v/width, -30, 30)))
 
 def _pocket(gas, centre, radii, tilt, mm, draw):
@@ -325,6 +327,7 @@ def _lungs(x, y, line, skin, dome, wide, draw):
         air = air + .7*np.minimum(chord, draw.uniform(.12, .17)*wide)*_rise(x - line + 48 - 4*k, 3)*_rise(x - skin - 24, 3)
     return air
 
+# %% ../nbs/method/02d_scene.ipynb #26ba94df
 def trunk(s, draw, shape, px):
     "Water in the beam, mm: trunk, lungs and diaphragm, heart, shoulders, hips, bowel."
     f, bmi, step = s.film, s.person.bmi, max(round(1.2/px), 1)
@@ -351,7 +354,6 @@ def trunk(s, draw, shape, px):
     if f.has_contrast_gradient: soft += draw.choice([-1, 1])*draw.uniform(15, 32)*np.tanh((y - draw.uniform(.3, .7)*FILM_MM[0])/draw.uniform(15, 50))
     fine = cv2.resize(soft.astype(np.float32), (w*step, h*step), interpolation=cv2.INTER_CUBIC)[:shape[0], :shape[1]]
     return np.maximum(fine, 0, out=fine)
-
 
 # %% ../nbs/method/02d_scene.ipynb #77e157f8
 def render(

@@ -271,7 +271,7 @@ def _display(console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     return Progress(TextColumn('{task.description:<32}'), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
-# %% ../nbs/method/18_study.ipynb #d67596ae
+# %% ../nbs/method/18_study.ipynb #cf825044
 _PATHS = ('data', 'checkpoint', 'readings')  # parameters that name files, from where the command runs
 
 def _each(value, change): return [change(v) for v in value] if isinstance(value, list) else change(value)
@@ -283,6 +283,7 @@ def _alone(lock, console):
     except Timeout: console.print('Another run is at work in this folder: waiting for it to end.', highlight=False)
     return lock.acquire()
 
+# %% ../nbs/method/18_study.ipynb #d67596ae
 def run(
     profile: str = 'demo',               # `smoke`, `demo`, `paper` or `paper-phantom`
     out: str|Path|None = None,           # run folder; `reports/<profile>` when not given
