@@ -192,13 +192,13 @@ def page(src, dest, origin, root, pages, names, module='', study=False, before=l
     dest.write_text(nb2str(nb))
 
 def _literals(source):
-    "Patterns of the names that a cell gives to `figures.save` and `figures.save_table`"
+    "Patterns of the kinds and names that a cell gives to `figures.save` and `figures.save_table`"
     for n in ast.walk(ast.parse(source)):
-        if isinstance(n, ast.Call) and getattr(n.func, 'attr', '') in ('save', 'save_table'):
+        if isinstance(n, ast.Call) and (kind := {'save': 'figure-', 'save_table': 'table-'}.get(getattr(n.func, 'attr', ''))):
             for arg in n.args[1:2]:
                 for part in ast.walk(arg):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str): yield re.escape(part.value)
-                    if isinstance(part, ast.JoinedStr): yield ''.join(re.escape(v.value) if isinstance(v, ast.Constant) else '.+' for v in part.values)
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str): yield kind + re.escape(part.value)
+                    if isinstance(part, ast.JoinedStr): yield kind + ''.join(re.escape(v.value) if isinstance(v, ast.Constant) else '.+' for v in part.values)
 
 def banner(about):
     "What a page was run on"
@@ -213,7 +213,7 @@ def _marked(stage, about):
             made = []
             if c.cell_type == 'code' and 'figures.save' in c.source:
                 patterns = list(_literals(c.source))
-                made = [a for a in about['artefacts'] if a['stage'] == stage and any(re.fullmatch(p, a['name']) for p in patterns)]
+                made = [a for a in about['artefacts'] if a['stage'] == stage and any(re.fullmatch(p, f"{a['kind']}-{a['name']}") for p in patterns)]
             if made: cells.append(mk_cell(''.join(f'<span id="{a["kind"]}-{a["name"]}"></span>' for a in made), 'markdown'))
             if alts := [a['alt'] for a in made if a['alt']]: c.metadata['alt'] = ' '.join(dict.fromkeys(alts))
             cells.append(c)
@@ -323,7 +323,7 @@ def results(run, dest, about):
     (dest/'results').mkdir(parents=True, exist_ok=True)
     for file, title, lead, some in (
             ('paper', "The paper's tables and figures", "Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.", sorted(filter(of_paper, about['artefacts']), key=order)),
-            ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a) and a['name'] != 'comparison'])):
+            ('further', 'Further tables and figures', 'What the paper does not have.', [a for a in about['artefacts'] if not of_paper(a) and (a['kind'], a['name']) != ('table', 'comparison')])):
         text, last = ['---', 'html_theme.sidebar_secondary.remove: true', '---', f'# {title}', '', lead, '', *banner(about), ':::{contents}', ':local:', ':depth: 1', ':backlinks: none', ':class: everything', ':::', ''], {}
         last = {re.match(r'(?:figure|table)\d|', a['name'])[0]: a['name'] for a in some}  # the published numbers stand below the last panel
         for a in some:
@@ -339,8 +339,10 @@ def results(run, dest, about):
                 shutil.copy(run/'figures'/f'{name}.png', dest/'results')
                 text += [f'```{{image}} {name}.png', f":alt: {' '.join((a['alt'] or a['caption']).split())}", '```', '', caption, '']
             else: text += [caption, '', *table(readable(df), called(name))]
-            if data.exists(): shutil.copy(data, dest/'results')
-            text += [f"From {cell}{f', with {{download}}`its numbers <{name}.csv>`' if data.exists() else ''}.", '']
+            if data.exists():
+                (dest/'results'/data.parent.name).mkdir(exist_ok=True)
+                shutil.copy(data, dest/'results'/data.parent.name)  # a figure and a table may have one name
+            text += [f"From {cell}{f', with {{download}}`its numbers <{data.parent.name}/{data.name}>`' if data.exists() else ''}.", '']
             if of_paper(a) and last[source := re.match(r'(?:figure|table)\d', name)[0]] == name: text += _compared(run, source)
         (dest/'results'/f'{file}.md').write_text('\n'.join(text))
 

@@ -44,10 +44,10 @@ def about(
 RENDERED = 'Rendered films (NHANES 2013-14 morphometry), not radiographs of patients'
 
 # %% ../nbs/method/17_figures.ipynb #80e8aba6
-def _note(out, name, **values):
+def _note(out, name, kind, **values):
     "Write beside the heavy artefacts what the report says of one figure or table"
-    path = Path(out)/'work'/'artefacts'/f'{name}.json'
-    with runtime.atomic(path) as t: t.write_text(json.dumps(dict(name=name, stage=os.environ.get('OCF_STAGE', ''), version=__version__, **about(out), **values), indent=1))
+    path = Path(out)/'work'/'artefacts'/f'{kind}-{name}.json'
+    with runtime.atomic(path) as t: t.write_text(json.dumps(dict(name=name, kind=kind, stage=os.environ.get('OCF_STAGE', ''), version=__version__, **about(out), **values), indent=1))
 
 # %% ../nbs/method/17_figures.ipynb #6fc737a1
 def save(

@@ -324,7 +324,7 @@ def _stage(stage, values, key, out, console, bars):
     note = out/'work'/'stages'/f'{stage}.json'
     note.unlink(missing_ok=True)
     before = [a for a in _artefacts(out) if a['stage'] == stage]
-    for old in before: (out/'work'/'artefacts'/f"{old['name']}.json").unlink()
+    for old in before: (out/'work'/'artefacts'/f"{old['kind']}-{old['name']}.json").unlink(missing_ok=True)
     outer, inner, since = bars.add_task(stage), bars.add_task('', visible=False), time.time()
 
     def show(cell=0, cells=None, desc='', n=0, total=None):
@@ -333,8 +333,8 @@ def _stage(stage, values, key, out, console, bars):
 
     try: seconds, peak = _execute(stage, stages()[stage], values, out, show)
     finally: bars.remove_task(outer); bars.remove_task(inner)
-    made = {a['name'] for a in _artefacts(out)}
-    for gone in (a for a in before if a['name'] not in made):
+    made = {(a['kind'], a['name']) for a in _artefacts(out)}
+    for gone in (a for a in before if (a['kind'], a['name']) not in made):
         for p in (out/f"{gone['kind']}s").glob(f"{gone['name']}.*"): p.unlink()
     files = _left(out, since - 1)
     with runtime.atomic(note) as t:
@@ -398,9 +398,9 @@ details { margin: .8rem 0 } summary { cursor: pointer } pre { overflow-x: auto; 
 <h1>Run “{{ s.profile }}”</h1>
 <p class="banner">{% if s.rendered %}Rendered films. No figure on this page says anything about patients. {% endif %}{{ s.data.rstrip('.') }}.</p>
 <div class="grid">{% for name, value, more in headline %}<div><b>{{ value }}</b>{{ name }}<br><span class="soft">{{ more }}</span></div>{% endfor %}</div>
-<h2 id="figures">Figures</h2>{% for f in figures %}<figure id="{{ f.name }}"><img loading="lazy" src="figures/{{ f.name }}.svg" alt="{{ f.alt }}">
+<h2 id="figures">Figures</h2>{% for f in figures %}<figure id="figure-{{ f.name }}"><img loading="lazy" src="figures/{{ f.name }}.svg" alt="{{ f.alt }}">
 <figcaption><b>{{ f.name }}</b> {{ f.caption }} <span class="soft">(<a href="figures/{{ f.name }}.png">PNG</a>{% if 'figures/' ~ f.name ~ '.csv' in f.files %}, <a href="figures/{{ f.name }}.csv">data</a>{% endif %}, from <a href="notebooks/{{ f.stage }}.html">{{ f.stage }}</a>)</span></figcaption></figure>{% endfor %}
-<h2 id="tables">Tables</h2>{% for t in tables %}<details id="{{ t.name }}"{% if t.rows < 40 %} open{% endif %}><summary><b>{{ t.name }}</b> {{ t.caption }} <span class="soft">({{ t.rows }} rows, <a href="tables/{{ t.name }}.csv">CSV</a>, from <a href="notebooks/{{ t.stage }}.html">{{ t.stage }}</a>)</span></summary><div class="wide">{{ t.html }}</div></details>{% endfor %}
+<h2 id="tables">Tables</h2>{% for t in tables %}<details id="table-{{ t.name }}"{% if t.rows < 40 %} open{% endif %}><summary><b>{{ t.name }}</b> {{ t.caption }} <span class="soft">({{ t.rows }} rows, <a href="tables/{{ t.name }}.csv">CSV</a>, from <a href="notebooks/{{ t.stage }}.html">{{ t.stage }}</a>)</span></summary><div class="wide">{{ t.html }}</div></details>{% endfor %}
 <h2 id="notebooks">Executed notebooks</h2><div class="wide"><table><tr><th>Stage<th>Page<th>Notebook<th>Seconds<th>Peak memory, MB</tr>
 {% for n, t in s.stages.items() %}<tr><td>{{ n }}<td><a href="notebooks/{{ n }}.html">read</a><td><a href="notebooks/{{ n }}.ipynb">.ipynb</a><td>{{ t.seconds }}<td>{{ t.peak_mb }}</tr>{% endfor %}
 <tr><td><b>all</b><td><td><td>{{ s.total.seconds }}<td>{{ s.total.peak_mb }}</tr></table></div>
@@ -410,8 +410,10 @@ details { margin: .8rem 0 } summary { cursor: pointer } pre { overflow-x: auto; 
 # %% ../nbs/method/18_study.ipynb #481a5ae3
 def _headline(summary):
     "The few numbers at the top of a run's page, as (name, value, remark)"
-    test = summary.get('test', {})
-    rows = [(name, f'{test[k]:.3f}', '95 % interval {low:.3f} to {high:.3f}'.format(**test['intervals'][k])) for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')) if k in test]
+    test, told = summary.get('test', {}), lambda n: '[masked]' if n is None else f'{n:,}'
+    of = {k: told(n) for k, n in summary.get('evaluated', {}).get('test', {}).items()}
+    how = "{low:.3f} to {high:.3f} (" + summary.get('interval', '') + f", {summary.get('resamples', 0):,} resamples; {of.get('subjects')} people, {of.get('label_1')} bodies of label 1)"
+    rows = [(name, f'{test[k]:.3f}', how.format(**test['intervals'][k])) for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')) if k in test]
     return rows + [('all stages', f"{summary['total']['seconds']/60:.1f} min", ''), ('memory', f"{summary['total']['peak_mb']/1000:.1f} GB", 'at one time')]
 
 # %% ../nbs/method/18_study.ipynb #352ee9a1

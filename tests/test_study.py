@@ -42,7 +42,9 @@ def test_tables_and_figures_say_what_the_films_are(smoke):
     for p in (smoke/'tables').glob('*.csv'):
         films = pd.read_csv(p).films
         assert (films == 'rendered').all(), p.name
-    for a in json.loads((smoke/'provenance.json').read_text())['artefacts']: assert a['rendered'] and a['caption'] and (a['alt'] or a['kind'] == 'table')
+    made = json.loads((smoke/'provenance.json').read_text())['artefacts']
+    for a in made: assert a['rendered'] and a['caption'] and (a['alt'] or a['kind'] == 'table')
+    assert {f for a in made for f in a['files']} == {f'{p.parent.name}/{p.name}' for folder in ('tables', 'figures') for p in (smoke/folder).iterdir()}, 'each file has its line, though a figure and a table may have one name'
     assert 'Rendered films. No figure on this page says anything about patients.' in (smoke/'index.html').read_text()
 
 
@@ -274,7 +276,7 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
     def made(*names):
         for n in names:
             (tmp_path/'tables'/f'{n}.csv').write_text('a')
-            (tmp_path/'work'/'artefacts'/f'{n}.json').write_text(json.dumps(dict(name=n, stage='20_search', kind='table')))
+            (tmp_path/'work'/'artefacts'/f'table-{n}.json').write_text(json.dumps(dict(name=n, stage='20_search', kind='table')))
     console = Console(quiet=True)
     for names in (('optimum', 'importance'), ('optimum',)):
         monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1., 1.))
