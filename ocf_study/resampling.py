@@ -207,6 +207,7 @@ def interval(
     jackknife=None, # (J,) the measure without each unit, for `bca`
     size=None, # bodies that the measure divides by, for `logit`; None: not a proportion
     effective=None, # as many independent bodies are worth as much, for a measure at 0 or 1; `size` when None
+    bodies=None, # all of them, where it is an area, for `logit`; `size` when None
 ): # low, high
     "One interval; NaN where the measure is undefined, Wilson's where it is 0 or 1."
     if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
@@ -216,7 +217,8 @@ def interval(
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == 'percentile': return tuple(np.quantile(draws, tails))
     if method == 'logit':
-        inside = lambda x: logit((np.asarray(x) * size + .5) / (size + 1))
+        n = size if bodies is None else bodies
+        inside = lambda x: logit((np.asarray(x) * n + .5) / (n + 1))
         low, high = expit(inside(value) + stats.norm.ppf(tails) * np.std(inside(draws), ddof=1))
         return min(low, value), max(high, value)
     if jackknife is None: raise ValueError('bca needs the measure without each unit')
@@ -297,7 +299,7 @@ def bootstrap(
     left = _stacked(_all_measures(ranked, w, rules, prevalence) for w in _leave_out(ranked.units, draw)) if method == 'bca' else {}
     sizes, rows = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}, []
     for (name, measure), v in value.items():
-        low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), *sizes[name][measure])
+        low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), *sizes[name][measure], len(ranked.y) if measure in AREAS else None)
         rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
     table = pd.DataFrame(rows)
     table.attrs = dict(resamples=n, unit='body' if subject is None else 'subject', units=ranked.units, method=method, level=level, seed=seed,
@@ -314,6 +316,15 @@ def _rules(thresholds, rechoose):
     "Rule and parameter of each threshold, or its value held."
     return {k: (t.rule, t.parameter) if rechoose else ('fixed', t.value) for k, t in _named(thresholds).items()}
 
+# %% ../nbs/method/14_resampling.ipynb #532ffc5b
+def _placed(positive, p):
+    "Placement of each body (N, K): the share of the other label's bodies that it is on the right side of, ties half."
+    out = np.empty(p.shape)
+    for one in (positive, ~positive):
+        below = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / max(len(one) - one.sum(), 1)
+        out[one] = below if one is positive else 1 - below
+    return out
+
 # %% ../nbs/method/14_resampling.ipynb #206c4935
 def auc_covariance(
     y, # (N,) label of each body
@@ -324,13 +335,10 @@ def auc_covariance(
     p = np.asarray(p, float).reshape(len(y), -1)
     for column in p.T: positive = checked(y, column, both=True)[0]
     unit = np.arange(len(positive)) if subject is None else pd.factorize(_whole(subject, len(positive)), sort=True)[0]
-    parts, area = [], None
-    for one, sign in ((positive, 1), (~positive, -1)):
-        others = len(one) - one.sum()
-        placed = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / others
-        placed = placed if sign == 1 else 1 - placed
-        area = placed.mean(0)
-        summed = np.stack([np.bincount(unit[one], d, unit.max() + 1) for d in (placed - area).T], axis=1) / one.sum()
+    placed = _placed(positive, p)
+    area, parts = placed[positive].mean(0), []
+    for one in (positive, ~positive):
+        summed = np.stack([np.bincount(unit[one], d, unit.max() + 1) for d in (placed[one] - area).T], axis=1) / one.sum()
         parts.append((summed, len(np.unique(unit[one]))))
     (a, people_a), (b, people_b), people = *parts, unit.max() + 1
     if min(people_a, people_b) < 2: raise ValueError('the variance of an area needs label 1 and label 0 in at least two subjects each')
@@ -457,20 +465,25 @@ def subgroups(
             row[measure] = value[g, True][measure][0]
             known = measure == 'alert_rate' or min(row['fractures'], row['with_fracture']) >= few
             row[f'{measure}_low'], row[f'{measure}_high'] = interval(made, row[measure], 'percentile', level, None, *sizes[measure]) if known else (np.nan, np.nan)
-        if (g, False) in parts: row |= _apart(*((value[g, i]['auc_roc'][0], np.concatenate([d[g, i]['auc_roc'] for d in drawn]), parts[g, i][0].y.sum()) for i in (True, False)))
+        if (g, False) in parts: row |= _apart(y, p, unit, inside, ~inside & (group.codes >= 0))
         rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/14_resampling.ipynb #319b6d9a
-def _apart(group, rest):
-    "Difference of two areas, and p of the difference of their log-odds; each is area, (R,) areas of the resamples, fractures."
-    (a, made, m), (b, others, n) = group, rest
-    inside = lambda x: logit((x * (m + n) + .5) / (m + n + 1)) # half a body of both together: one shift, or the smaller group would be drawn to one half
-    away = inside(np.r_[a, made]) - inside(np.r_[b, others])
-    drawn = away[1:][~np.isnan(away[1:])]
-    sd = np.std(drawn, ddof=1) if len(drawn) > 1 and 0 < a < 1 and 0 < b < 1 else np.nan
-    return dict(auc_roc_difference=a - b, auc_roc_p=2 * stats.norm.sf(abs(away[0]) / sd) if sd > 0 else np.nan)
+def _apart(y, p, unit, group, rest):
+    "Difference of a group's area to the others', and its p value: placements pooled as if there were one area, over the design effect of people."
+    none = dict(auc_roc_difference=np.nan, auc_roc_p=np.nan)
+    if any(np.unique(y[m]).size < 2 for m in (group, rest)): return none
+    placed, both = np.empty(len(y)), group | rest
+    for m in (group, rest): placed[m] = _placed(y[m], p[m, None])[:, 0]
+    difference = placed[group & y].mean() - placed[rest & y].mean()
+    variance = sum(np.var(placed[both & l], ddof=1) * (1 / (group & l).sum() + 1 / (rest & l).sum()) for l in (y, ~y))
+    if any(np.unique(unit[both & l]).size < 2 for l in (y, ~y)) or not variance: return none | dict(auc_roc_difference=difference)
+    clustered, alone = (auc_covariance(y[both], p[both], of)[1].item() for of in (unit[both], None))
+    se = np.sqrt(variance * max(clustered / alone, 1)) if alone else np.sqrt(variance)
+    return dict(auc_roc_difference=difference, auc_roc_p=float(2 * stats.norm.sf(abs(difference) / se)))
 
+# %% ../nbs/method/14_resampling.ipynb #cbf2b82f
 def _group_measures(ranked, weights, threshold):
     "AUC-ROC, sensitivity and alert rate of each resample."
     at = at_threshold(ranked, weights, positions(ranked, weights, 'fixed', threshold.value))
