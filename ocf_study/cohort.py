@@ -517,6 +517,14 @@ def read(
     "Read a data folder, whichever layout it has."
     return (read_mros if is_mros(root) else read_tables)(root, workers=workers, **choices)
 
+# %% ../nbs/method/05_cohort.ipynb #94b00de8
+def _persons(cohort):
+    "subject_id -> the first subject_id of the same person."
+    known = cohort.subjects.reindex(columns=['subject_id', 'person']).dropna().astype(str).groupby('subject_id').person
+    if (n := (known.nunique() > 1).sum()): raise ValueError(f'subjects with more than one person: {n}')
+    ids, first = pd.Series(np.sort(cohort.bodies.subject_id.unique().astype(str))), known.first().to_dict()
+    return ids.groupby([first.get(i, f'subject {i}') for i in ids]).transform('first').set_axis(ids)
+
 # %% ../nbs/method/05_cohort.ipynb #88136088
 SPLITS = ['train', 'validation', 'test']
 
@@ -534,10 +542,12 @@ def partition(
 ) -> Cohort:  # subjects and bodies have `split`; every body is `used` until `downsample`
     "Divide a cohort by subject."
     if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9: raise ValueError(f'three fractions that sum to 1, not {fractions}')
-    sick = cohort.bodies.groupby('subject_id').label.max()
+    person = _persons(cohort)
+    sick = cohort.bodies.groupby(cohort.bodies.subject_id.map(person)).label.max()
     groups = {'with label 1': sick.index[sick == 1], 'without': sick.index[sick == 0]} if stratify else {'all': sick.index}
     split = {}
     for name, ids in groups.items(): split |= _draw(ids, fractions, runtime.rng(seed, 'partition', name))
+    split = person.map(split)
     bodies = cohort.bodies.assign(split=cohort.bodies.subject_id.map(split), used=True)
     subjects = cohort.subjects.assign(split=cohort.subjects.subject_id.map(split))
     return replace(cohort, bodies=bodies, subjects=subjects, flow=_split_flow(cohort.flow, bodies, 'partitioned'),
@@ -609,7 +619,8 @@ def certificate(
     b = cohort.bodies
     unread = [] if hashes is None else hashes.reindex(b.film_id.unique()).pipe(lambda h: h.index[h.isna()])
     if len(unread): raise DataError([Problem('films', None, 'film_id', f, 'has no hash of its pixels') for f in unread])
-    keys = {'subjects': b.subject_id, 'films': b.film_id} | ({} if hashes is None else {'pixels': b.film_id.map(hashes)})
+    person = _persons(cohort)
+    keys = {'subjects': b.subject_id, 'films': b.film_id} | ({'persons': b.subject_id.map(person)} if person.duplicated().any() else {}) | ({} if hashes is None else {'pixels': b.film_id.map(hashes)})
     leaks = {}
     for name, key in keys.items():
         splits = b.split.groupby(key).unique()

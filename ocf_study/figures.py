@@ -76,7 +76,7 @@ def save(
 def _shared(df, out):
     "What of a table may be seen: who is who stays in work/"
     if 'films' in df: raise ValueError('a column "films" would be lost: it says what the films of a run are')
-    return df if about(out)['rendered'] else df.drop(columns=['subject_id', 'film_id', 'body_id', 'path'], errors='ignore')
+    return df if about(out)['rendered'] else df.drop(columns=['subject_id', 'person', 'film_id', 'body_id', 'path'], errors='ignore')
 
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"

@@ -185,7 +185,7 @@ def _write_tables(p, bodies, out):
     twice = pd.concat([p.subjects.assign(visit=1), p.subjects[p.subjects.second].assign(visit=2)]).sort_values(['subject_id', 'visit'])
     twice = twice.assign(age=twice.age + np.where(twice.visit == 2, 4.5, 0))
     with atomic(out/'annotations.csv') as t: annotations(bodies).to_csv(t, index=False)
-    with atomic(out/'subjects.csv') as t: twice[['subject_id', 'site', 'visit', 'age', 'bmi', 'sex', 'race_ethnicity']].to_csv(t, index=False)
+    with atomic(out/'subjects.csv') as t: twice.assign(person=twice.seqn.map('NHANES {}'.format))[['subject_id', 'site', 'visit', 'age', 'bmi', 'sex', 'race_ethnicity', 'person']].to_csv(t, index=False)
     height, width = (round(x/p.settings.pixel_mm) for x in FILM_MM)
     with atomic(out/'truth') as t:
         t.mkdir()
@@ -199,7 +199,7 @@ def _counts(p, bodies):
                 label_1_real=int((~one.made).sum()), subjects_with_label_1=int(one.subject_id.nunique()))
 
 # %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
-VERSION = 11  # of the renderer: films of two versions are not mixed
+VERSION = 12  # of the renderer: films of two versions are not mixed
 
 def write_cohort(
     out,  # folder to write

@@ -48,7 +48,7 @@ class Settings:
 def people(
     settings: Settings,
 ) -> pd.DataFrame:  # subject_id, seqn, reuse, site, age, bmi, sex, race_ethnicity, second (has Visit 2)
-    "Who is filmed: people with a real fracture first, then others; people are used again, with another shape, when there are too few."
+    "Who is filmed: people with a real fracture first, then others; people are used again, in another size, when there are too few."
     everyone = nhanes.people()
     b = nhanes.bodies()
     whole = b.groupby('seqn').size()

@@ -61,9 +61,9 @@ def person(
     curves, points, centre, angle = anatomy.body_curves(nhanes.points(b), nhanes.outlines(b))
     draw = rng(settings.seed, 'person', subject.subject_id)
     if subject.reuse:
-        size = 1 + draw.normal(0, .03, (1, 6, 1))
-        curves, points = curves*np.repeat(size[:, :1], 6, 1), points*size[:, :1]
-        angle = angle + draw.normal(0, .02, len(angle)); centre = centre*size[0, 0]
+        size = 1 + draw.normal(0, .03)
+        curves, points, centre = curves*size, points*size, centre*size
+        angle = angle + draw.normal(0, .02, len(angle))
     column = anatomy.column(list(b.level), curves, points, centre, angle)
     c, p = column.curves.copy(), column.points.copy()
     for r in rows.itertuples():

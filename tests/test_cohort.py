@@ -478,6 +478,26 @@ def test_other_seed_other_split():
     assert a != b
 
 @settings(max_examples=30, deadline=None)
+@given(cohorts, st.integers(0, 2**31), st.booleans(), st.integers(1, 12))
+def test_subjects_who_are_one_person_stay_together(c, seed, stratify, twins):
+    plain = cohort.partition(c, seed, (.6, .15, .25), stratify)
+    alone = replace(c, subjects=c.subjects.assign(person=[f'P{i}' for i in range(len(c.subjects))]))
+    assert cohort.partition(alone, seed, (.6, .15, .25), stratify).bodies.equals(plain.bodies)
+    person = np.where(np.arange(len(c.subjects)) < 2*twins, np.arange(len(c.subjects)) // 2, np.arange(len(c.subjects)) + 1000)
+    some = replace(c, subjects=c.subjects.assign(person=pd.Series(person, dtype=object).where(person < 1005)))  # of the others it is not known
+    p = cohort.partition(some, seed, (.6, .15, .25), stratify)
+    assert p.subjects.groupby(person).split.nunique().eq(1).all()
+    assert cohort.certificate(p)['disjoint'] == dict(subjects=True, films=True, persons=True, pixels='not looked at')
+    first = p.subjects.subject_id[0]
+    apart = replace(p, bodies=p.bodies.assign(split=p.bodies.split.mask(p.bodies.subject_id == first, next(s for s in cohort.SPLITS if s != p.subjects.split[0]))))
+    with pytest.raises(cohort.LeakError, match=f'persons: {first}'): cohort.certificate(apart)
+
+def test_a_subject_is_one_person():
+    c = made_up(20, 1, {1})
+    twice = pd.concat([c.subjects.assign(person='a'), c.subjects.assign(visit=2, person='b')], ignore_index=True)
+    with pytest.raises(ValueError, match='more than one person: 20'): cohort.partition(replace(c, subjects=twice), 1)
+
+@settings(max_examples=30, deadline=None)
 @given(cohorts, st.integers(0, 1000), st.sampled_from([1., 2.5, 10.]), st.sampled_from(['', 'region']))
 def test_downsampling_holds(c, seed, ratio, by):
     p = cohort.thin(cohort.partition(c, seed, (.6, .15, .25)), ratio, by, seed)

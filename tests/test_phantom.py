@@ -16,7 +16,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ocf_study import anatomy, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene, study
+from ocf_study import anatomy, cohort, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene, study
 
 SMALL = dict(subjects=3, seed=5, pixel_mm=1.6, workers=1)
 POINTS = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
@@ -36,6 +36,16 @@ def films(tmp_path_factory):
 def test_same_seed_same_bytes_whatever_the_number_of_processes(films, tmp_path):
     phantom.write_cohort(tmp_path/'again', **SMALL | dict(workers=2))
     assert bytes_of(films) == bytes_of(tmp_path/'again')
+
+
+def test_a_participant_who_is_used_twice_is_one_person_in_one_split(tmp_path, monkeypatch):
+    people = roster.people
+    monkeypatch.setattr(roster, 'people', lambda settings: people(settings).assign(seqn=lambda d: d.seqn.iloc[[0, 0, 2]].to_numpy(), reuse=[0, 1, 0]))
+    phantom.write_cohort(tmp_path/'films', **SMALL)
+    c = cohort.partition(cohort.read(tmp_path/'films'), 1, (.4, .3, .3))
+    s = c.subjects.drop_duplicates('subject_id')
+    assert s.person.str.fullmatch(r'NHANES \d+').all() and s.person.nunique() == 2
+    assert s.groupby('person').split.nunique().eq(1).all() and cohort.certificate(c)['disjoint']['persons']
 
 
 def test_another_seed_is_another_cohort(films, tmp_path):
