@@ -3,7 +3,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 LOCK ?= requirements/cpu.txt
 PROFILE ?= demo
 OUT ?= reports/$(PROFILE)
-BIN := .venv/bin
+VENV := .venv$(filter-out -cpu,-$(basename $(notdir $(LOCK))))
+BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: study test browser check docs lab bench lock
@@ -36,7 +37,7 @@ lock:
 
 $(BIN)/.installed: $(LOCK) settings.ini setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed and none was found: make PYTHON=/path/to/python'; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r $(LOCK)
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@

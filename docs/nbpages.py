@@ -107,14 +107,15 @@ def _plain(markdown):
     return ' '.join(re.sub(r'[`*>$|]', '', text).split())
 
 class alternatives(Processor):
-    "Alternative text of every figure: what the run noted, the caption, or the heading and what led to the picture: a sentence, or what the function above says of itself"
-    def begin(self): self.title, self.said, self.given = '', '', Counter()
+    "Alternative text of every figure: what the run noted, the caption, or the heading and what led to the picture: a sentence, or what the function that draws it says of itself"
+    def begin(self): self.title, self.said, self.given, self.known, self.told = '', '', Counter(), {}, False
     def cell(self, cell):
-        if about := cell.metadata.pop('about', ''): self.said = about
+        if about := cell.metadata.pop('about', {}): self.known, self.said, self.told = self.known | about, list(about.values())[-1], True
         elif cell.cell_type == 'markdown' and not cell.source.startswith('*In JupyterLab'):
             if titles := re.findall(r'^#+ (.*)$', cell.source, re.M): self.title, self.said = _plain(titles[-1]), ''
-            self.said = _plain(re.sub(r'^(`{3,}|:{3,}).*?^\1', '', cell.source, flags=re.M | re.S)) or self.said
+            self.said, self.told = _plain(re.sub(r'^(`{3,}|:{3,}).*?^\1', '', cell.source, flags=re.M | re.S)) or self.said, False
         elif any(k.startswith('image/') for o in cell.get('outputs', []) for k in o.get('data', {})):
+            if self.told: self.said = next((self.known[n] for n in re.findall(r'(?<![\w.])(\w+)\(', cell.source) if n in self.known), self.said)
             options = cell.metadata.setdefault('mystnb', {})
             noted = cell.metadata.pop('alt', '') or options.get('image', {}).get('alt', '') or options.get('figure', {}).get('caption', '')
             last = re.split(r'(?<=[.:]) (?=[A-Z])', self.said)
@@ -151,7 +152,7 @@ def api(module):
         code = f'```python\n{source}\n```'
         shown.append(code if 'exports' in d else f"````{{dropdown}} Source of {', '.join(n.name for n in defs)}\n:class-container: source\n{code}\n````")
         cell.cell_type, cell.source = 'markdown', '\n\n'.join(shown)
-        cell.metadata['about'] = _plain(' '.join((ast.get_docstring(n) or n.name).split('\n')[0] for n in defs[-1:]))
+        cell.metadata['about'] = {n.name: _plain((ast.get_docstring(n) or n.name).split('\n')[0]) for n in defs}
         for k in ('outputs', 'execution_count'): cell.pop(k, None)
     return document
 
@@ -283,8 +284,8 @@ def beside(df):
     named = {} if (df.measure == 'value').all() else {'measure': df.measure}
     return pd.DataFrame({'': df.item, **named, 'unit': df.unit.fillna(''), 'the paper': df.paper, 'this run': df.run + df.interval}), False
 
-def rendered_guide(nb):
-    "A guide that opens a run of rendered films says so on top"
+def rendered_page(nb):
+    "A guide or chapter that opens a run of rendered films, or renders some, says so on top"
     if any('Films rendered from' in str(c.get('outputs', '')) or 'phantom.' in c.source for c in nb.cells if c.cell_type == 'code'):
         nb.cells.insert(1, mk_cell(':::{admonition} Rendered films\n:class: warning\nThe films on this page are rendered from NHANES morphometry. No figure on it says anything about patients.\n:::', 'markdown'))
 
@@ -408,7 +409,7 @@ def build(root, run, dest):
         if not origin.endswith('.ipynb') or not target.endswith('.ipynb') or not target.startswith('pages/'): continue
         part, name = Path(target).parts[1:]
         src = run/'notebooks'/name if part == 'study' else root/'nbs'/part/name
-        page(src, dest/part/name, origin, root, pages, names, modules.get(src, ''), part == 'study', _marked(src.stem, about) if part == 'study' else rendered_guide if part == 'guides' else lambda nb: None)
+        page(src, dest/part/name, origin, root, pages, names, modules.get(src, ''), part == 'study', _marked(src.stem, about) if part == 'study' else rendered_page)
     row = lambda p, part: (f'{part}/{p.stem}', *map(escape_md, heading(p)))
     listing('Method', 'One chapter per step, in the order in which the data flow. Each is a notebook that explains its step, shows it on a film, and exports a module of the package.', [row(p, 'method') for p in found.values()], dest/'method.md')
     listing('Study', f"The notebooks that one command runs, executed: profile `{about['profile']}`.", [row(p, 'study') for p in stages], dest/'study.md')

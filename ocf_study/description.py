@@ -24,7 +24,7 @@ def _sets(cohort):
     wide = s.pivot(index='subject_id', columns='visit', values=[c for c in ('age', 'bmi') if c in s])
     wide.columns = [f"{ {'age': 'Age', 'bmi': 'Body mass index'}[v]} at Visit {n}" for v, n in wide.columns]
     wide = wide.dropna(axis=1, how='all')
-    if 'race_ethnicity' in s: wide['Race/ethnicity'] = s.groupby('subject_id').race_ethnicity.first()
+    if 'race_ethnicity' in s and s.race_ethnicity.notna().any(): wide['Race/ethnicity'] = s.groupby('subject_id').race_ethnicity.first().fillna('Not known')
     b = cohort.bodies
     members = [b.split == 'train', (b.split == 'train') & b.used, b.split == 'validation', b.split == 'test', b.split != '']
     return pd.concat([wide.loc[b[m].subject_id.unique()].assign(set=name) for name, m in zip(SETS, members)])
@@ -36,15 +36,17 @@ def table1(
     "Demographics by set (paper, table 1)."
     from tableone import TableOne
     d = _sets(cohort)
-    kinds = [c for c in d if c == 'Race/ethnicity']
+    if list(d) == ['set']:  # nothing is known of them but their number
+        out = pd.DataFrame([dict(row='n', level='', **d.set.value_counts().reindex(SETS, fill_value=0))]).astype(object)
+        return _mask_table1(out, d, below) if below else out
+    kinds, numbered = [c for c in d if c == 'Race/ethnicity'], {s: f'{k} {s}' for k, s in enumerate(SETS)}  # tableone sorts the sets and takes the first of a pair from the second
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of sets of one person, and of pandas about tableone
-        t = TableOne(d.reset_index(drop=True), columns=[c for c in d if c != 'set'], categorical=kinds, groupby='set', overall=False, missing=False, smd=True, pval=False, decimals=1).tableone
+        t = TableOne(d.assign(set=d.set.map(numbered)).reset_index(drop=True), columns=[c for c in d if c != 'set'], categorical=kinds, groupby='set', overall=False, missing=False, smd=True, pval=False, decimals=1).tableone
     t.columns = t.columns.get_level_values(-1)
-    out = t[[c for c in SETS if c in t]].copy()
+    out = t.rename(columns={n: s for s, n in numbered.items()})[[s for s in SETS if numbered[s] in t]].copy()
     for other in SETS[2:4]:
-        pair = next((c for c in t if c.startswith('SMD') and other in c and SETS[0] in c), None)
-        if pair: out[f'SMD, {other[:-4].lower()} and training'] = t[pair]
+        if (pair := f'SMD ({numbered[SETS[0]]},{numbered[other]})') in t: out[f'SMD, {other[:-4].lower()} and training'] = t[pair]
     out = out.reset_index(names=['row', 'level'])
     return _mask_table1(out, d, below) if below else _without_nan(out)
 

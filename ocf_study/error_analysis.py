@@ -19,9 +19,8 @@ from statsmodels.genmod import cov_struct, families
 from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
-from . import manifest, runtime
+from . import manifest, resampling, runtime
 from .manifest import CONFOUNDERS, DataError, Problem
 
 # %% ../nbs/method/15_error_analysis.ipynb #8742f483
@@ -289,7 +288,7 @@ def reader_agreement(
     counted = pd.DataFrame(cells.sum(0).astype(int), pd.Index([*CONFOUNDERS, 'all'], name='confounder'), ['both', 'first_alone', 'second_alone', 'neither'])
     of = len(a) * np.r_[np.ones(len(CONFOUNDERS), int), len(CONFOUNDERS)]
     any_mark, agreed = of - counted.neither, counted.both + counted.neither
-    wilson = lambda k, n: proportion_confint(k, np.maximum(n, 1), 1 - level, 'wilson')
+    wilson = lambda k, n: resampling.wilson(k, np.maximum(n, 1), level)
     share, of_marked = wilson(agreed, of), [pd.Series(v, counted.index).where(any_mark > 0) for v in wilson(counted.both, any_mark)]
     d = counted.assign(agreement=agreed / of, agreement_low=share[0], agreement_high=share[1], marked_agreement=(counted.both / any_mark).where(any_mark > 0), marked_low=of_marked[0], marked_high=of_marked[1])
     if subject is None: low, high = np.array([kappa(*np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], row, axis=0).T, level)[1:] for row in counted.to_numpy()]).T

@@ -119,6 +119,7 @@ class Body:
     patch: np.ndarray  # (S, S) uint16, after the film's vote
     inverted: bool  # the film's vote
     facing: str  # of the stored film
+    rendered: bool = False  # no film of a patient: its figures say so
 
     @property
     def title(self): return f"{self.row.level} of {self.row.film_id}: SQ {self.row.sq:g}, label {int(self.row.label)}, probability {self.row.probability:.3f}"
@@ -136,7 +137,7 @@ def body(
     if film.facing == 'right': points = geometry.mirror(points, picture.shape[1])
     pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=row.film_id, **run.choices)
     this = (mine.body_id == body_id).to_numpy()
-    return Body(row, picture, points[this][0], points[~this], pixels[this][0], bool(inverted[this][0]), film.facing)
+    return Body(row, picture, points[this][0], points[~this], pixels[this][0], bool(inverted[this][0]), film.facing, c.about['rendered'])
 
 # %% ../nbs/method/17a_explore.ipynb #de3c79d1
 _EDGE = [withStroke(linewidth=2, foreground='k')]  # letters that can be read on any grey
@@ -161,7 +162,7 @@ def film_figure(
         axs[1].annotate(str(k), point, (5, 5 if k < 4 else -11), textcoords='offset points', color='w', fontsize=9, weight='bold', path_effects=_EDGE)
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
     fig.suptitle(b.title, fontsize=10)
-    return fig
+    return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #9d4f9859
 def steps_figure(
@@ -172,7 +173,7 @@ def steps_figure(
     "The nine steps from the stored film to the patch, with an augmented copy below."
     right = b.facing == 'right'
     film, points = (b.film[:, ::-1], geometry.mirror(b.points, b.film.shape[1])) if right else (b.film, b.points)
-    return figures.patch_steps(patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size))
+    return figures.stamped(figures.patch_steps(patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size)), b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #db85805c
 def inversion_figure(
@@ -189,7 +190,7 @@ def inversion_figure(
     fig = figures.inversion_steps(panels, rows=1)
     said = ', '.join(f"{d} {inversion.evidence(cut, d, corners):+.3f}" for d in inversion.DETECTORS)
     fig.suptitle(f"evidence: {said}; the film's vote: {'inverted' if b.inverted else 'not inverted'}", fontsize=9)
-    return fig
+    return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #09594c48
 def saliency_figure(
@@ -197,16 +198,16 @@ def saliency_figure(
     b: Body,
     seed: int = 7,  # of the shuffled weights
 ) -> Figure:
-    "The patch, and on it the maps of the network and of its shuffled twin."
+    "The patch, and on it the maps of the network and of its shuffled twin: red raises the logit, blue lowers it."
     from ocf_study import saliency
     x = patches.averaged(patches.standardise(b.patch[None])[..., None], run.network.input_shape[1])
-    maps = {'patch': None, 'network': saliency.grad_cam(run.network, x)[0], 'shuffled weights': saliency.grad_cam(saliency.shuffled(run.network, seed), x)[0]}
+    maps = {'patch': None, 'network': saliency.grad_cam(run.network, x, signed=True)[0], 'shuffled weights': saliency.grad_cam(saliency.shuffled(run.network, seed), x, signed=True)[0]}
     fig, axs = plt.subplots(1, 3, figsize=(7.2, 2.7))
     for ax, (name, overlay) in zip(axs, maps.items()):
         ax.imshow(x[0, ..., 0]); ax.axis('off'); ax.set_title(name, fontsize=9)
-        if overlay is not None: ax.imshow(overlay, cmap='inferno', alpha=.45, vmin=0, vmax=1)
+        if overlay is not None: ax.imshow(overlay, cmap='RdBu_r', alpha=.45, vmin=-1, vmax=1)
     fig.suptitle(b.title, fontsize=10)
-    return fig
+    return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #af2c5d32
 class Sweep:
@@ -260,7 +261,7 @@ def gallery(
         for ax, row in zip(axs, rows.itertuples()):
             ax.imshow(body(run, row.body_id).patch)
             ax.set_title(f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal')
-    return fig
+    return figures.stamped(fig, run.cohort.about['rendered'])
 
 # %% ../nbs/method/17a_explore.ipynb #7c9d0b17
 def try_film(

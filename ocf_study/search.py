@@ -264,7 +264,7 @@ def plot_slices(
         if d.log: ax.xaxis.set_minor_formatter(plt.NullFormatter())
         else: ax.locator_params(axis='x', nbins=3)
     axs[0].set_ylabel('validation AUC-PR')
-    fig.colorbar(dots, label='round')
+    fig.colorbar(dots, label='round', ticks=plt.MaxNLocator(integer=True))
     return fig
 
 # %% ../nbs/method/13_search.ipynb #57653822
@@ -284,7 +284,7 @@ def plot_parallel(
     for line, g in zip(lines, goal): ax.plot(line, color=plt.cm.viridis_r(g), alpha=.35 + .65*g, lw=1 + g)
     ends = [(f'{d.low:g}', f'{d.high:g}') for d in distributions.values()] + [(f'{low:.3g}', f'{high:.3g}')]
     for i, (bottom, top) in enumerate(ends):
-        ax.axvline(i, color='k', lw=.6)
+        ax.vlines(i, 0, 1, color='k', lw=.6)
         ax.text(i, -.03, bottom, ha='center', va='top', fontsize=8); ax.text(i, 1.03, top, ha='center', va='bottom', fontsize=8)
     ax.set(xticks=range(len(ends)), xticklabels=[*distributions, 'AUC-PR'], yticks=[], ylim=(-.12, 1.12))
     ax.spines[:].set_visible(False); ax.tick_params(length=0)
@@ -299,12 +299,12 @@ def plot_progress(
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
     _done(table)
-    ax.plot(table['round'] + 1, table.auc_pr, '.', color='.6', label='round')
-    ax.step(table['round'] + 1, table.auc_pr.cummax().ffill(), where='post', label='best so far')
+    ax.plot(table['round'], table.auc_pr, '.', color='.6', label='round')
+    ax.step(table['round'], table.auc_pr.cummax().ffill(), where='post', label='best so far')
     if len(reruns):
         ax.axhspan(min(reruns), max(reruns), color='crimson', alpha=.12, lw=0)
-        ax.plot(np.full(len(reruns), len(table) + 1), reruns, 'x', color='crimson', label='optimum, other seeds')
-    ax.set(xlabel='rounds', ylabel='validation AUC-PR')
+        ax.plot(np.full(len(reruns), len(table)), reruns, 'x', color='crimson', label='optimum, other seeds')
+    ax.set(xlabel='round', ylabel='validation AUC-PR')
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, loc='center left', bbox_to_anchor=(1, .5))
     return fig

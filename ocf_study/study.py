@@ -352,6 +352,8 @@ def prepare(
     out = Path(out)
     missing = [s for s in stages() if s < '90' and s <= stage and not (out/'work'/'stages'/f'{s}.json').exists()]
     if not missing: return
+    if (out/'provenance.json').exists() and not (out/'work'/'run.json').exists():
+        raise StudyError(f'{out} holds the results of a run without its folder work, from which no notebook can go on: name another folder, or make the run again (make study).')
     then = json.loads((out/'work'/'run.json').read_text()) if (out/'work'/'run.json').exists() else dict(profile='smoke', overrides={})
     run(then['profile'], out, until=max(s for s in stages() if s <= stage and s < '90'), **then['overrides'])
 
@@ -436,16 +438,16 @@ def _pages(out, summary, provenance):
 
 # %% ../nbs/method/18_study.ipynb #9a0a8bc4
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help='Osteoporotic compression fractures on lateral spine radiographs: the whole study on one command. --debug shows the traceback of an error.')
+                  help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with one command. --debug shows the traceback of an error.')
 weights = typer.Typer(no_args_is_help=True, help='Look at and convert ImageNet checkpoints.')
 app.add_typer(weights, name='weights')
 
 # %% ../nbs/method/18_study.ipynb #6f31aec1
-@app.command('run')
+@app.command('run', short_help='Run the study, or go on with a run.')
 def _run(
     profile: Annotated[str, typer.Option(help='smoke, demo, paper or paper-phantom')] = 'demo',
     out: Annotated[str, typer.Option(help='run folder; reports/PROFILE when not given')] = '',
-    data: Annotated[str, typer.Option(help="films in MrOS's layout; rendered films when not given")] = '',
+    data: Annotated[str, typer.Option(help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; rendered films when not given")] = '',
     scheduler: Annotated[str, typer.Option(help='address of a Dask scheduler')] = '',
     set_: Annotated[list[str], typer.Option('--set', help='KEY=VALUE for every notebook that takes KEY, or 30_training.epochs=3 for one')] = [],
     until: Annotated[str, typer.Option(help='last notebook to run')] = '',
@@ -467,7 +469,7 @@ def _profiles():
     for name, about in profiles().items(): print(f'{name:<14} {about}')
 
 # %% ../nbs/method/18_study.ipynb #83260b59
-@app.command('check')
+@app.command('check', short_help='Check a cohort without running anything.')
 def _check(
     data: Annotated[str, typer.Argument(help="a folder in MrOS's layout, or with the three tables subjects, films and bodies")],
     json_: Annotated[bool, typer.Option('--json', help='the report for a machine')] = False,
@@ -484,7 +486,7 @@ def _check(
     if report['errors']: raise typer.Exit(1)
 
 # %% ../nbs/method/18_study.ipynb #543a045d
-@app.command('verify-split')
+@app.command('verify-split', short_help='Compare a split with a published one.')
 def _verify_split(
     split: Annotated[str, typer.Argument(help='a published split manifest (CSV)')],
     run_: Annotated[str, typer.Option('--run', help='run folder whose split it should be')],
@@ -509,7 +511,7 @@ def _one_sentence():
     except ValueError as e: raise StudyError(' '.join(str(e).split())) from e
 
 # %% ../nbs/method/18_study.ipynb #3700bc9e
-@app.command('predict')
+@app.command('predict', short_help='Score films that nobody has graded.')
 def _predict(
     data: Annotated[str, typer.Argument(metavar='COHORT', help='the three plain tables, without grades; or one film')],
     points: Annotated[str, typer.Option(help='for one film: its file of points')] = '',
@@ -526,7 +528,9 @@ def _predict(
 
 # %% ../nbs/method/18_study.ipynb #04970530
 @weights.command('show')
-def _show(file: str):
+def _show(
+    file: Annotated[str, typer.Argument(help='TF-Slim checkpoint, .pth or .safetensors')],
+):
     "Say what a checkpoint holds, and whether it is one of those that are known."
     from ocf_study import googlenet
     with _one_sentence(): print(googlenet.show(file))

@@ -44,7 +44,7 @@ class Recipe:
     batch: int = int(_TEXT['batch'])                        # patches in a step
     epochs: int = 100                                       # at most (not stated)
     patience: int = int(_TEXT['patience'])                  # epochs without a rise of the validation AUC-PR before it stops
-    schedule: str = 'paper'                                 # paper: in steps; cosine: to the same last rate along a cosine
+    schedule: str = 'paper'                                 # paper: in steps; cosine: along a cosine, to the rate divided by the decay once for every epoch
     warmup: int = 0                                         # steps over which the rate rises from 0 (not stated)
     steps: int = 0                                          # in an epoch; 0: every patch once
     aux_weight: float = .3                                  # of each auxiliary loss (Szegedy et al. 2015)

@@ -715,6 +715,24 @@ def test_table1_counts_people_and_masks(c):
     assert not race.map(lambda x: bool(re.match(r'([1-9]|10) ', x))).any(axis=None)
 
 
+def test_table1_of_people_of_whom_little_is_known(c):
+    "Without age, weight and race only the number is left; a few whose race nobody wrote down are a small cell like any other."
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
+    assert description.table1(bare).to_dict('records') == [dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))]
+    assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == ['<11', '<11']
+    some = p.subjects.assign(race_ethnicity=p.subjects.race_ethnicity.where(p.subjects.subject_id.rank() > 3))
+    t = description.table1(replace(p, subjects=some), below=4)
+    unknown = t[t.level == 'Not known'][description.SETS].iloc[0].astype(str)
+    assert len(unknown) and not unknown.str.match('[1-3] ').any() and (unknown == '<4').any()
+
+def test_differences_of_table1_have_one_sign(c):
+    p = cohort.thin(cohort.partition(c, 7, (.6, .15, .25)), seed=7)
+    older = p.subjects.assign(age=p.subjects.age + p.subjects.split.map(dict(train=0, validation=20, test=-20)))
+    t = description.table1(replace(p, subjects=older)).set_index('row').loc['Age at Visit 1, mean (SD)']
+    assert float(t['SMD, validation and training']) > 1 and float(t['SMD, test and training']) < -1
+
+
 # --- morphometry ---
 
 def test_audit_finds_a_wrong_grade(c):

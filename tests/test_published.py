@@ -112,6 +112,13 @@ def test_every_difference_can_be_switched(row):
     assert parameter in accepted
 
 
+def test_what_set_is_said_to_take_is_a_parameter_of_the_study():
+    from ocf_study import study
+    known = {name for stage in study.stages().values() for name in study.parameters(stage)}
+    said = manifest.published('differences')['set']
+    assert set(said.dropna()) <= known and said.notna().sum() > 15
+
+
 def default_of(parameter):
     "What this package does where nothing is said."
     from ocf_study import augmentation, geometry, inversion
