@@ -233,30 +233,37 @@ def _raw(stream, name, schema):
         header = next(csv.reader([stream.readline().decode('utf-8-sig')]), [])
         if again := sorted({c for c in header if c and header.count(c) > 1}): raise pd.errors.ParserError(f'column {", ".join(again)} stands twice')
         stream.seek(0)
-    if name.endswith('.parquet'): return pq.ParquetFile(stream).read().to_pandas(ignore_metadata=True)
+    if name.endswith('.parquet'): return manifest._parquet(stream)
     return pd.read_csv(stream, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
 
-def _read(root, name, schema):
-    "A table indexed by line (None if it is no table), and what its schema does not allow."
+def _read(root, name, schema, change=lambda df: df):
+    "A table indexed by line (None if it is no table), changed before it is looked at, and what its schema does not allow."
     fs, local = fsspec.core.url_to_fs(_join(root, name))
     if not fs.isfile(local): return None, [Problem(name, None, None, None, 'no such file')]
     try:
         with fs.open(local) as f: df = _raw(f, name, schema)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error, pa.ArrowException) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
     if not isinstance(df.index, pd.RangeIndex): return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
     df.index = pd.RangeIndex(2, len(df)+2, name='line')
     df = df.dropna(how='all')
     if df.empty: return None, [Problem(name, None, None, None, 'holds no row')]
+    df = change(df)
     problems = manifest.check(df, schema, name)
     problems = [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
     return None if any(p.message == 'column is missing' for p in problems) else df, problems
 
 def _sound(df, schema, problems):
     "The rows without an error, typed; the line is a column."
-    types = {x['name']: x.get('type') for x in manifest.schema(schema)['fields']}
+    spec, typed = manifest.schema(schema), {}
     df = df[~df.index.isin({p.row for p in problems if p.severity == 'error'})]
-    return df.assign(**{c: pd.to_numeric(df[c]) for c in df if types.get(c) in ('integer', 'number')},
-                     **{c: df[c].astype(str).isin(['true', 'True', 'TRUE', '1']) for c in df if types.get(c) == 'boolean'}).reset_index()
+    for field in (x for x in spec['fields'] if x['name'] in df):
+        cells = df[field['name']].mask(df[field['name']].isin(spec['missingValues']))
+        if field['type'] == 'boolean': typed[field['name']] = manifest._boolean(cells, field)[0] == 1
+        elif field['type'] == 'string': typed[field['name']] = cells.astype(str).where(cells.notna())
+        else:
+            number = pd.to_numeric(cells)
+            typed[field['name']] = number.astype('int64') if field['type'] == 'integer' and number.notna().all() else number
+    return df.assign(**typed).reset_index()
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
@@ -266,12 +273,14 @@ def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
 def _headers(root, films, workers):
     "Width, height, ... of each film; what cannot be read is a Problem. Headers only: no pixel is decoded."
     def one(path):
-        try: return radiograph.header(_join(root, path))
+        try:
+            head = radiograph.header(_join(root, path))
+            if head['channels'] > 1: radiograph.read(_join(root, path))  # a film all the same where its channels agree
+            return head
         except DataError as e: return e.problems
         except OSError as e: return [Problem(path, None, None, None, f'cannot be read ({e.strerror or e})')]
     with ThreadPoolExecutor(max(workers, 1)) as pool: found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
     problems = [replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value) for path, h in zip(films.path, found) if not isinstance(h, dict) for p in h]
-    problems += [Problem(path, None, 'channels', h['channels'], 'a colour picture, not a radiograph') for path, h in zip(films.path, found) if isinstance(h, dict) and h['channels'] > 1]
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm']
     return pd.DataFrame([{k: h.get(k) for k in keep} if isinstance(h, dict) else dict.fromkeys(keep) for h in found], columns=keep, index=films.index), problems
 
@@ -292,7 +301,7 @@ def _point_problems(bodies, films, file):
 def _merge_doubles(bodies, file):
     "Second annotations of a body: a mask of those to drop, and a Problem where the labels differ."
     key = ['film_id', 'level']
-    second = (bodies.duplicated(key) | bodies.duplicated('body_id')).to_numpy()
+    second = bodies.duplicated(key).to_numpy()
     problems = []
     for _, rows in bodies[bodies.duplicated(key, keep=False)].groupby(key, sort=False):
         if rows.label.nunique() > 1:
@@ -369,6 +378,7 @@ def _subjects(root, bodies):
 # %% ../nbs/method/05_cohort.ipynb #15dec0d2
 def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
+    if film_rule not in ('y', 'spine_type'): raise DataError([Problem('', None, 'film_rule', film_rule, 'is neither y nor spine_type')])
     a, problems = _read(root, _MROS, 'mros_annotations')
     if a is None: return None, problems
     if absent := [c for c in _POINT_COLUMNS if c not in a]: return None, problems + [Problem(_MROS, 1, c, None, 'column is missing') for c in absent]
@@ -416,12 +426,18 @@ def repair_order(
 def _find_table(root, name):
     return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
 
-def _read_three(root):
+def _without_grade(bodies):
+    "Bodies that nobody graded, marked and with a grade for a schema that wants one; others as they are."
+    if 'sq' in bodies and (bodies.sq.notna() & (bodies.sq != '')).any(): return bodies
+    return bodies.drop(columns='label', errors='ignore').assign(sq='0', ungraded=True)
+
+def _read_three(root, graded):
     "The sound rows of the three tables, names of their files, and problems; no tables where one cannot be read."
     tables, sound, files, problems = {}, {}, {}, []
-    for name in ('subjects', 'films', 'bodies'):
+    for name in ('films', 'bodies', 'subjects'):
         files[name] = _find_table(root, name)
-        tables[name], found = _read(root, files[name], name)
+        if name == 'subjects' and not graded and tables['films'] is not None and not _exists(_join(root, files[name])): tables[name], found = tables['films'][['subject_id', 'visit']].drop_duplicates(), []  # all that is known of them
+        else: tables[name], found = _read(root, files[name], name, _without_grade if name == 'bodies' and not graded else lambda df: df)
         problems += found
         if tables[name] is not None: sound[name] = _sound(tables[name], name, found)
     if len(sound) < 3: return None, files, problems
@@ -434,22 +450,27 @@ def _inside(path):
 def _disagreements(films, bodies, files):
     "Where the three tables contradict one another, or themselves."
     on = films.set_index('film_id').reindex(bodies.film_id)
-    problems = [Problem(files['bodies'], int(bodies.line.iloc[i]), c, bodies[c].iloc[i], f'its film {bodies.film_id.iloc[i]} has {on[c].iloc[i]}')
-                for c in ('subject_id', 'visit', 'region') if c in bodies for i in np.flatnonzero((bodies[c].notna() & (bodies[c].astype(str) != on[c].astype(str).to_numpy())).to_numpy())]
+    problems = [Problem(files['bodies'], int(bodies.line.iloc[i]), c, manifest._plain(bodies[c].iloc[i]), f'its film {bodies.film_id.iloc[i]} has {on[c].iloc[i]}')
+                for c in ('subject_id', 'visit', 'region') if c in bodies for i in np.flatnonzero((bodies[c].notna() & (bodies[c] != on[c].to_numpy())).to_numpy())]
     first = films.groupby('path').line.transform('first')
     problems += [Problem(files['films'], int(r.line), 'path', r.path, f'stands on line {first[r.Index]} already') for r in films[films.duplicated('path')].itertuples()]
     return problems + [Problem(files['films'], int(r.line), 'film_id', r.film_id, 'no body lies on this film', 'warning') for r in films[~films.film_id.isin(bodies.film_id)].itertuples()]
 
 # %% ../nbs/method/05_cohort.ipynb #dddd618b
-def _tables(root, workers, repair):
+def _tables(root, workers, repair, graded=True):
     "Cohort (None where it cannot be made) and problems of a folder of three tables."
-    t, files, problems = _read_three(root)
+    t, files, problems = _read_three(root, graded)
     if t is None: return None, problems
+    safe = t['films'].path.map(_inside).astype(bool)
+    problems += [Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder') for r in t['films'][~safe].itertuples()]
+    return _joined(t, files, problems, root, workers, repair, safe)
+
+def _joined(t, files, problems, root, workers, repair, safe):
+    "Cohort (None where it cannot be made) and problems of three tables with the files of the films, those whose path is `safe`."
     films, bodies = t['films'], t['bodies'][t['bodies'].film_id.isin(t['films'].film_id)].reset_index(drop=True)
     problems += _disagreements(films, bodies, files)
-    problems += [Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder') for r in films.itertuples() if not _inside(r.path)]
     films = films.assign(facing=films.get('facing', pd.Series(index=films.index, dtype=object)).fillna('right'), flip_vertical=films.get('flip_vertical', False))
-    safe = films[films.path.map(_inside)]
+    safe = films[safe]
     head, unread = _headers(root, safe, workers)
     lines = films.drop_duplicates('path').set_index('path').line
     unread = [replace(p, file=files['films'], row=int(lines[p.file]), column='path', value=p.file) for p in unread]
@@ -462,11 +483,13 @@ def _tables(root, workers, repair):
     bodies, repaired = _as_bodies(bodies, films, repair)
     if repaired.any(): problems.append(Problem(files['bodies'], None, None, None, f'bodies whose points were listed in another order, which is put right: {repaired.sum()}', 'warning'))
     second, doubles = _merge_doubles(bodies, files['bodies'])
+    if 'ungraded' in bodies: doubles = [Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film') for r in bodies[second].itertuples()]
     problems += unread + _point_problems(bodies, films, files['bodies']) + doubles
     if any(p.severity == 'error' for p in problems): return None, problems
     flow = flow_of(bodies, [('second annotation', second)])
     check_flow(flow)
     bodies = bodies[~second].reset_index(drop=True)
+    if 'ungraded' in bodies: bodies = bodies.assign(sq=np.nan, label=np.nan)
     subjects = t['subjects'].drop(columns='line')
     about = _about(root, is_rendered(root), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)
@@ -487,9 +510,10 @@ def read_tables(
     root,  # folder with subjects, films and bodies, each .csv or .parquet, and the films
     repair: bool = False,  # put points right that were listed from the wrong end
     workers: int = 8,  # threads that read film headers
+    graded: bool = True,  # must bodies have a grade, and subjects a table?
 ) -> Cohort:
     "Read three tables that keep the published schemas, or raise a DataError with everything that is wrong."
-    cohort, problems = _tables(root, workers, repair)
+    cohort, problems = _tables(root, workers, repair, graded)
     if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
     return cohort
 

@@ -48,8 +48,12 @@ def write_sheet(
 ) -> Path:
     "An empty sheet for one reader, which follows the schema `readings` once it is filled; one that somebody has begun to fill is kept."
     sheet, path = cases[['case', 'body_id']].assign(reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], '')), Path(path)
-    there = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else sheet
-    if (there.reindex(columns=[*CONFOUNDERS, 'note'], fill_value='') != '').any(axis=None):
+    there = sheet
+    if path.exists():
+        try: there = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (ValueError, OSError): there = pd.DataFrame()
+        if not set(sheet) <= set(there): raise ValueError(f'{path.name} is not a sheet with the columns it was written with, as where a program put semicolons for commas; it is left alone: save it as CSV with commas, or move it away')
+    if (there[[*CONFOUNDERS, 'note']] != '').any(axis=None):
         if there.body_id.tolist() != sheet.body_id.tolist(): raise ValueError(f'{path.name} holds readings of another sample: move it away first')
         return path
     with runtime.atomic(path) as partial: sheet.to_csv(partial, index=False)

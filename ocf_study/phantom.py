@@ -13,6 +13,8 @@ from pathlib import Path
 import hashlib
 import json
 import multiprocessing
+import os
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -157,6 +159,7 @@ _WORK = {}
 def _start(plan, out):
     _WORK.update(plan=plan, out=Path(out))
     cv2.setNumThreads(1)
+    if parent := multiprocessing.parent_process(): Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # a killed run leaves nobody at work
 
 def _subject(subject_id):
     "Render one subject's films, unless they are there, and say what the readers wrote down."

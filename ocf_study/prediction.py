@@ -8,7 +8,6 @@ __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'c
            'thresholds', 'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 import json
@@ -20,9 +19,10 @@ import warnings
 import cv2
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from scipy.special import expit
 
-from . import cohort, geometry, googlenet, manifest, metrics, patches, runtime, training
+from . import cohort, geometry, googlenet, manifest, metrics, patches, radiograph, runtime, training
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/13a_prediction.ipynb #efc3e490
@@ -41,12 +41,14 @@ def export(
     state = runtime.fingerprint([f"{w.path} {w.shape} {float(np.sum(w, dtype=np.float64))!r} {float(np.abs(w).sum())!r}" for w in model.weights])
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "weights.json"
-    made = json.loads(mark.read_text()) if mark.is_file() else {}
-    for kind, name in sorted(wanted):
-        if made.get(kind) == state and (folder / name).is_file(): continue
-        _export(model, folder / name, kind)
-        made[kind] = state
-        with runtime.atomic(mark) as f: f.write_text(json.dumps(made))
+    with FileLock(folder / ".lock"):  # whoever comes meanwhile waits for whole files
+        made = json.loads(mark.read_text()) if mark.is_file() else {}
+        for kind, name in sorted(wanted):
+            sizes = lambda: {p.name: p.stat().st_size for p in sorted(folder.glob(f"{Path(name).stem}.*")) if (p.suffix == ".onnx") == (kind == "onnx")}
+            if made.get(kind) == [state, sizes()]: continue
+            _export(model, folder / name, kind)
+            made[kind] = [state, sizes()]
+            with runtime.atomic(mark) as f: f.write_text(json.dumps(made))
     return folder
 
 # %% ../nbs/method/13a_prediction.ipynb #8581dc20
@@ -272,24 +274,7 @@ def ungraded(
     root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
 ) -> cohort.Cohort:  # sq and label are missing
     "A cohort whose bodies have points and no grade, checked like any other."
-    root = Path(root)
-    try: bodies = pd.read_csv(root / "bodies.csv", dtype=str, keep_default_na=False)
-    except (OSError, ValueError): return cohort.read(str(root))  # which says what is wrong
-    if not len(bodies): raise DataError([Problem("bodies.csv", None, None, None, "holds no row")])
-    if {"film_id", "level"} <= set(bodies) and (twice := bodies.duplicated(["film_id", "level"])).any():
-        raise DataError([Problem("bodies.csv", i + 2, "level", bodies.level[i], "stands twice on one film") for i in np.flatnonzero(twice)])
-    if "sq" in bodies and (bodies.sq != "").any(): return cohort.read(str(root))
-    with tempfile.TemporaryDirectory() as folder:  # the same tables, filled in where the reader insists on a grade
-        for entry in root.iterdir():
-            if entry.name != "bodies.csv": (Path(folder) / entry.name).symlink_to(entry.resolve())
-        bodies.drop(columns="label", errors="ignore").assign(sq="0").to_csv(Path(folder) / "bodies.csv", index=False)
-        if not (root / "subjects.csv").exists() and (root / "films.csv").exists():
-            films = pd.read_csv(root / "films.csv", dtype=str)
-            films.reindex(columns=["subject_id", "visit"]).drop_duplicates().to_csv(Path(folder) / "subjects.csv", index=False)
-        c = cohort.read(folder)
-    c.about["root"] = str(root)
-    c.bodies = c.bodies.assign(sq=np.nan, label=np.nan)
-    return c
+    return cohort.read(root) if cohort.is_mros(root) else cohort.read_tables(root, graded=False)
 
 # %% ../nbs/method/13a_prediction.ipynb #63bc3993
 def one_film(
@@ -301,17 +286,17 @@ def one_film(
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]: raise DataError([Problem(str(p), None, None, None, "no such file") for p in missing])
     name = re.sub("[^A-Za-z0-9_.-]", "_", film.stem).lstrip("_.-") or "film"
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        (folder / film.name).symlink_to(film.resolve())
-        pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing)]).to_csv(folder / "films.csv", index=False)
-        try: bodies = pd.read_csv(points, dtype=str, keep_default_na=False)
-        except ValueError as e: raise DataError([Problem(points.name, None, None, None, f"not a table of points: {' '.join(str(e).split())}")]) from None
-        level = bodies.get("level", pd.Series("", bodies.index))
-        bodies.assign(body_id=name + "-" + level, film_id=name).to_csv(folder / "bodies.csv", index=False)
-        try: c = ungraded(folder)
-        except DataError as e: raise DataError([replace(p, file=points.name) if p.file == "bodies.csv" else p for p in e.problems]) from None
-    c.about |= {"root": str(film.parent), "data": f"One film, {film.name}."}
+    radiograph.header(film)  # or an error that names it
+    files = dict(films=film.name, bodies=points.name, subjects="")
+    given = manifest._raw(points, points.name)
+    bodies = given[[c for c in ("level", *cohort.XY) if c in given]].assign(body_id=name + "-" + given.get("level", pd.Series("", given.index)), film_id=name, sq="0", ungraded=True)
+    problems = manifest.check(bodies, "bodies", points.name)
+    if any(p.message == "column is missing" for p in problems): raise DataError(problems)
+    films = pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing, line=1)])
+    t = dict(films=films, bodies=cohort._sound(bodies, "bodies", problems), subjects=films[["subject_id", "visit", "line"]])
+    c, problems = cohort._joined(t, files, problems, film.parent, 1, False, [True])
+    if errors := [p for p in problems if p.severity == "error"]: raise DataError(errors)
+    c.about["data"] = f"One film, {film.name}."
     return c
 
 # %% ../nbs/method/13a_prediction.ipynb #6d9f2cfc
@@ -409,19 +394,19 @@ def _index_page(films, drawn, cuts, about, run):
 def _film_page(folder, film_id, picture, points, pixels, rows, cuts, about):
     "One film with its points and scores, and the patches that the network saw."
     where = folder / "films"
-    where.mkdir(exist_ok=True)
+    for place in (where, folder / "patches"): place.mkdir(exist_ok=True)
     scale = min(1, 1000 / max(picture.shape))
     _write_jpeg(where / f"{film_id}.jpg", picture, scale)
     figures, marks = [], []
-    for body, six, patch in zip(rows.to_dict("records"), points * scale, pixels):
+    for row, body, six, patch in zip(rows.index, rows.to_dict("records"), points * scale, pixels):
         flags = [t.rule for t in cuts if body[t.rule]]
-        _write_jpeg(where / f"{body['body_id']}.jpg", patch, 1)
+        _write_jpeg(folder / "patches" / f"{row}.jpg", patch, 1)
         colour, text = ("#ff9e4a" if flags else "#6cc5ff"), f"{body['level']} {body['probability']:.2f}"
         corner = " ".join(f"{x:.1f},{y:.1f}" for x, y in six)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in six)
         marks.append(f'<g><title>{escape(text)}</title><polygon points="{corner}" fill="none" stroke="{colour}" stroke-width="1.2"/>{dots}'
                      f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" stroke="#000" stroke-width="3" paint-order="stroke" font-size="16" font-family="sans-serif">{escape(text)}</text></g>')
-        figures.append(f'<figure class="{"flag" if flags else ""}"><img src="{escape(body["body_id"])}.jpg" alt="Patch of {escape(str(body["level"]))}">'
+        figures.append(f'<figure class="{"flag" if flags else ""}"><img src="../patches/{row}.jpg" alt="Patch of {escape(str(body["level"]))}">'
                        f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + " and ".join(_NAMES[f] for f in flags)) if flags else "below both thresholds"}</figcaption></figure>')
     height, width = (round(side * scale) for side in picture.shape)
     drawing = (f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="Film {escape(film_id)} with six points and the probability of each body">'

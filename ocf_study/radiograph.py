@@ -123,6 +123,7 @@ def _check_coded(path, ds, compression):
     tags = ds.Columns, ds.Rows, ds.get('SamplesPerPixel', 1)
     if coded is None or coded[:3] != tags or coded[3] > ds.BitsAllocated:
         _refuse(path, f'the tags say {tags[0]} x {tags[1]} pixels, {tags[2]} channel(s) of {ds.BitsAllocated} bits, the compressed film another size', 'size', coded)
+    if not code.rstrip(b'\0').endswith(b'\xff\xd9'): _refuse(path, 'the compressed film ends before its end marker: truncated')  # libraries fill in what is missing
 
 def _stored(ds):
     "Pixels as they are stored; copied once more only where something lies in the bits that hold no grey level"
@@ -158,6 +159,7 @@ def _picture(path, stream):
     except Exception as e: _refuse(path, 'not a readable DICOM, PNG, TIFF or JPEG file', cause=e)
     if (frames := getattr(image, 'n_frames', 1)) != 1: _refuse(path, 'more than one frame', 'frames', frames)
     if image.mode not in GREY_MODES: _refuse(path, 'grey levels of this kind are not read', 'mode', image.mode)
+    if image.format == 'TIFF' and (turn := image.tag_v2.get(274, 1)) != 1: _refuse(path, 'is to be turned by a tag, but points refer to pixels as they are stored: store it upright', 'Orientation', turn)
     return image
 
 def _deep_colour(image):
@@ -233,6 +235,16 @@ def _damage(path):
     except OSError as e: _refuse(path, f'cannot be opened ({e.strerror or type(e).__name__})', cause=e)
     except Exception as e: _refuse(path, f'damaged ({type(e).__name__}: {e})'.replace('\n', ' '), cause=e)
 
+# %% ../nbs/method/04_radiograph.ipynb #2efdc261
+def _check_fragments(path, stream, size):
+    "Refuse a compressed film whose fragments run past the end of the file; `stream` stands at the pixels"
+    stream.seek(12, 1)
+    while head := stream.read(8):
+        if head[:4] == b'\xfe\xff\xdd\xe0': return  # end of the sequence
+        end = stream.tell() + int.from_bytes(head[4:], 'little')
+        if head[:4] != b'\xfe\xff\x00\xe0' or end > size: _refuse(path, 'the compressed film runs past the end of the file: truncated')
+        stream.seek(end)
+
 # %% ../nbs/method/04_radiograph.ipynb #c47740d8
 def header(
     path,   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
@@ -244,6 +256,7 @@ def header(
         if about['format'] == 'DICOM':
             syntax = film.file_meta.TransferSyntaxUID
             _check_size(path, about | dict(bits=film.BitsAllocated), size - stream.tell() - (8 if syntax.is_implicit_VR else 12), syntax.is_encapsulated)
+            if syntax.is_encapsulated: _check_fragments(path, stream, size)
         return about
 
 # %% ../nbs/method/04_radiograph.ipynb #4d1b9f7c

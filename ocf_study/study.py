@@ -31,10 +31,19 @@ def stages() -> dict[str, Path]:  # name, in running order -> notebook
     "The notebooks of the study; those numbered from 90 on are run when asked for by name"
     return {p.stem: p for p in sorted(_study_folder().glob('[0-9][0-9]_*.ipynb'))}
 
+# %% ../nbs/method/18_study.ipynb #fadcc2bb
+def _profile(path):
+    "A profile's file, or one error that names it"
+    try: given = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as e: raise StudyError(f"{os.path.relpath(path)} is not YAML: {' '.join(str(e).split())}") from None
+    kinds = dict(about=str, common=dict, stages=dict)
+    if lacking := [k for k, kind in kinds.items() if not isinstance(given, dict) or not isinstance(given.get(k), kind)]: raise StudyError(f"{os.path.relpath(path)} is no profile: it lacks {', '.join(lacking)}.")
+    return given
+
 # %% ../nbs/method/18_study.ipynb #f84e58db
 def profiles() -> dict[str, str]:  # name -> what it is for
     "The profiles there are"
-    return {p.stem: yaml.safe_load(p.read_text())['about'] for p in sorted((_study_folder()/'profiles').glob('*.yaml'))}
+    return {p.stem: _profile(p)['about'] for p in sorted((_study_folder()/'profiles').glob('*.yaml'))}
 
 # %% ../nbs/method/18_study.ipynb #1490172f
 def parameters(
@@ -66,6 +75,7 @@ def _like(default, value, name):
     if isinstance(value, str) and not isinstance(default, str):
         try: value = yaml.safe_load(value)
         except yaml.YAMLError: pass
+        if isinstance(default, list) and isinstance(value, str): value = [value]
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool): value = float(value)
     if default is not None and type(value) is not type(default):
         raise StudyError(f'Parameter {name} is {value!r}, but takes a {type(default).__name__}, like {default!r}.')
@@ -79,7 +89,7 @@ def settings(
     "Every parameter of every notebook, checked against the notebooks both ways"
     path = _study_folder()/'profiles'/f'{profile}.yaml'
     if not path.exists(): raise StudyError(f"Unknown profile {profile!r}: there are {', '.join(profiles())}.")
-    given = yaml.safe_load(path.read_text())
+    given = _profile(path)
     values, problems = {}, []
     for stage, notebook in stages().items():
         takes = {k: v for k, (v, _) in parameters(notebook).items() if k != 'out'}
@@ -112,9 +122,10 @@ def _code(notebook):
     return [source, seen]
 
 # %% ../nbs/method/18_study.ipynb #a670e177
-def _data_state(folder):
-    "Names, sizes and times of what a data folder holds, so that a changed film or table is seen"
-    return sorted((str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in Path(folder).rglob('*') if p.is_file()) if folder else []
+def _data_state(folder, out):
+    "Names, sizes and times of what a data folder holds, so that a changed film or table is seen; the run folder may lie in it"
+    folder = Path(folder).resolve() if folder else None
+    return sorted((str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob('*') if p.is_file() and not p.is_relative_to(out)) if folder else []
 
 def _named(out, values):
     "Checksums of the files that parameters name"
@@ -127,13 +138,17 @@ def _left(out, since=0.):
     files = (p for top in ('work', 'tables', 'figures', 'comparison.csv', 'benchmarks.csv') for p in ([out/top] if (out/top).is_file() else (out/top).rglob('*')))
     return {str(p.relative_to(out)): p.stat().st_size for p in files if p.is_file() and p.stat().st_mtime >= since and not mine & set(p.relative_to(out).parts[:2]) and p.name[0] != '.'}
 
+# %% ../nbs/method/18_study.ipynb #1edaf188
+def _noted(path):
+    "A note in JSON; empty where there is none, or where a power cut left it torn"
+    try: return json.loads(path.read_text())
+    except (OSError, ValueError): return {}
+
 # %% ../nbs/method/18_study.ipynb #1fdcf457
 def _done(out, stage, key):
     "Whether a stage has been run with this key, and what it left is still there"
-    path = out/'work'/'stages'/f'{stage}.json'
-    if not path.exists(): return False
-    then = json.loads(path.read_text())
-    return then['key'] == key and all((out/f).is_file() and (out/f).stat().st_size == n for f, n in then['files'].items())
+    then = _noted(out/'work'/'stages'/f'{stage}.json')
+    return then.get('key') == key and all((out/f).is_file() and (out/f).stat().st_size == n for f, n in then['files'].items())
 
 # %% ../nbs/method/18_study.ipynb #77a42f56
 class _Watch(threading.Thread):
@@ -246,7 +261,7 @@ def _execute(stage, notebook, values, out, show):
 # %% ../nbs/method/18_study.ipynb #e0b31047
 def _refuse(profile, data, checkpoints, out, anyway):
     "What must be there before a profile starts"
-    needs = yaml.safe_load((_study_folder()/'profiles'/f'{profile}.yaml').read_text()).get('needs', [])
+    needs = _profile(_study_folder()/'profiles'/f'{profile}.yaml').get('needs', [])
     if data and not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
     for file in checkpoints:
         if file and not runtime.files_named(file): raise StudyError(f'There is no checkpoint {file}.')
@@ -297,7 +312,7 @@ def run(
     from filelock import FileLock
     from rich.console import Console
     for k, v in overrides.items():
-        if v and k.rpartition('.')[2] in _PATHS: overrides[k] = _each(v, os.path.abspath)
+        if v and (key := k.rpartition('.')[2]) in _PATHS: overrides[k] = _each(_like([] if key == 'readings' else '', v, k), os.path.abspath)
     values = settings(profile, **overrides)
     if until and until not in values: raise StudyError(f"There is no notebook {until!r} to run until: there are {', '.join(values)}.")
     out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
@@ -309,7 +324,7 @@ def run(
     console = Console(stderr=True)
     with _alone(FileLock(out/'work'/'.lock'), console), _display(console) as bars:
         with runtime.atomic(out/'work'/'run.json') as t: t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
-        key = runtime.fingerprint([_data_state(data), *(runtime.sha256(p) for p in sorted(manifest.root().rglob('*')) if p.is_file())])
+        key = runtime.fingerprint([_data_state(data, out), *(runtime.sha256(p) for p in sorted(manifest.root().rglob('*')) if p.is_file())])
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
         for stage in chosen:
             key = runtime.fingerprint([key, values[stage], _code(stages()[stage]), *_named(out, values[stage])])
@@ -360,7 +375,7 @@ def prepare(
 # %% ../nbs/method/18_study.ipynb #40af6ca6
 def _artefacts(out):
     "What `figures.save` and `figures.save_table` noted, in the order of the stages"
-    return sorted((json.loads(p.read_text()) for p in (out/'work'/'artefacts').glob('*.json')), key=lambda a: (a['stage'], a['kind'], a['name']))
+    return sorted(filter(None, map(_noted, (out/'work'/'artefacts').glob('*.json'))), key=lambda a: (a['stage'], a['kind'], a['name']))
 
 # %% ../nbs/method/18_study.ipynb #52965cfc
 def _notes(out): return {p.stem: json.loads(p.read_text()) for p in sorted((out/'work'/'stages').glob('*.json'))}
@@ -457,6 +472,7 @@ def _run(
     "Run the study end to end, or go on with a run that was interrupted."
     pairs = [s.partition('=') for s in set_]
     if wrong := [k for k, eq, _ in pairs if not eq]: raise StudyError(f"--set takes KEY=VALUE, not {', '.join(wrong)}.")
+    if own := sorted({k for k, *_ in pairs} & {'profile', 'out', 'until', 'anyway', 'again'}): raise StudyError(f'--set gives parameters of notebooks; {own[0]} is an option of the command: --{own[0]}.')
     more = {k: v for k, v in (('data', data), ('scheduler', scheduler)) if v}
     folder = run(profile, out or None, until=until, anyway=anyway, again=again, **{k: v for k, _, v in pairs}, **more)
     page = folder/'index.html'

@@ -326,6 +326,55 @@ def test_all_problems_of_tables_at_once(tables):
     assert {(p.file, p.row) for p in found} == {('subjects.csv', 3), ('films.csv', 4), ('bodies.csv', 5), ('bodies.csv', 22), ('bodies.csv', 32)}
     assert len(found) == 5
 
+def test_one_body_id_on_two_films_is_an_error(tables):
+    "Numbered film by film, as a program may do: nothing is taken for a second annotation and dropped"
+    b = pd.read_csv(tables/'bodies.csv', dtype=str)
+    b.assign(body_id=b.groupby('film_id').cumcount().astype(str), sq='0').to_csv(tables/'bodies.csv', index=False)
+    found = problems(tables, cohort.read_tables)
+    assert len(found) == len(b) - 5 and all('with another film_id' in p.message and p.column == 'body_id' for p in found)
+
+def test_a_switch_with_gaps_is_read_as_it_was_checked(tables):
+    change(tables, 'films', flip_vertical={0: '1.0', 1: '0.0', 2: 'TRUE'})
+    assert cohort.read(tables).films.flip_vertical.tolist()[:4] == [True, False, True, False]
+    f = pd.read_csv(tables/'films.csv').assign(flip_vertical=lambda d: d.flip_vertical.map({'1.0': 1., '0.0': 0., 'TRUE': 1.}))
+    (tables/'films.csv').unlink(); f.to_parquet(tables/'films.parquet')
+    assert cohort.read(tables).films.flip_vertical.tolist()[:4] == [True, False, True, False]
+
+def test_whole_numbers_written_with_a_point_and_gaps_are_whole_numbers(tables, c):
+    b, f = (pd.read_csv(tables/f'{n}.csv', dtype=str) for n in ('bodies', 'films'))
+    b.assign(visit=['']*3 + ['1.0']*(len(b) - 3)).to_csv(tables/'bodies.csv', index=False)
+    f.assign(visit='1.0').to_csv(tables/'films.csv', index=False)
+    assert len(cohort.read(tables).bodies) == len(c.bodies) and not cohort.check(tables)
+
+def test_every_row_may_be_wrong(tables):
+    change(tables, 'films', facing=dict.fromkeys(range(40), 'Right'))
+    assert sum(p.column == 'facing' for p in problems(tables, cohort.read_tables)) == 40
+
+def test_line_ends_of_old_programs(tables):
+    (tables/'films.csv').write_bytes((tables/'films.csv').read_bytes().replace(b'\r', b'').replace(b'\n', b'\r'))
+    assert [p.file for p in problems(tables, cohort.read_tables)] == ['films.csv']
+
+def test_parquet_is_read_like_csv_and_not_without_bounds(tables, monkeypatch):
+    s = pd.read_csv(tables/'subjects.csv', dtype=str)
+    (tables/'subjects.csv').unlink()
+    s.assign(bmi=s.bmi.where(np.arange(len(s)) % 2 == 0, 'NA')).to_parquet(tables/'subjects.parquet')
+    assert cohort.read(tables).subjects.bmi.isna().sum() == len(s)//2
+    monkeypatch.setattr(manifest, 'MOST_CELLS', 50)
+    assert ['cells are more than 50' in p.message for p in problems(tables, cohort.read_tables)] == [True]
+
+def test_grey_films_in_three_channels_are_films(tables, c):
+    from PIL import Image
+    f = pd.read_csv(tables/'films.csv', dtype=str)
+    grey = np.random.default_rng(0).integers(0, 255, (420, 300), dtype=np.uint8)
+    Image.fromarray(np.repeat(grey[..., None], 3, -1)).save(tables/'film.png')
+    change(tables, 'films', path={0: 'film.png'})
+    assert not cohort.check(tables)
+    Image.fromarray(np.stack([grey, grey[::-1], grey], -1)).save(tables/'film.png')
+    assert [('colour' in p.message, p.row) for p in cohort.check(tables)] == [(True, 2)]
+
+def test_the_film_rule_is_one_that_there_is(root):
+    for rule in ('Y', 'spine-type'): assert ['neither y nor spine_type' in p.message for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))] == [True]
+
 def test_duplicate_body_with_another_label_is_refused(tables):
     b = pd.read_csv(tables/'bodies.csv', dtype=str)
     again = b.iloc[[0]].assign(sq='5' if float(b.sq[0]) < 3 else '0')

@@ -87,6 +87,16 @@ def test_a_sheet_that_is_being_filled_is_kept(tmp_path):
     with pytest.raises(ValueError, match='another sample'): ea.write_sheet(others, 'reader 1', path)
 
 
+@pytest.mark.parametrize('how', [dict(sep=';'), dict(sep='\t'), dict(header=False)])
+def test_a_sheet_that_another_program_saved_its_own_way_is_left_alone(how, tmp_path):
+    cases = ea.sample([f'PO{i:03d}V1L-L1' for i in range(30)], np.arange(30) < 20)
+    path = ea.write_sheet(cases, 'reader 1', tmp_path/'one.csv')
+    pd.read_csv(path, dtype=str, keep_default_na=False).assign(noise='x').to_csv(path, index=False, **how)
+    was = path.read_bytes()
+    with pytest.raises(ValueError, match='one.csv is not a sheet.*left alone'): ea.write_sheet(cases, 'reader 1', path)
+    assert path.read_bytes() == was
+
+
 def test_faulty_sheets(tmp_path):
     t = truth(12)
     good = ea.simulate_readers(t)

@@ -1,11 +1,15 @@
 """What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
 from dataclasses import replace
 import json
+import subprocess
+import sys
+import time
 import zlib
 
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pydicom
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
@@ -51,6 +55,15 @@ def test_a_participant_who_is_used_twice_is_one_person_in_one_split(tmp_path, mo
 def test_another_seed_is_another_cohort(films, tmp_path):
     phantom.write_cohort(tmp_path/'other', **SMALL | dict(seed=6, subjects=1))
     assert not set(bytes_of(tmp_path/'other').values()) & {h for n, h in bytes_of(films).items() if n.endswith('dcm')}
+
+
+def test_nobody_works_on_for_a_run_that_was_killed(tmp_path):
+    code = f"if __name__ == '__main__':\n    from ocf_study import phantom\n    phantom.write_cohort({str(tmp_path/'films')!r}, subjects=40, pixel_mm=.8, workers=2)"
+    (tmp_path/'run.py').write_text(code)
+    process = subprocess.Popen([sys.executable, tmp_path/'run.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (workers := [p for p in psutil.Process(process.pid).children(recursive=True) if any('spawn_main' in a for a in p.cmdline())]) or not list(tmp_path.rglob('*.dcm')): time.sleep(.1)
+    process.kill(); process.wait()
+    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_a_killed_run_goes_on(films, tmp_path, monkeypatch):

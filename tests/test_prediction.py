@@ -1,5 +1,6 @@
 """Prediction of ungraded films: the same numbers on every way in, nothing half written, and no text of a file taken as HTML."""
 from pathlib import Path
+import re
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,8 @@ def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path
     assert len(films) == 1 and "http" not in page.read_text() + films[0].read_text() and "script" not in films[0].read_text()
     bodies = pd.read_csv(new / "bodies.csv").query("film_id == @films[0].stem")
     assert films[0].read_text().count("<polygon") == films[0].read_text().count("<figure") == len(bodies)
-    assert all((page.parent / "films" / f"{body}.jpg").stat().st_size > 500 for body in bodies.body_id)
+    shown = re.findall(r'<img src="([^"]+)"', films[0].read_text())
+    assert len({(films[0].parent / src).resolve() for src in shown}) == len(bodies) and all((films[0].parent / src).stat().st_size > 500 for src in shown)
 
 
 def test_rendered_films_say_so_on_every_page(run, tmp_path):
@@ -181,6 +183,48 @@ def test_all_wrong_cells_are_told_at_once(run, new, tmp_path):
     bodies.to_csv(new / "bodies.csv", index=False)
     with pytest.raises(manifest.DataError) as error: prediction.ungraded(new)
     assert all(s in str(error.value) for s in ("line 2, level = 'L9'", "line 3, x1 = 'ten'")) and "sq" not in str(error.value)
+
+
+def test_lines_are_those_of_the_file_and_tables_may_be_parquet(run, new, tmp_path):
+    text = (new / "bodies.csv").read_text().splitlines()
+    text[6] = ",".join([*text[6].split(",")[:2], "L9", *text[6].split(",")[3:]])
+    (new / "bodies.csv").write_text("\n".join([*text[:3], "", "", *text[3:]]))
+    with pytest.raises(manifest.DataError, match="bodies.csv, line 9, level = 'L9'"): prediction.ungraded(new)
+    points = [line.partition(",")[2].partition(",")[2] for line in text]
+    (tmp_path / "points.csv").write_text("\n".join([*points[:3], "", "", *points[3:]]))
+    with pytest.raises(manifest.DataError, match="points.csv, line 9, level = 'L9'"): prediction.one_film(new / pd.read_csv(new / "films.csv").path[0], tmp_path / "points.csv")
+    (new / "bodies.csv").write_text("\n".join(text[:6]))
+    whole = prediction.ungraded(new).bodies
+    pd.read_csv(new / "bodies.csv").to_parquet(new / "bodies.parquet")
+    (new / "bodies.csv").unlink()
+    pd.testing.assert_frame_equal(prediction.ungraded(new).bodies, whole)
+
+
+def test_one_film_may_have_any_name_and_its_points_other_columns(run, new, tmp_path):
+    film = pd.read_csv(new / "films.csv").iloc[0]
+    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
+    odd = tmp_path / "scan 12:30 ü.dcm"
+    odd.write_bytes((new / film.path).read_bytes())
+    bodies.assign(region="T", sq=0, note="x").to_csv(tmp_path / "points.csv", index=False)
+    c = prediction.one_film(odd, tmp_path / "points.csv")
+    assert c.bodies.level.tolist() == bodies.level.tolist() and c.bodies.sq.isna().all() and c.read(c.films.film_id[0]).ndim == 2
+
+
+def test_pictures_of_films_and_of_bodies_do_not_meet(run, new, tmp_path):
+    films, bodies = pd.read_csv(new / "films.csv"), pd.read_csv(new / "bodies.csv")
+    number = dict(zip(films.film_id, "12"))
+    films.assign(film_id=films.film_id.map(number)).to_csv(new / "films.csv", index=False)
+    bodies.assign(film_id=bodies.film_id.map(number), body_id=np.arange(1, len(bodies) + 1)).to_csv(new / "bodies.csv", index=False)
+    page = prediction.predict_cohort(new, run, tmp_path / "out")
+    assert len(list(page.parent.rglob("*.jpg"))) == len(films) + len(bodies)
+
+
+def test_a_torn_export_is_made_again(run, tmp_path):
+    model = prediction.best(run)
+    x = np.zeros((1, *model.input.shape[1:]), np.float32)
+    whole = prediction.predictor(model, tmp_path)(x)
+    (tmp_path / "network.bin").write_bytes(b"")
+    assert prediction.predictor(model, tmp_path)(x) == pytest.approx(whole)
 
 
 def test_points_outside_the_film_are_told(run, new):

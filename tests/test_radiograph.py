@@ -159,6 +159,26 @@ def test_grey_in_three_channels(tmp_path):
     with pytest.raises(DataError, match='colour'): radiograph.read(tmp_path/'off.png')
 
 
+def test_a_compressed_film_that_ends_early_is_refused(tmp_path):
+    "Its library fills in what is missing; the end marker tells, and of a file that was cut the header does"
+    code = lossless_jpeg(picture())
+    for k, short in enumerate((code[:len(code)*4//10], code[:-2], code[:len(code)//2] + bytes(len(code)//2))):
+        with pytest.raises(DataError, match='before its end marker'): radiograph.read(dicom(tmp_path/f'{k}.dcm', picture(), syntax=JPEGLosslessSV1, frames=[short]))
+    whole = dicom(tmp_path/'whole.dcm', picture(), syntax=JPEGLosslessSV1, frames=[code])
+    radiograph.header(whole)
+    (tmp_path/'cut.dcm').write_bytes(whole.read_bytes()[:-len(code)//2])
+    with pytest.raises(DataError, match='cut.dcm.*past the end of the file'): radiograph.header(tmp_path/'cut.dcm')
+
+
+@pytest.mark.parametrize('turn', [2, 3, 6])
+def test_a_tiff_that_asks_to_be_turned_is_refused(tmp_path, turn):
+    Image.fromarray(picture()).save(tmp_path/'a.tif', tiffinfo={274: turn})
+    for reading in (radiograph.header, radiograph.read):
+        with pytest.raises(DataError, match=f'a.tif.*{turn}.*as they are stored'): reading(tmp_path/'a.tif')
+    Image.fromarray(picture()).save(tmp_path/'b.tif', tiffinfo={274: 1})
+    radiograph.read(tmp_path/'b.tif')
+
+
 def test_header_needs_no_pixels(tmp_path):
     path = dicom(tmp_path/'a.dcm', picture(), ConversionType='DF', ImagerPixelSpacing=['0.15', '0.15'])
     header = radiograph.header(path)

@@ -321,3 +321,45 @@ def test_who_waits_for_a_run_folder_is_told(tmp_path):
     console.file.close()
     assert entered and (tmp_path/'said').read_text().startswith('Another run is at work')
     with study._alone(FileLock(tmp_path/'.lock'), console): pass  # nobody else: nothing to say
+
+
+def test_a_snapshot_without_its_work_folder_is_left_alone(tmp_path, monkeypatch):
+    "As the committed demo is in a fresh clone: no notebook puts a smaller run in its place"
+    monkeypatch.delenv('OCF_RUN', raising=False)
+    (tmp_path/'provenance.json').write_text('{}')
+    with pytest.raises(study.StudyError, match='without its folder work'): study.prepare('50_evaluation', tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ['provenance.json']
+
+
+def test_torn_notes_are_none(tmp_path):
+    for folder in ('stages', 'artefacts'):
+        (tmp_path/'work'/folder).mkdir(parents=True)
+        (tmp_path/'work'/folder/'00_cohort.json').write_text('')
+    assert study._done(tmp_path, '00_cohort', 'key') is False and study._artefacts(tmp_path) == []
+
+
+def test_a_run_folder_within_the_data_is_no_data(tmp_path):
+    (tmp_path/'bodies.csv').write_text('a')
+    before = study._data_state(tmp_path, tmp_path/'report')
+    (tmp_path/'report').mkdir(); (tmp_path/'report'/'index.html').write_text('b')
+    assert study._data_state(tmp_path, tmp_path/'report') == before and len(before) == 1
+    (tmp_path/'bodies.csv').write_text('ab')
+    assert study._data_state(tmp_path, tmp_path/'report') != before
+
+
+def test_sheets_can_be_named_on_the_command_line():
+    for text, wanted in (('["a.csv", "b.csv"]', ['a.csv', 'b.csv']), ('a.csv', ['a.csv'])):
+        values = study.settings('smoke', readings=study._like([], text, 'readings'))
+        assert values['60_error_analysis']['readings'] == wanted
+
+
+@pytest.mark.parametrize('key', ['out', 'profile', 'until', 'again'])
+def test_options_are_no_parameters(key):
+    done = ocf('run', '--profile', 'smoke', '--set', f'{key}=x')
+    assert done.returncode == 1 and done.stderr.strip() == f'--set gives parameters of notebooks; {key} is an option of the command: --{key}.'
+
+
+@pytest.mark.parametrize('text, message', [('', 'no profile: it lacks about, common, stages'), ('about: x\ncommon: {}\nstages:\n', 'lacks stages'), ('a: [', 'is not YAML')])
+def test_a_profile_that_is_none_is_named(text, message, tmp_path):
+    (tmp_path/'mine.yaml').write_text(text)
+    with pytest.raises(study.StudyError, match=f'mine.yaml .*{message}'): study._profile(tmp_path/'mine.yaml')
