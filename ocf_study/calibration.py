@@ -63,11 +63,11 @@ def slope(
     y, p = checked(y, p, both=True)
     x, z = logit(np.clip(p, 1e-6, 1 - 1e-6)), stats.norm.ppf((1 + level) / 2)
     robust = dict(cov_type='HC1') if subject is None else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
-    parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()
+    parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()  # or one and the same for all
     rows = {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for names, design, offset in ((('intercept', 'slope'), sm.add_constant(x), None), (('in_the_large',), np.ones_like(x), x)):
+        for names, design, offset in ((('intercept', 'slope'), sm.add_constant(x, has_constant='add'), None), (('in_the_large',), np.ones_like(x), x)):
             fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(**robust)
             for name, value, se in zip(names, fit.params, fit.bse):
                 known = np.isfinite(se) and (name == 'in_the_large' or not parted)

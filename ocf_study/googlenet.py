@@ -348,6 +348,7 @@ def convert(
     from safetensors.numpy import save_file
     dialect, stored, sums = read_checkpoint(path)
     out = Path(out or Path(path).with_suffix(".safetensors"))
+    if out.suffix != ".safetensors": raise ValueError(f"{out.name}: the file to write ends in .safetensors")
     if out.exists(): raise ValueError(f"{out.name} is already there")
     with runtime.atomic(out) as temporary:
         save_file({name: np.ascontiguousarray(a, np.float32) for name, a in stored.items()}, temporary, {"dialect": dialect, "source": json.dumps(sums)})

@@ -289,6 +289,7 @@ def one_film(
     radiograph.header(film)  # or an error that names it
     files = dict(films=film.name, bodies=points.name, subjects="")
     given = manifest._raw(points, points.name)
+    if given.empty: raise DataError([Problem(points.name, None, None, None, "holds no row")])
     bodies = given[[c for c in ("level", *cohort.XY) if c in given]].assign(body_id=name + "-" + given.get("level", pd.Series("", given.index)), film_id=name, sq="0", ungraded=True)
     problems = manifest.check(bodies, "bodies", points.name)
     if any(p.message == "column is missing" for p in problems): raise DataError(problems)

@@ -14,16 +14,20 @@ tf = runtime.tensorflow()
 import keras
 
 # %% ../nbs/method/16a_saliency.ipynb #62ae2bc7
+def _cells(model, x):
+    "What each cell of the last map adds to the logit, (N, cells, cells)."
+    trunk = keras.Model(model.input, model.get_layer('average').input)
+    return np.concatenate([trunk(x[i:i + 16], training=False).numpy() for i in range(0, len(x), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
+
 def grad_cam(
-    model, # `keras.Model` whose layers `average` and `logit` end it, as `googlenet.build` makes it
+    model, # `keras.Model` whose layers `average` and `logit` end it, as `googlenet.build` makes it; of an ensemble the mean over its members is drawn
     patches, # (N, H, W, 1) z-scored; averaged down to the side that the network was trained at
     resize=True, # bring the cells to the patch's size?
     signed=False, # keep what lowers the logit, as negative?
 ): # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
-    trunk = keras.Model(model.input, model.get_layer('average').input)
     shape, x = patches.shape[2:0:-1], averaged(patches, model.input.shape[1])
-    maps = np.concatenate([trunk(x[i:i + 16], training=False).numpy() for i in range(0, len(x), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
+    maps = np.mean([_cells(m, x) for m in [l for l in model.layers if isinstance(l, keras.Model)] or [model]], axis=0)
     if not signed: maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)
     return np.stack([cv2.resize(m, shape, interpolation=cv2.INTER_LINEAR) for m in maps]) if resize else maps

@@ -80,7 +80,7 @@ def sampler(
     needs = dict(gp='torch', cmaes='cmaes').get(name)
     if needs and not find_spec(needs): raise ValueError(f'sampler {name!r} needs the package {needs}, which is not installed')
     make = getattr(optuna.samplers, others[name])
-    return make(seed=seed) if name == 'qmc' else PerRound(make, seed)
+    return make(scramble=True, seed=seed) if name == 'qmc' else PerRound(make, seed)  # unscrambled, it begins in a corner where the weight of label 1 is 0
 
 # %% ../nbs/method/13_search.ipynb #59db82e2
 def _absolute(where):
@@ -231,8 +231,8 @@ def rounds_table(
 
 # %% ../nbs/method/13_search.ipynb #7dfb4155
 def _done(table):
-    "The rounds that gave a value; one error where none did"
-    done = table.dropna(subset=['auc_pr'])
+    "The rounds that came to their end with a value; one error where none did"
+    done = table[table.state == 'complete'].dropna(subset=['auc_pr'])
     if done.empty: raise ValueError(f'none of the {len(table)} rounds gave a validation AUC-PR; the first error: {next(filter(None, table.error), "none")}')
     return done
 
@@ -299,8 +299,9 @@ def plot_progress(
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
     _done(table)
-    ax.plot(table['round'], table.auc_pr, '.', color='.6', label='round')
-    ax.step(table['round'], table.auc_pr.cummax().ffill(), where='post', label='best so far')
+    value = table.auc_pr.where(table.state == 'complete')
+    ax.plot(table['round'], value, '.', color='.6', label='round')
+    ax.step(table['round'], value.cummax().ffill(), where='post', label='best so far')
     if len(reruns):
         ax.axhspan(min(reruns), max(reruns), color='crimson', alpha=.12, lw=0)
         ax.plot(np.full(len(reruns), len(table)), reruns, 'x', color='crimson', label='optimum, other seeds')

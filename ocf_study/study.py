@@ -535,12 +535,13 @@ def _predict(
     run_: Annotated[str, typer.Option('--run', help='run folder whose network decides')] = 'reports/demo',
     out: Annotated[str, typer.Option(help='folder for predictions.csv and index.html')] = 'predictions',
     backend: Annotated[str, typer.Option(help='keras, onnxruntime, openvino (32-bit each) or openvino_bf16')] = 'openvino',
+    pages: Annotated[int, typer.Option(help='films drawn, those with the highest probability first')] = 100,
 ):
     "Score films that nobody has graded: a probability per body and a decision at each of the run's thresholds."
     from ocf_study import prediction
     for option, given, known in (('facing', facing, ('left', 'right')), ('backend', backend, prediction.BACKENDS)):
         if given not in known: raise StudyError(f"--{option} is {', '.join(known[:-1])} or {known[-1]}, not {given}.")
-    with _one_sentence(): print(f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points, facing=facing, backend=backend))}')
+    with _one_sentence(): print(f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points, facing=facing, backend=backend, pages=pages))}')
 
 # %% ../nbs/method/18_study.ipynb #04970530
 @weights.command('show')

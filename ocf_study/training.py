@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-import json, os, subprocess, sys, time, zlib
+import json, os, shutil, subprocess, sys, time, zlib
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ class Recipe:
     augmented: bool = True                                  # with the augmented copies; False: table 4's first row
     shrink: int = 1                                         # patches are averaged over squares of so many px
     precision: str = 'none'                                 # one of PRECISIONS
-    jit: bool = False                                       # compile the step with XLA
+    jit: bool = False                                       # compile the step with XLA, which is not deterministic
     deterministic: bool = True                              # the same result for the same seed on one machine
     seed: int = 0                                           # of order, dropout
 
@@ -62,6 +62,7 @@ class Recipe:
         wrong = [f'{n} {getattr(self, n)} is not positive' for n in ('learning_rate', 'pos_weight', 'batch', 'epochs', 'shrink') if not getattr(self, n) > 0]
         wrong += [f'{n} {getattr(self, n)} is not in [0, 1)' for n in ('dropout', 'label_smoothing') if not 0 <= getattr(self, n) < 1]
         wrong += [f'decay {self.decay} is below 1'] if not self.decay >= 1 else []
+        wrong += ['XLA has no deterministic gradient of max pooling: jit=True needs deterministic=False'] if self.jit and self.deterministic else []
         if wrong: raise ValueError('; '.join(wrong))
 
 # %% ../nbs/method/12_training.ipynb #7def9437
@@ -192,6 +193,7 @@ class _Trainer:
         with self.strategy.scope() if self.strategy else tf.device(devices[0] if devices else None):
             self.model = _twin(model, recipe)
             self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
+            if not self.strategy: self.optimizer._all_reduce_sum_gradients = lambda gradients: gradients  # of one device there is nothing to sum, and Keras's way of it keeps every compiled step in memory for good
             if recipe.precision == 'mixed_float16': self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)
         x, y, n = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None,)), tf.TensorSpec(())
@@ -234,6 +236,7 @@ def _epoch(trainer, batches, steps, epoch):
         x, y = next(batches)
         waited += time.perf_counter() - asked
         n = sum(len(v) for v in strategy.experimental_local_results(y)) if strategy else len(y)
+        if strategy and n < strategy.num_replicas_in_sync: continue  # a last batch with nothing for some device
         trainer.optimizer.learning_rate = rate(i, steps, recipe)
         values.append(trainer.step(x, y, tf.constant(n, tf.float32)))
     values = np.array([float(v) for v in values])
@@ -292,7 +295,15 @@ def _clear(out):
     "Nothing of an earlier training stays in the folder"
     for name in ('last.safetensors', 'best.keras', 'history.csv'): (out/name).unlink(missing_ok=True)
 
+def _sweep(out):
+    "What a killed training had begun to write goes"
+    for name in ('last.safetensors', 'best.keras', 'history.csv'):
+        for p in out.glob(f'.{name}.*'): shutil.rmtree(p, ignore_errors=True)
+
 # %% ../nbs/method/12_training.ipynb #fb16c4ac
+def _write_history(out, history):
+    with runtime.atomic(out/'history.csv') as f: pd.DataFrame(history).to_csv(f, index=False)
+
 def _keep(model, trainer, path):
     "The trained weights in the network that was given, written in Keras's own format"
     model.set_weights(trainer.model.get_weights())
@@ -314,6 +325,7 @@ def fit(
     recipe, out = replace(recipe or Recipe(), **changes), Path(out)
     settings = dict(recipe=asdict(recipe), network=_structure(model), weights=data_identity([model.get_weights()]), data=data_identity(data))
     history = _read_state(out/'last.safetensors', settings, overwrite)
+    _sweep(out)
     if not history: _clear(out)
     kept = False
     if not _ended(history, recipe):
@@ -329,9 +341,10 @@ def fit(
                 if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1): _keep(model, trainer, out/'best.keras'); kept = True
                 history.append({k: float(v) if k != 'epoch' else v for k, v in row.items()})
                 _save_state(out/'last.safetensors', trainer, history, settings)
-                with runtime.atomic(out/'history.csv') as f: pd.DataFrame(history).to_csv(f, index=False)
+                _write_history(out, history)
                 if watch: watch(history[-1])
                 if _ended(history, recipe): break
+    _write_history(out, history)  # a kill may have come before it
     if not kept: model.set_weights(load_best(out).get_weights())
     return pd.DataFrame(history)
 
@@ -433,6 +446,7 @@ def ensemble(
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(members)]
     folders = [Path(out)/f'member{i}' for i in range(members)]
     history = pd.concat([fit(build(r), data, f, r, **options).assign(member=i) for i, (r, f) in enumerate(zip(recipes, folders))], ignore_index=True)
+    _clear(Path(out))  # a single training that was here is over
     with runtime.atomic(Path(out)/'best.keras') as f: average([load_best(f) for f in folders]).save(f)
     return history
 

@@ -287,6 +287,7 @@ def test_converted_file_is_read_without_torch_and_tensorflow_1(made, tmp_path, p
     assert dialect == "slim"
     for name, array in tensors.items(): np.testing.assert_array_equal(array, made["slim"][0][name], err_msg=name)
     with pytest.raises(ValueError, match="already there"): googlenet.convert(tmp_path / "model.ckpt", out)
+    with pytest.raises(ValueError, match="q.bin: .*ends in .safetensors"): googlenet.convert(tmp_path / "model.ckpt", tmp_path / "q.bin")
     assert googlenet.show(out)["numbers"] == 6_633_209
 
 

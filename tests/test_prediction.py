@@ -219,6 +219,11 @@ def test_pictures_of_films_and_of_bodies_do_not_meet(run, new, tmp_path):
     assert len(list(page.parent.rglob("*.jpg"))) == len(films) + len(bodies)
 
 
+def test_an_empty_file_of_points_is_one_sentence(run, new, tmp_path):
+    (tmp_path / "points.csv").write_text(",".join(["level", *cohort.XY]) + "\n")
+    with pytest.raises(manifest.DataError, match="points.csv: holds no row"): prediction.one_film(new / pd.read_csv(new / "films.csv").path[0], tmp_path / "points.csv")
+
+
 def test_a_torn_export_is_made_again(run, tmp_path):
     model = prediction.best(run)
     x = np.zeros((1, *model.input.shape[1:]), np.float32)

@@ -513,3 +513,8 @@ def test_reliability_counts_every_body_once(data, bins):
     rows = calibration.reliability(y, p, bins)
     assert rows.bodies.sum() == len(y) and (rows.bodies * rows.observed).sum() == pytest.approx(y.sum())
     assert (rows.predicted.diff().dropna() > 0).all() and ((rows.low <= rows.observed) & (rows.observed <= rows.high)).all()
+
+
+def test_the_slope_of_one_and_the_same_probability_is_not_known():
+    table = calibration.slope(np.arange(30) % 3 == 0, np.full(30, 1e-58), np.arange(30) // 2, 0.95)
+    assert table.loc[["slope", "intercept"]].isna().all(axis=None) and np.isfinite(table.value["in_the_large"])

@@ -281,7 +281,16 @@ def test_unknown_names_are_refused(tmp_path, wrong):
 @pytest.mark.parametrize('name', ['tpe', 'qmc'])
 def test_other_samplers_by_name(name, tmp_path):
     table = search.rounds_table(search.run(goal, tmp_path/'s.log', 12, sampler_name=name))
-    for n, d in search.space().items(): assert table[n].between(d.low, d.high).all() and table[n].nunique() > 10
+    for n, d in search.space().items(): assert table[n].between(d.low, d.high).all() and table[n].nunique() > 10 and table[n].min() > d.low
+
+
+def test_a_pruned_round_is_no_result(tmp_path):
+    def cut(values, watch):
+        watch(dict(epoch=1, auc_pr=.99))
+        raise optuna.TrialPruned
+    study = search.run(cut, tmp_path/'s.log', 2)
+    with pytest.raises(ValueError, match='none of the 2 rounds'): search.table5(study)
+    with pytest.raises(ValueError, match='none of the 2 rounds'): search.plot_progress(search.rounds_table(study))
 
 
 def test_a_learning_sampler_draws_the_same_again_and_apart_on_machines_that_draw_at_once(tmp_path):

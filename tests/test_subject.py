@@ -127,6 +127,16 @@ def test_grad_cam_follows_the_class_weights():
     assert all((np.sort(a.ravel()) == np.sort(b.ravel())).all() for a, b in zip(before, twin.get_weights(), strict=True))
 
 
+def test_the_map_of_an_ensemble_is_the_mean_of_its_members():
+    from ocf_study import googlenet, saliency, training
+    members = [googlenet.build(size=64, aux=False, seed=s) for s in (1, 2)]
+    x = np.random.default_rng(0).normal(size=(3, 64, 64, 1)).astype(np.float32)
+    mean = np.mean([saliency._cells(m, x) for m in members], 0)
+    found = saliency.grad_cam(training.average(members), x, resize=False, signed=True)
+    np.testing.assert_allclose(found, mean / np.abs(mean).max((1, 2), keepdims=True), rtol=1e-4, atol=1e-5)
+    assert np.isfinite(saliency.sanity(training.average(members), x, twins=1)).all()
+
+
 def test_an_unknown_age_counts_as_the_median_of_those_fitted_on():
     bodies, subjects = cohort(120)
     known = people(bodies, subjects)
