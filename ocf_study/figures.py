@@ -328,7 +328,7 @@ def _curve(ax, x, y, band, thresholds, at, **line):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)
     ax.set(xlim=(0, 1), ylim=(0, 1.005), aspect='equal')
     ax.xaxis.set_major_formatter('{x:.1f}'); ax.yaxis.set_major_formatter('{x:.1f}')
-    if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7.5, loc='lower right' if band is None else 'lower center', facecolor='white', framealpha=.9)
+    if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7.5, loc='lower right' if band is None else 'lower center', frameon=True, facecolor='white', edgecolor='none', framealpha=.9)
 
 def _area(name, value, interval):
     return f'{name} {value:.3f}' + (f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else '')
