@@ -286,13 +286,13 @@ def one_film(
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]: raise DataError([Problem(str(p), None, None, None, "no such file") for p in missing])
     name = re.sub("[^A-Za-z0-9_.-]", "_", film.stem).lstrip("_.-") or "film"
-    radiograph.header(film)  # or an error that names it
     files = dict(films=film.name, bodies=points.name, subjects="")
     given = manifest._raw(points, points.name)
     if given.empty: raise DataError([Problem(points.name, None, None, None, "holds no row")])
     bodies = given[[c for c in ("level", *cohort.XY) if c in given]].assign(body_id=name + "-" + given.get("level", pd.Series("", given.index)), film_id=name, sq="0", ungraded=True)
     problems = manifest.check(bodies, "bodies", points.name)
     if any(p.message == "column is missing" for p in problems): raise DataError(problems)
+    radiograph.header(film)  # or an error that names it
     films = pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing, line=1)])
     t = dict(films=films, bodies=cohort._sound(bodies, "bodies", problems), subjects=films[["subject_id", "visit", "line"]])
     c, problems = cohort._joined(t, files, problems, film.parent, 1, False, [True])

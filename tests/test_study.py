@@ -224,7 +224,7 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     (['weights', 'show', 'nowhere.pth'], 'no such file of weights'),
     (['weights', 'convert', 'README.md'], 'README.md: '),
     (['predict', 'README.md'], 'give --points'),
-    (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv: not a table of points'),
+    (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv, line 1: file has no header'),
     (['predict', 'README.md', '--points', 'HEADER'], 'header.csv: holds no row'),
     (['predict', 'README.md', '--points', 'HEADER', '--facing', 'up'], '--facing is left or right, not up'),
     (['predict', 'README.md', '--backend', 'caffe'], '--backend is keras, onnxruntime, openvino or openvino_bf16, not caffe'),
