@@ -379,9 +379,7 @@ def test_bodies_of_no_group_are_not_the_rest():
     assert two.auc_roc_p["north"] == pytest.approx(two.auc_roc_p["south"])  # one test, not two
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.7])
-@pytest.mark.parametrize("area", [0.9, 0.97])
-@pytest.mark.parametrize("by", ["level", "site"])
+@pytest.mark.parametrize("by, area, shared", [("level", 0.97, 0.0), ("level", 0.9, 0.7), ("site", 0.97, 0.7)])
 def test_p_of_subgroups_is_even_where_no_group_differs(by, area, shared):
     "As in the demo: 48 people, 52 fractures; small p values are as rare as they say, also in groups of few fractures whose own area is near 1."
     found = []
