@@ -95,7 +95,7 @@ def storage(
     where: str|Path,  # a file, or the URL of a database
 ) -> optuna.storages.BaseStorage:
     "Where rounds are kept"
-    if '://' in str(where): return optuna.storages.get_storage(where)
+    if '://' in str(where): return optuna.storages.get_storage(str(where))
     Path(where).parent.mkdir(parents=True, exist_ok=True)
     journal = optuna.storages.journal
     return journal.JournalStorage(journal.JournalFileBackend(str(where), lock_obj=journal.JournalFileOpenLock(str(where))))

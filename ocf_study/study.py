@@ -378,7 +378,7 @@ def _artefacts(out):
     return sorted(filter(None, map(_noted, (out/'work'/'artefacts').glob('*.json'))), key=lambda a: (a['stage'], a['kind'], a['name']))
 
 # %% ../nbs/method/18_study.ipynb #52965cfc
-def _notes(out): return {p.stem: json.loads(p.read_text()) for p in sorted((out/'work'/'stages').glob('*.json'))}
+def _notes(out): return {p.stem: note for p in sorted((out/'work'/'stages').glob('*.json')) if (note := _noted(p))}
 
 # %% ../nbs/method/18_study.ipynb #57988789
 def _report(profile, values, out):

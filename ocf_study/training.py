@@ -291,13 +291,15 @@ def _structure(model):
     return runtime.fingerprint([(type(layer).__name__, [list(w.shape) for w in layer.weights], layer.trainable) for layer in model.layers])
 
 # %% ../nbs/method/12_training.ipynb #570e4fb5
+_LEFT = ('last.safetensors', 'best.keras', 'history.csv')
+
 def _clear(out):
     "Nothing of an earlier training stays in the folder"
-    for name in ('last.safetensors', 'best.keras', 'history.csv'): (out/name).unlink(missing_ok=True)
+    for name in _LEFT: (out/name).unlink(missing_ok=True)
 
 def _sweep(out):
     "What a killed training had begun to write goes"
-    for name in ('last.safetensors', 'best.keras', 'history.csv'):
+    for name in _LEFT:
         for p in out.glob(f'.{name}.*'): shutil.rmtree(p, ignore_errors=True)
 
 # %% ../nbs/method/12_training.ipynb #fb16c4ac
@@ -326,7 +328,8 @@ def fit(
     settings = dict(recipe=asdict(recipe), network=_structure(model), weights=data_identity([model.get_weights()]), data=data_identity(data))
     history = _read_state(out/'last.safetensors', settings, overwrite)
     _sweep(out)
-    if not history: _clear(out)
+    if history: _write_history(out, history)  # a kill may have come before it
+    else: _clear(out)
     kept = False
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
@@ -344,7 +347,6 @@ def fit(
                 _write_history(out, history)
                 if watch: watch(history[-1])
                 if _ended(history, recipe): break
-    _write_history(out, history)  # a kill may have come before it
     if not kept: model.set_weights(load_best(out).get_weights())
     return pd.DataFrame(history)
 
