@@ -1,4 +1,5 @@
 "The site: Sphinx and MyST-NB over the notebooks, offline"
+
 import os
 import re
 import shutil
@@ -17,7 +18,9 @@ from nbdev.config import get_config
 
 os.chdir(root)  # nbdev looks for settings.ini from the working folder up
 cfg = get_config()
-names = nbpages.build(root, root/'reports'/os.environ.get('OCF_SITE_RUN', 'demo'), here/'pages')
+names = nbpages.build(
+    root, root / 'reports' / os.environ.get('OCF_SITE_RUN', 'demo'), here / 'pages'
+)
 
 project, author, release = cfg.title, cfg.author, cfg.version
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx_design', 'sphinx_copybutton']
@@ -36,14 +39,24 @@ autodoc_typehints = 'signature'
 autodoc_inherit_docstrings = False
 html_theme = 'sphinx_book_theme'
 html_title = cfg.title
-html_theme_options = dict(show_toc_level=2, show_navbar_depth=1, max_navbar_depth=2, navbar_persistent=[], use_download_button=False, use_fullscreen_button=False)
+html_theme_options = dict(
+    show_toc_level=2,
+    show_navbar_depth=1,
+    max_navbar_depth=2,
+    navbar_persistent=[],
+    use_download_button=False,
+    use_fullscreen_button=False,
+)
 html_use_index = html_copy_source = html_show_sourcelink = False
 html_context = dict(default_mode='auto')
 html_favicon = '_static/favicon.svg'
 html_css_files, html_js_files = ['site.css'], ['site.js']
 
 # MathJax of our own, one file with its glyphs, so that formulas show without a network
-shutil.copy(Path(find_spec('sphinx-mathjax-offline').origin).parent/'static/mathjax/tex-svg.js', here/'_static')
+shutil.copy(
+    Path(find_spec('sphinx-mathjax-offline').origin).parent / 'static/mathjax/tex-svg.js',
+    here / '_static',
+)
 html_static_path, mathjax_path = ['_static'], 'tex-svg.js'
 
 
@@ -51,21 +64,35 @@ def marked(text, module):
     "A line of a docstring or a comment as reStructuredText: names link, other code is code, and stars are stars"
     parts = re.split(r'(?<!`)`([^`]+)`(?!`)', text)
     for i, part in enumerate(parts):
-        if i % 2: parts[i] = f':py:obj:`{part} <{full}>`' if (full := nbpages.entry(part, names, module)) else f'``{part}``'
-        else: parts[i] = re.sub(r'([*|]|_\b)', r'\\\1', part)
+        if i % 2:
+            parts[i] = (
+                f':py:obj:`{part} <{full}>`'
+                if (full := nbpages.entry(part, names, module))
+                else f'``{part}``'
+            )
+        else:
+            parts[i] = re.sub(r'([*|]|_\b)', r'\\\1', part)
     return ''.join(parts)
 
 
 def docments_to_fields(app, what, name, obj, options, lines):
     "The docstring, and below it the comments beside the parameters (docments) as fields"
     from fastcore.docments import docments
+
     module = name.split('.')[1] if name.startswith('ocf_study.') else ''
     module = module if module in names else ''
     if what in ('function', 'method', 'class'):
-        try: d = docments(obj, full=True, returns=True)
-        except (ValueError, TypeError, OSError): d = {}  # no source to read comments from
-        fields = [f":{'returns' if k == 'return' else 'param ' + k}: {marked(' '.join(v['docment'].split()), module)}" for k, v in d.items() if v['docment'] and k != 'self']
-    else: fields = []
+        try:
+            d = docments(obj, full=True, returns=True)
+        except (ValueError, TypeError, OSError):
+            d = {}  # no source to read comments from
+        fields = [
+            f':{"returns" if k == "return" else "param " + k}: {marked(" ".join(v["docment"].split()), module)}'
+            for k, v in d.items()
+            if v['docment'] and k != 'self'
+        ]
+    else:
+        fields = []
     lines[:] = [marked(l, module) for l in lines] + (['', *fields, ''] if fields else [])
 
 
@@ -74,26 +101,40 @@ def without_padding(self, token):
     token.token.map = [0, 0]
     return padded(self, token)
 
+
 padded = DocutilsRenderer.render_restructuredtext
 DocutilsRenderer.render_restructuredtext = without_padding
 
 
 def divided(html):
     "A signature over several lines holds a list of definitions without terms, which no reader of a screen can make out: lines instead"
-    lines = lambda m: re.sub(r'<(/?)(?:dl|dd)>', r'<\1div>', m[0])
+
+    def lines(m):
+        return re.sub(r'<(/?)(?:dl|dd)>', r'<\1div>', m[0])
+
     return re.sub(r'<dt class="sig .*?</dt>', lines, html, flags=re.S)
 
 
 def lighter(app, exception):
     "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do. Its index is for the page of the search alone"
-    icons, search = (re.compile(rf'<script[^>]*(?:{name})[^>]*></script>') for name in ('fontawesome', 'searchtools|language_data|searchindex'))
+    icons, search = (
+        re.compile(rf'<script[^>]*(?:{name})[^>]*></script>')
+        for name in ('fontawesome', 'searchtools|language_data|searchindex')
+    )
     for page in Path(app.outdir).rglob('*.html'):
         html = icons.sub('', page.read_text(encoding='utf-8'))
-        page.write_text(divided(html if page.name == 'search.html' else search.sub('', html)), encoding='utf-8')
-    (Path(app.outdir)/'_static'/'scripts'/'fontawesome.js').unlink(missing_ok=True)
+        page.write_text(
+            divided(html if page.name == 'search.html' else search.sub('', html)), encoding='utf-8'
+        )
+    (Path(app.outdir) / '_static' / 'scripts' / 'fontawesome.js').unlink(missing_ok=True)
 
 
 def setup(app):
     app.connect('autodoc-process-docstring', docments_to_fields)
-    app.connect('autodoc-skip-member', lambda app, what, name, obj, skip, options: True if type(obj).__name__ == '_tuplegetter' else None)  # fields of a named tuple
+    app.connect(
+        'autodoc-skip-member',
+        lambda app, what, name, obj, skip, options: (
+            True if type(obj).__name__ == '_tuplegetter' else None
+        ),
+    )  # fields of a named tuple
     app.connect('build-finished', lighter)

@@ -23,15 +23,17 @@ from .runtime import rng
 GRID = 17  # samples along a curve
 U = np.linspace(0, 1, GRID)  # 0 posterior (or superior), 1 anterior (or inferior)
 CURVES = ['superior_rim', 'superior_cup', 'inferior_rim', 'inferior_cup', 'posterior', 'anterior']
-_CORNERS_U, _CORNERS_V = np.array([0, .5, 1, 1, .5, 0]), np.array([0, 0, 0, 1, 1, 1])
+_CORNERS_U, _CORNERS_V = np.array([0, 0.5, 1, 1, 0.5, 0]), np.array([0, 0, 0, 1, 1, 1])
+
 
 def _along(xy, start, stop, axis):
     "Curve (N, GRID) on the grid between two corners: `axis` runs along it, the other one is its value."
-    t = (xy[..., axis] - start[:, None, axis])/(stop[:, None, axis] - start[:, None, axis])
+    t = (xy[..., axis] - start[:, None, axis]) / (stop[:, None, axis] - start[:, None, axis])
     t = np.concatenate([np.zeros((len(t), 1)), t, np.ones((len(t), 1))], 1)
-    y = np.concatenate([start[:, None, 1-axis], xy[..., 1-axis], stop[:, None, 1-axis]], 1)
+    y = np.concatenate([start[:, None, 1 - axis], xy[..., 1 - axis], stop[:, None, 1 - axis]], 1)
     order = np.argsort(t, axis=1)
     return np.stack([np.interp(U, a[o], b[o]) for a, b, o in zip(t, y, order)])
+
 
 def body_curves(
     points,  # (N, 6, 2) DXA px, facing right
@@ -39,16 +41,30 @@ def body_curves(
     mm=nhanes.MM_PER_PIXEL,  # mm per px
 ):  # curves (N, 6, GRID) mm in the body's axes, points (N, 6, 2) mm in them, centre (N, 2) mm, angle (N,) radians, y down
     "Six curves of each body in its own axes, and where the body stands."
-    mm_points, mm_outline = np.asarray(points)*mm, np.asarray(outline)*mm
+    mm_points, mm_outline = np.asarray(points) * mm, np.asarray(outline) * mm
     centre = mm_points[:, [0, 2, 3, 5]].mean(1)
     front = mm_points[:, [2, 3]].mean(1) - mm_points[:, [0, 5]].mean(1)
     angle = np.arctan2(front[:, 1], front[:, 0])
     p, o = (turn(x - centre[:, None], -angle) for x in (mm_points, mm_outline))
-    edge = lambda name: o[:, nhanes.EDGES[name]]
-    back = (edge('posterior_outer') + edge('posterior_inner'))/2
-    rows = [(edge('superior_outer'), 0, 2, 0), (edge('superior_inner'), 0, 2, 0), (edge('inferior_outer'), 5, 3, 0), (edge('inferior_inner'), 5, 3, 0),
-            (back, 0, 5, 1), (edge('anterior'), 2, 3, 1)]
-    return np.stack([_along(xy, p[:, a], p[:, b], axis) for xy, a, b, axis in rows], 1), p, centre, angle
+
+    def edge(name):
+        return o[:, nhanes.EDGES[name]]
+
+    back = (edge('posterior_outer') + edge('posterior_inner')) / 2
+    rows = [
+        (edge('superior_outer'), 0, 2, 0),
+        (edge('superior_inner'), 0, 2, 0),
+        (edge('inferior_outer'), 5, 3, 0),
+        (edge('inferior_inner'), 5, 3, 0),
+        (back, 0, 5, 1),
+        (edge('anterior'), 2, 3, 1),
+    ]
+    return (
+        np.stack([_along(xy, p[:, a], p[:, b], axis) for xy, a, b, axis in rows], 1),
+        p,
+        centre,
+        angle,
+    )
 
 # %% ../nbs/method/02b_anatomy.ipynb #8f0f50a7
 def turn(
@@ -57,48 +73,57 @@ def turn(
 ):  # (N, M, 2)
     "Points turned about the origin."
     c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    return np.stack([xy[..., 0]*c - xy[..., 1]*s, xy[..., 0]*s + xy[..., 1]*c], -1)
+    return np.stack([xy[..., 0] * c - xy[..., 1] * s, xy[..., 0] * s + xy[..., 1] * c], -1)
 
 # %% ../nbs/method/02b_anatomy.ipynb #239e2e28
-_PROFILE = dict(wedge=lambda u: .06 + .94*u**1.2, biconcave=lambda u: np.sin(np.pi*np.clip(u, 0, 1))**1.1, crush=lambda u: .82 + .18*u)
+_PROFILE = dict(
+    wedge=lambda u: 0.06 + 0.94 * u**1.2,
+    biconcave=lambda u: np.sin(np.pi * np.clip(u, 0, 1)) ** 1.1,
+    crush=lambda u: 0.82 + 0.18 * u,
+)
+
 
 def fracture(
     curves,  # (6, GRID) mm, one body
     points,  # (6, 2) mm
     kind: str,  # wedge | biconcave | crush
     loss: float,  # share of height lost where most is lost
-    superior: float = .75,  # share of it taken from the superior end-plate
-    bulge: float = 1.,  # mm that the walls give way for each 10 % of loss
+    superior: float = 0.75,  # share of it taken from the superior end-plate
+    bulge: float = 1.0,  # mm that the walls give way for each 10 % of loss
 ):  # curves, points
     "Height taken from a body's own outline."
-    height = (curves[2] - curves[0])
-    cut = loss*_PROFILE[kind](U)*height
+    height = curves[2] - curves[0]
+    cut = loss * _PROFILE[kind](U) * height
     out, moved = curves.copy(), points.copy()
-    out[:2] += superior*cut
-    out[2:4] -= (1 - superior)*cut
+    out[:2] += superior * cut
+    out[2:4] -= (1 - superior) * cut
     lost = np.interp(points[:, 0], np.linspace(curves[4].mean(), curves[5].mean(), GRID), cut)
-    moved[:, 1] += np.where(_CORNERS_V == 0, superior, superior - 1)*lost
-    give = bulge*loss*10*np.sin(np.pi*U)
-    out[5] += give*(.3 + .7*(U < .4))*(kind != 'biconcave')
-    out[4] -= .35*give*(kind == 'crush')
+    moved[:, 1] += np.where(_CORNERS_V == 0, superior, superior - 1) * lost
+    give = bulge * loss * 10 * np.sin(np.pi * U)
+    out[5] += give * (0.3 + 0.7 * (U < 0.4)) * (kind != 'biconcave')
+    out[4] -= 0.35 * give * (kind == 'crush')
     return out, moved
 
 # %% ../nbs/method/02b_anatomy.ipynb #e3d7c69f
 COLUMN = ['T1', 'T2', 'T3', *LEVELS, 'L5', 'S1', 'S2', 'S3', 'S4']
 
+
 @dataclass(frozen=True)
 class Column:
     "Bodies of one person from the head down."
+
     levels: tuple  # names, of COLUMN
     curves: np.ndarray  # (B, 6, GRID) mm
     points: np.ndarray  # (B, 6, 2) mm in the body's axes
     links: np.ndarray  # (B - 1, 3) disc below: shift of the next superior end-plate (mm along, mm down) and its turn (radians)
     real: np.ndarray  # (B,) bool: NHANES has this body
 
+
 def _plate(points, at):
     "Middle (…, 2) and slope (…,) of an end-plate through its two corners."
     a, b = points[..., at[0], :], points[..., at[1], :]
-    return (a + b)/2, np.arctan2(b[..., 1] - a[..., 1], b[..., 0] - a[..., 0])
+    return (a + b) / 2, np.arctan2(b[..., 1] - a[..., 1], b[..., 0] - a[..., 0])
+
 
 def _links(points, centre, angle):
     "Discs between bodies that stand at `centre` and `angle`."
@@ -109,11 +134,21 @@ def _links(points, centre, angle):
     return np.column_stack([shift, top_slope - low_slope])
 
 # %% ../nbs/method/02b_anatomy.ipynb #7e32ec54
-_BELOW = [('L5', 1.0, .98, .10, .12), ('S1', .96, 1.0, .12, .26), ('S2', .74, .86, .0, -.12), ('S3', .58, .78, .0, -.28), ('S4', .44, .70, .0, -.38)]  # level, depth and height (of L4), wedge, turn (radians)
+_BELOW = [
+    ('L5', 1.0, 0.98, 0.10, 0.12),
+    ('S1', 0.96, 1.0, 0.12, 0.26),
+    ('S2', 0.74, 0.86, 0.0, -0.12),
+    ('S3', 0.58, 0.78, 0.0, -0.28),
+    ('S4', 0.44, 0.70, 0.0, -0.38),
+]  # level, depth and height (of L4), wedge, turn (radians)
+
 
 def column(
     levels,  # names of the bodies that NHANES has, from the head down
-    curves, points, centre, angle,  # as `body_curves` gives them
+    curves,
+    points,
+    centre,
+    angle,  # as `body_curves` gives them
 ):  # Column
     "The person's whole column: what NHANES has, and what it lacks from the neighbours."
     at = {level: i for i, level in enumerate(levels)}
@@ -124,18 +159,19 @@ def column(
     whole = _links(p, where, slope)
     typical = np.median(whole[np.diff(source) == 1], axis=0)
     whole[np.diff(source) != 1] = np.array([0, typical[1], 0])
-    top = [.97, .94, .90]
-    c = np.concatenate([c[:1]*np.reshape(top[::-1], (-1, 1, 1)), c])
-    p = np.concatenate([p[:1]*np.reshape(top[::-1], (-1, 1, 1)), p])
-    whole = np.concatenate([np.repeat([[0, whole[0, 1], -.03]], 3, 0), whole])
+    top = [0.97, 0.94, 0.90]
+    c = np.concatenate([c[:1] * np.reshape(top[::-1], (-1, 1, 1)), c])
+    p = np.concatenate([p[:1] * np.reshape(top[::-1], (-1, 1, 1)), p])
+    whole = np.concatenate([np.repeat([[0, whole[0, 1], -0.03]], 3, 0), whole])
     for name, deep, high, wedge, bend in _BELOW:
         new, pts = c[len(top) + 12].copy(), p[len(top) + 12].copy()
-        new[:4] *= high; new[4:] *= deep
+        new[:4] *= high
+        new[4:] *= deep
         pts *= [deep, high]
-        new[2:4] += wedge*(U - .5)*np.ptp(new[4:])
-        pts[3:, 1] += wedge*pts[3:, 0]
+        new[2:4] += wedge * (U - 0.5) * np.ptp(new[4:])
+        pts[3:, 1] += wedge * pts[3:, 0]
         c, p = np.concatenate([c, new[None]]), np.concatenate([p, pts[None]])
-        gap = typical[1]*(1.1 if name in ('L5', 'S1') else .15)
+        gap = typical[1] * (1.1 if name in ('L5', 'S1') else 0.15)
         whole = np.concatenate([whole, [[-1 if name == 'S1' else 0, gap, bend]]])
     real = np.isin(COLUMN, list(levels))
     return Column(tuple(COLUMN), c, p, whole, real)
@@ -143,8 +179,8 @@ def column(
 # %% ../nbs/method/02b_anatomy.ipynb #2b624f35
 def stand(
     column,  # Column
-    bend=0.,  # (B - 1,) or one: radians added to each disc, front downwards
-    share: float = .5,  # share of a broken body's wedge that the discs take up, so that the back bends less
+    bend=0.0,  # (B - 1,) or one: radians added to each disc, front downwards
+    share: float = 0.5,  # share of a broken body's wedge that the discs take up, so that the back bends less
     sound=None,  # (B, 6, 2) mm: points before the fractures; None: no body is broken
 ):  # centre (B, 2) mm, angle (B,) radians, L4 at the origin and level
     "Where each body stands: discs joined from L4 up and down."
@@ -154,129 +190,202 @@ def stand(
     low, low_slope = _plate(column.points, (5, 3))
     if sound is not None:
         given = (low_slope - top_slope) - (_plate(sound, (5, 3))[1] - _plate(sound, (0, 2))[1])
-        links[:, 2] -= share*(given[1:] + given[:-1])/2
+        links[:, 2] -= share * (given[1:] + given[:-1]) / 2
     n, anchor = len(column.levels), column.levels.index('L4')
     centre, angle = np.zeros((n, 2)), np.zeros(n)
-    spin = lambda xy, a: np.array([xy[0]*np.cos(a) - xy[1]*np.sin(a), xy[0]*np.sin(a) + xy[1]*np.cos(a)])
-    for i in range(anchor, n-1):
+
+    def spin(xy, a):
+        return np.array(
+            [xy[0] * np.cos(a) - xy[1] * np.sin(a), xy[0] * np.sin(a) + xy[1] * np.cos(a)]
+        )
+
+    for i in range(anchor, n - 1):
         slope = angle[i] + low_slope[i]
         plate = centre[i] + spin(low[i], angle[i]) + spin(links[i, :2], slope)
-        angle[i+1] = slope + links[i, 2] - top_slope[i+1]
-        centre[i+1] = plate - spin(top[i+1], angle[i+1])
+        angle[i + 1] = slope + links[i, 2] - top_slope[i + 1]
+        centre[i + 1] = plate - spin(top[i + 1], angle[i + 1])
     for i in range(anchor, 0, -1):
-        slope = angle[i] + top_slope[i] - links[i-1, 2]
-        plate = centre[i] + spin(top[i], angle[i]) - spin(links[i-1, :2], slope)
-        angle[i-1] = slope - low_slope[i-1]
-        centre[i-1] = plate - spin(low[i-1], angle[i-1])
+        slope = angle[i] + top_slope[i] - links[i - 1, 2]
+        plate = centre[i] + spin(top[i], angle[i]) - spin(links[i - 1, :2], slope)
+        angle[i - 1] = slope - low_slope[i - 1]
+        centre[i - 1] = plate - spin(low[i - 1], angle[i - 1])
     return centre, angle
 
 # %% ../nbs/method/02b_anatomy.ipynb #2f151c86
 SLICES = 25
-_T = np.pi*((np.arange(SLICES) + .5)/SLICES - .5)
-Z, SHARE = np.sin(_T), np.cos(_T)/np.cos(_T).sum()  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
+_T = np.pi * ((np.arange(SLICES) + 0.5) / SLICES - 0.5)
+Z, SHARE = (
+    np.sin(_T),
+    np.cos(_T) / np.cos(_T).sum(),
+)  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
+
 
 @lru_cache
 def _spline(n, fine=3):
     "Matrix (fine*n, n) from the corners of a closed polygon to points of its uniform cubic B-spline: smooth everywhere, a corner rounded by about one step."
-    t = np.arange(fine)[:, None]/fine
-    weights = np.concatenate([(1 - t)**3, 3*t**3 - 6*t**2 + 4, -3*t**3 + 3*t**2 + 3*t + 1, t**3], 1)/6
-    return np.concatenate([sum(np.outer(weights[:, k], np.eye(n)[(i + k - 1) % n]) for k in range(4)) for i in range(n)])
+    t = np.arange(fine)[:, None] / fine
+    weights = (
+        np.concatenate(
+            [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1
+        )
+        / 6
+    )
+    return np.concatenate(
+        [
+            sum(np.outer(weights[:, k], np.eye(n)[(i + k - 1) % n]) for k in range(4))
+            for i in range(n)
+        ]
+    )
 
 # %% ../nbs/method/02b_anatomy.ipynb #e106fcc9
 def slices(
     curves,  # (B, 6, GRID) mm
     half_width,  # (B,) mm
     shell,  # mm of cortex: 0 gives the outer surface
-    lean=0.,  # (B,) radians: leaning to the side (scoliosis, bad positioning)
-    twist=0.,  # (B,) radians: turned about its long axis
-    cortex=1.,  # (B, 3, GRID) or one: how thick along both end-plates and down the front, against `shell`
+    lean=0.0,  # (B,) radians: leaning to the side (scoliosis, bad positioning)
+    twist=0.0,  # (B,) radians: turned about its long axis
+    cortex=1.0,  # (B, 3, GRID) or one: how thick along both end-plates and down the front, against `shell`
 ):  # (B, SLICES, 12*(GRID - 1), 2) mm in the body's axes, (B, SLICES) mm across the patient where they lie
     "Outline of each slice of each body, a closed smooth curve, the cortex left off."
     z = Z[None, :, None]
     shell = np.broadcast_to(shell, (len(curves),))[:, None, None]
     depth = (curves[:, 5].mean(1) - curves[:, 4].mean(1))[:, None, None]
-    ends = (1 - abs(z)**2.4)**(1/2.4)
-    slope = .5*depth/np.reshape(half_width, (-1, 1, 1))*abs(z)**1.4*(1 - abs(z)**2.4 + 1e-2)**(1/2.4 - 1)
-    side = .8*shell*np.sqrt(1 + slope**2)/depth
-    front, rear = .5 + .5*ends - side, .5 - .5*(1 - abs(z)**5)**.2 + .5*shell/depth
-    front = np.maximum(front, rear + .02)
-    u = rear + (front - rear)*U
-    at = lambda k: np.stack([np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k])]).reshape(u.shape)
+    ends = (1 - abs(z) ** 2.4) ** (1 / 2.4)
+    slope = (
+        0.5
+        * depth
+        / np.reshape(half_width, (-1, 1, 1))
+        * abs(z) ** 1.4
+        * (1 - abs(z) ** 2.4 + 1e-2) ** (1 / 2.4 - 1)
+    )
+    side = 0.8 * shell * np.sqrt(1 + slope**2) / depth
+    front, rear = (
+        0.5 + 0.5 * ends - side,
+        0.5 - 0.5 * (1 - abs(z) ** 5) ** 0.2 + 0.5 * shell / depth,
+    )
+    front = np.maximum(front, rear + 0.02)
+    u = rear + (front - rear) * U
+
+    def at(k):
+        return np.stack(
+            [np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k])]
+        ).reshape(u.shape)
+
     cortex = np.broadcast_to(cortex, (len(curves), 3, GRID))
-    front_wall = np.maximum(.5 + .5*ends - side*cortex[:, 2, None, 1:-1], rear + .02)
-    cup, plate = abs(z)**2.2, shell*cortex[:, :2, None].swapaxes(0, 1)
-    upper = at(0)*cup + at(1)*(1 - cup) + plate[0]
-    lower = at(2)*cup + at(3)*(1 - cup) - plate[1]
+    front_wall = np.maximum(0.5 + 0.5 * ends - side * cortex[:, 2, None, 1:-1], rear + 0.02)
+    cup, plate = abs(z) ** 2.2, shell * cortex[:, :2, None].swapaxes(0, 1)
+    upper = at(0) * cup + at(1) * (1 - cup) + plate[0]
+    lower = at(2) * cup + at(3) * (1 - cup) - plate[1]
     v = U[1:-1]
-    wall = lambda k, part: curves[:, k, None, part]  # (B, 1, ...)
-    across = lambda part, x: wall(4, part) + (wall(5, part) - wall(4, part))*x
+
+    def wall(k, part):
+        return curves[:, k, None, part]  # (B, 1, ...)
+
+    def across(part, x):
+        return wall(4, part) + (wall(5, part) - wall(4, part)) * x
+
     left, right = (across(slice(1, -1), x) for x in (rear, front_wall))
-    down = lambda a, b: a + (b - a)*v
-    parts = [(across(slice(0, 1), u), upper), (right, down(upper[..., -1:], lower[..., -1:])), (across(slice(-1, None), u)[..., ::-1], lower[..., ::-1]),
-             (left[..., ::-1], down(upper[..., :1], lower[..., :1])[..., ::-1])]
-    a, s = (np.concatenate([np.broadcast_to(part[k], (*u.shape[:2], part[k].shape[-1])) for part in parts], -1) for k in (0, 1))
-    mm = Z*np.reshape(half_width, (-1, 1))
-    s = s + (mm*np.tan(np.reshape(lean, (-1, 1))))[..., None]
-    a = a + (mm*np.tan(np.reshape(twist, (-1, 1))))[..., None]
-    return _spline(a.shape[-1])@np.stack([a, s], -1), mm
+
+    def down(a, b):
+        return a + (b - a) * v
+
+    parts = [
+        (across(slice(0, 1), u), upper),
+        (right, down(upper[..., -1:], lower[..., -1:])),
+        (across(slice(-1, None), u)[..., ::-1], lower[..., ::-1]),
+        (left[..., ::-1], down(upper[..., :1], lower[..., :1])[..., ::-1]),
+    ]
+    a, s = (
+        np.concatenate(
+            [np.broadcast_to(part[k], (*u.shape[:2], part[k].shape[-1])) for part in parts], -1
+        )
+        for k in (0, 1)
+    )
+    mm = Z * np.reshape(half_width, (-1, 1))
+    s = s + (mm * np.tan(np.reshape(lean, (-1, 1))))[..., None]
+    a = a + (mm * np.tan(np.reshape(twist, (-1, 1))))[..., None]
+    return _spline(a.shape[-1]) @ np.stack([a, s], -1), mm
 
 # %% ../nbs/method/02b_anatomy.ipynb #a53bb0c7
 class Canvas:
     "Path lengths (mm) on a film, painted polygon by polygon."
+
     def __init__(self, height, width, pixel_mm):
         self.pixel_mm, self.mm = pixel_mm, np.zeros((height, width), np.float32)
 
-    def _room(self, polygons, spare=0.):
+    def _room(self, polygons, spare=0.0):
         "First and last column and row that hold the polygons (M, 2) mm, `spare` mm around them, and their vertices there in 1/16 px; None off the film."
-        xy = (polygons.reshape(-1, 2) if isinstance(polygons, np.ndarray) else np.concatenate(polygons))/self.pixel_mm
-        spare = int(spare/self.pixel_mm) + 2
+        xy = (
+            polygons.reshape(-1, 2)
+            if isinstance(polygons, np.ndarray)
+            else np.concatenate(polygons)
+        ) / self.pixel_mm
+        spare = int(spare / self.pixel_mm) + 2
         low = np.clip(np.floor(xy.min(0)).astype(int) - spare, 0, None)
         high = np.minimum(np.ceil(xy.max(0)).astype(int) + spare + 1, self.mm.shape[::-1])
-        if (high <= low).any(): return None
-        vertices = np.split(np.rint((xy - low - .5)*16).astype(np.int32), np.cumsum([len(p) for p in polygons])[:-1])
-        return np.s_[low[1]:high[1], low[0]:high[0]], high[::-1] - low[::-1], vertices
+        if (high <= low).any():
+            return None
+        vertices = np.split(
+            np.rint((xy - low - 0.5) * 16).astype(np.int32),
+            np.cumsum([len(p) for p in polygons])[:-1],
+        )
+        return np.s_[low[1] : high[1], low[0] : high[0]], high[::-1] - low[::-1], vertices
 
     def fill(self, polygons, mm):
         "Add `mm` (one, or one each) of path inside each of the polygons (P, M, 2) mm: where two lie over each other, twice."
-        if (room := self._room(polygons)) is None: return
+        if (room := self._room(polygons)) is None:
+            return
         at, shape, vertices = room
         part, mask = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         most = np.max(mm)
-        for v, value in zip(vertices, np.broadcast_to(np.rint(255*np.asarray(mm)/most), len(vertices))):
+        for v, value in zip(
+            vertices, np.broadcast_to(np.rint(255 * np.asarray(mm) / most), len(vertices))
+        ):
             mask[:] = 0
             cv2.fillPoly(mask, [v], value, cv2.LINE_AA, 4)
             cv2.accumulate(mask, part)
-        self.mm[at] += part*np.float32(most/255)
+        self.mm[at] += part * np.float32(most / 255)
 
-    def bone(self, polygons, mm, cortex_mm, shell=.8, blur=0.):
+    def bone(self, polygons, mm, cortex_mm, shell=0.8, blur=0.0):
         "Add one bone, the union of its polygons: `mm` of path inside, `cortex_mm` more along its edge, `shell` mm wide."
-        if (room := self._room(polygons, 3*blur)) is None: return
+        if (room := self._room(polygons, 3 * blur)) is None:
+            return
         at, shape, vertices = room
         mask, edge = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        for v in vertices: cv2.fillPoly(mask, [v], 255, cv2.LINE_AA, 4)
-        around, _ = cv2.findContours(mask//128, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(edge, around, -1, 255, max(1, round(shell/self.pixel_mm)), cv2.LINE_AA)
-        part = mask*np.float32(mm/255) + cv2.GaussianBlur(edge, (0, 0), .35/self.pixel_mm)*np.float32(cortex_mm/255)
-        self.mm[at] += cv2.GaussianBlur(part, (0, 0), blur/self.pixel_mm) if blur else part
+        for v in vertices:
+            cv2.fillPoly(mask, [v], 255, cv2.LINE_AA, 4)
+        around, _ = cv2.findContours(mask // 128, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(edge, around, -1, 255, max(1, round(shell / self.pixel_mm)), cv2.LINE_AA)
+        part = mask * np.float32(mm / 255) + cv2.GaussianBlur(
+            edge, (0, 0), 0.35 / self.pixel_mm
+        ) * np.float32(cortex_mm / 255)
+        self.mm[at] += cv2.GaussianBlur(part, (0, 0), blur / self.pixel_mm) if blur else part
 
     def line(self, xy, mm, stroke, hollow=None):
         "Add `mm` of path along an open line (M, 2) mm, `stroke` mm wide; `hollow`: mm of path and width of its inside."
-        if (room := self._room([xy], stroke)) is None: return
+        if (room := self._room([xy], stroke)) is None:
+            return
         at, shape, vertices = room
         mask = np.zeros(shape, np.uint8)
-        for value, wide in filter(None, ((255, stroke), hollow and (round(255*hollow[0]/mm), hollow[1]))):
-            cv2.polylines(mask, vertices, False, value, max(1, round(wide/self.pixel_mm)), cv2.LINE_AA, 4)
-        self.mm[at] += mask*np.float32(mm/255)
+        for value, wide in filter(
+            None, ((255, stroke), hollow and (round(255 * hollow[0] / mm), hollow[1]))
+        ):
+            cv2.polylines(
+                mask, vertices, False, value, max(1, round(wide / self.pixel_mm)), cv2.LINE_AA, 4
+            )
+        self.mm[at] += mask * np.float32(mm / 255)
 
     def place(self, picture, turn, first):
         "Add a picture (mm of path): `turn` (2, 2) are mm on the film per pixel of it, `first` (2,) mm is where its first pixel lies."
-        turn, first, (h, w) = turn/self.pixel_mm, first/self.pixel_mm, picture.shape
-        corners = np.array([[0, 0], [w, 0], [w, h], [0, h]])@turn.T + first
+        turn, first, (h, w) = turn / self.pixel_mm, first / self.pixel_mm, picture.shape
+        corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ turn.T + first
         low = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
         high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, self.mm.shape[::-1])
-        if (high <= low).any(): return
-        self.mm[low[1]:high[1], low[0]:high[0]] += cv2.warpAffine(picture, np.column_stack([turn, first - low]), tuple(int(v) for v in high - low))
-
+        if (high <= low).any():
+            return
+        self.mm[low[1] : high[1], low[0] : high[0]] += cv2.warpAffine(
+            picture, np.column_stack([turn, first - low]), tuple(int(v) for v in high - low)
+        )
 
 # %% ../nbs/method/02b_anatomy.ipynb #dc4dc2a9
 def variant(
@@ -289,54 +398,199 @@ def variant(
     "A body that looks broken and is not."
     out, moved = curves.copy(), points.copy()
     if kind == 'schmorl':  # a dent in one end-plate, rim and points where they were
-        dent = (2 + 2.5*size)*np.exp(-((U - draw.uniform(.35, .65))/draw.uniform(.10, .15))**4)
-        k = 1 if draw.random() < .5 else 3
-        out[k] += dent*(1 if k == 1 else -1)
-    if kind == 'cupid':  # two dents at the back of the inferior end-plate, one behind the other on a lateral film
-        out[3] -= (1.5 + 2*size)*np.exp(-((U - .3)/.16)**2)
+        dent = (2 + 2.5 * size) * np.exp(
+            -(((U - draw.uniform(0.35, 0.65)) / draw.uniform(0.10, 0.15)) ** 4)
+        )
+        k = 1 if draw.random() < 0.5 else 3
+        out[k] += dent * (1 if k == 1 else -1)
+    if (
+        kind == 'cupid'
+    ):  # two dents at the back of the inferior end-plate, one behind the other on a lateral film
+        out[3] -= (1.5 + 2 * size) * np.exp(-(((U - 0.3) / 0.16) ** 2))
     if kind == 'short':
-        out[:4] *= 1 - (.06 + .08*size)
-        moved[:, 1] *= 1 - (.06 + .08*size)
+        out[:4] *= 1 - (0.06 + 0.08 * size)
+        moved[:, 1] *= 1 - (0.06 + 0.08 * size)
     if kind == 'scheuermann':  # wedged a little, end-plates wavy
-        out, moved = fracture(curves, points, 'wedge', .04 + .11*size, superior=.5, bulge=0.)
-        out[[1, 3]] += draw.normal(0, .5 + .5*size, (2, 1))*np.sin(2*np.pi*(2*U + draw.random()))*np.sin(np.pi*U)
+        out, moved = fracture(curves, points, 'wedge', 0.04 + 0.11 * size, superior=0.5, bulge=0.0)
+        out[[1, 3]] += (
+            draw.normal(0, 0.5 + 0.5 * size, (2, 1))
+            * np.sin(2 * np.pi * (2 * U + draw.random()))
+            * np.sin(np.pi * U)
+        )
     return out, moved
 
 # %% ../nbs/method/02b_anatomy.ipynb #a208b758
 def spurs(
     corner,  # (2,) mm on the film: an anterior corner of a body
-    front, down,  # (2,) unit vectors: forwards, and from the body's middle to this corner's end-plate
+    front,
+    down,  # (2,) unit vectors: forwards, and from the body's middle to this corner's end-plate
     size: float,  # mm
 ):  # (M, 2) mm
     "An osteophyte: a claw that leaves the anterior wall and bends around the disc."
-    path = np.array([(-2.5, -.3), (-.6, .15), (.5, .55), (1.0, .95), (.75, .35), (.35, -.5), (.05, -1.3), (-.8, -1.2)])*size
-    return corner + path[:, :1]*front + path[:, 1:]*down
+    path = (
+        np.array(
+            [
+                (-2.5, -0.3),
+                (-0.6, 0.15),
+                (0.5, 0.55),
+                (1.0, 0.95),
+                (0.75, 0.35),
+                (0.35, -0.5),
+                (0.05, -1.3),
+                (-0.8, -1.2),
+            ]
+        )
+        * size
+    )
+    return corner + path[:, :1] * front + path[:, 1:] * down
 
 # %% ../nbs/method/02b_anatomy.ipynb #8de185e0
 def rounded(polygon):
     "A polygon's corners cut twice (Chaikin), so that it looks grown."
     p = np.asarray(polygon, float)
-    for cut in (.18, .25): p = np.stack([(1-cut)*p + cut*np.roll(p, -1, 0), cut*p + (1-cut)*np.roll(p, -1, 0)], 1).reshape(-1, 2)
+    for cut in (0.18, 0.25):
+        p = np.stack(
+            [(1 - cut) * p + cut * np.roll(p, -1, 0), cut * p + (1 - cut) * np.roll(p, -1, 0)], 1
+        ).reshape(-1, 2)
     return p
 
+
 # Outlines of an arch from the side (a to the front of the body's centre, s down; mm, in a body 35 mm deep and 28 mm high), corner by corner the same in both regions; a joint's two faces are lines
-_L = dict(pillar=[(-11, -13), (-18, -12.5), (-23, -11), (-26.5, -12), (-28, -17), (-29.5, -22), (-32.5, -24.5), (-36.5, -22.5), (-39.5, -17), (-39, -11), (-36.5, -4), (-37.5, 4), (-40.5, 12), (-43.5, 19), (-43.5, 26), (-39, 29),
-                  (-35.5, 25), (-34.5, 17), (-33, 10), (-30, 4), (-25.5, 1), (-21.5, 2), (-18, 5), (-11, 6)],
-          lamina=[(-36, -7), (-41, -5), (-46, -1), (-50, 5), (-51, 13), (-48, 19), (-44, 20), (-41, 13), (-38, 3)],
-          transverse=[(-28, -9), (-31, -12), (-35, -10), (-36, -5), (-34, -1), (-30, 0), (-28, -4)],
-          spinous=[(-44, -1), (-51, .5), (-59, .5), (-66, 1), (-71, 4), (-72.5, 9), (-73, 15), (-71.5, 20), (-67, 21.5), (-61, 18.5), (-53, 16.5), (-47, 16.5), (-43, 12), (-42, 4)],
-          pars=[(-33, -13), (-34.5, -3), (-36.5, 7), (-38.5, 18)],
-          upper=[(-32, -23), (-34.5, -18), (-36.8, -12)], lower=[(-33.5, 14), (-35.5, 20.5), (-38.5, 27)])
-_T = dict(pillar=[(-11, -14), (-17, -13.5), (-22, -12.5), (-25, -13.5), (-26.5, -18), (-27.5, -22), (-30, -24.5), (-32.5, -23), (-33, -17), (-33, -10), (-33.5, -3), (-34.5, 4), (-35.5, 11), (-35.5, 17), (-34.5, 21), (-32, 22.5),
-                  (-30.5, 19), (-29.5, 12), (-28.5, 5), (-27, .5), (-24.5, -2), (-21, -2), (-17.5, 0), (-11, 1)],
-          lamina=[(-31, -8), (-35, -6), (-39, -1), (-42, 6), (-43, 14), (-41, 19), (-37, 20), (-34, 14), (-32, 3)],
-          transverse=[(-33, -14), (-38, -18), (-43, -17), (-45, -12), (-42, -7), (-37, -6), (-33, -9)],
-          spinous=[(-38, 0), (-43, 3), (-48, 9), (-53, 16), (-58, 24), (-62, 32), (-64, 38), (-62, 41), (-58.5, 40), (-54, 35), (-49, 29), (-44, 24), (-40, 17), (-37.5, 8)],
-          pars=[(-29.5, -14), (-30.5, -4), (-31, 5), (-32, 14)],
-          upper=[(-29.5, -23.5), (-31, -18), (-32, -12)], lower=[(-29.5, 9), (-30.8, 15), (-31.8, 21)])
-_THICK = dict(pillar=(6., 4.2, 1.6), lamina=(3.2, 6., 1.1), transverse=(4.5, 3., 1.1), spinous=(3.6, 2.2, 1.2))  # mm: half of each part's thickness across the patient, how far in from its edge it has it, and its cortex
-_LUMBAR = dict(T10=.2, T11=.55, T12=.8)  # how lumbar an arch is; other thoracic ones 0, lumbar ones 1
-_ARCH = dict(step=.4, side=((-54, -8), (-38, 40)), middle=((-88, -32), (-8, 48)), depth=35., height=28., variants=10)  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
+_L = dict(
+    pillar=[
+        (-11, -13),
+        (-18, -12.5),
+        (-23, -11),
+        (-26.5, -12),
+        (-28, -17),
+        (-29.5, -22),
+        (-32.5, -24.5),
+        (-36.5, -22.5),
+        (-39.5, -17),
+        (-39, -11),
+        (-36.5, -4),
+        (-37.5, 4),
+        (-40.5, 12),
+        (-43.5, 19),
+        (-43.5, 26),
+        (-39, 29),
+        (-35.5, 25),
+        (-34.5, 17),
+        (-33, 10),
+        (-30, 4),
+        (-25.5, 1),
+        (-21.5, 2),
+        (-18, 5),
+        (-11, 6),
+    ],
+    lamina=[
+        (-36, -7),
+        (-41, -5),
+        (-46, -1),
+        (-50, 5),
+        (-51, 13),
+        (-48, 19),
+        (-44, 20),
+        (-41, 13),
+        (-38, 3),
+    ],
+    transverse=[(-28, -9), (-31, -12), (-35, -10), (-36, -5), (-34, -1), (-30, 0), (-28, -4)],
+    spinous=[
+        (-44, -1),
+        (-51, 0.5),
+        (-59, 0.5),
+        (-66, 1),
+        (-71, 4),
+        (-72.5, 9),
+        (-73, 15),
+        (-71.5, 20),
+        (-67, 21.5),
+        (-61, 18.5),
+        (-53, 16.5),
+        (-47, 16.5),
+        (-43, 12),
+        (-42, 4),
+    ],
+    pars=[(-33, -13), (-34.5, -3), (-36.5, 7), (-38.5, 18)],
+    upper=[(-32, -23), (-34.5, -18), (-36.8, -12)],
+    lower=[(-33.5, 14), (-35.5, 20.5), (-38.5, 27)],
+)
+_T = dict(
+    pillar=[
+        (-11, -14),
+        (-17, -13.5),
+        (-22, -12.5),
+        (-25, -13.5),
+        (-26.5, -18),
+        (-27.5, -22),
+        (-30, -24.5),
+        (-32.5, -23),
+        (-33, -17),
+        (-33, -10),
+        (-33.5, -3),
+        (-34.5, 4),
+        (-35.5, 11),
+        (-35.5, 17),
+        (-34.5, 21),
+        (-32, 22.5),
+        (-30.5, 19),
+        (-29.5, 12),
+        (-28.5, 5),
+        (-27, 0.5),
+        (-24.5, -2),
+        (-21, -2),
+        (-17.5, 0),
+        (-11, 1),
+    ],
+    lamina=[
+        (-31, -8),
+        (-35, -6),
+        (-39, -1),
+        (-42, 6),
+        (-43, 14),
+        (-41, 19),
+        (-37, 20),
+        (-34, 14),
+        (-32, 3),
+    ],
+    transverse=[(-33, -14), (-38, -18), (-43, -17), (-45, -12), (-42, -7), (-37, -6), (-33, -9)],
+    spinous=[
+        (-38, 0),
+        (-43, 3),
+        (-48, 9),
+        (-53, 16),
+        (-58, 24),
+        (-62, 32),
+        (-64, 38),
+        (-62, 41),
+        (-58.5, 40),
+        (-54, 35),
+        (-49, 29),
+        (-44, 24),
+        (-40, 17),
+        (-37.5, 8),
+    ],
+    pars=[(-29.5, -14), (-30.5, -4), (-31, 5), (-32, 14)],
+    upper=[(-29.5, -23.5), (-31, -18), (-32, -12)],
+    lower=[(-29.5, 9), (-30.8, 15), (-31.8, 21)],
+)
+_THICK = dict(
+    pillar=(6.0, 4.2, 1.6),
+    lamina=(3.2, 6.0, 1.1),
+    transverse=(4.5, 3.0, 1.1),
+    spinous=(3.6, 2.2, 1.2),
+)  # mm: half of each part's thickness across the patient, how far in from its edge it has it, and its cortex
+_LUMBAR = dict(
+    T10=0.2, T11=0.55, T12=0.8
+)  # how lumbar an arch is; other thoracic ones 0, lumbar ones 1
+_ARCH = dict(
+    step=0.4,
+    side=((-54, -8), (-38, 40)),
+    middle=((-88, -32), (-8, 48)),
+    depth=35.0,
+    height=28.0,
+    variants=10,
+)  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
 
 # %% ../nbs/method/02b_anatomy.ipynb #35370ed3
 @lru_cache
@@ -346,71 +600,141 @@ def arch_model(
 ):  # side, transverse process, middle: (H, W) mm of cortical bone each, as far as `_ARCH` says; the middle with both its halves
     "Ray sums across an arch: cortex around marrow, and what is cortex alone, the joints' faces and the pars."
     draw, step = rng(0, 'arch', lumbar, variant), _ARCH['step']
-    own = {k: (1 - lumbar)*np.array(_T[k]) + lumbar*np.array(_L[k], float) for k in _L}
-    own = {k: (xy - xy.mean(0))*draw.normal(1, .06, 2) + xy.mean(0) + draw.normal(0, .5, 2)*(k == 'spinous') + draw.normal(0, .75, xy.shape) for k, xy in own.items()}
-    at = lambda xy, room: np.rint(((xy - np.array(_ARCH[room])[:, 0])/step)*16).astype(np.int32)
+    own = {k: (1 - lumbar) * np.array(_T[k]) + lumbar * np.array(_L[k], float) for k in _L}
+    own = {
+        k: (xy - xy.mean(0)) * draw.normal(1, 0.06, 2)
+        + xy.mean(0)
+        + draw.normal(0, 0.5, 2) * (k == 'spinous')
+        + draw.normal(0, 0.75, xy.shape)
+        for k, xy in own.items()
+    }
+
+    def at(xy, room):
+        return np.rint(((xy - np.array(_ARCH[room])[:, 0]) / step) * 16).astype(np.int32)
+
     def ray(name, room='side'):
-        shape = [round((b - a)/step) for a, b in _ARCH[room][::-1]]
+        shape = [round((b - a) / step) for a, b in _ARCH[room][::-1]]
         mask, (half, edge, cortex) = np.zeros(shape, np.uint8), _THICK[name]
         cv2.fillPoly(mask, [at(rounded(own[name]), room)], 1, cv2.LINE_8, 4)
-        inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)*step
-        dome = lambda d: half*np.sqrt(1 - (1 - np.clip(d/edge, 0, 1))**2)
-        outer, inner = dome(inside), dome(inside - cortex)*(1 - cortex/half)
-        uneven = cv2.resize(draw.normal(1, .2, (12, 8)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return cv2.GaussianBlur((1.6*(outer - inner) + .44*inner).astype(np.float32)*uneven, (0, 0), .7)
-    side = ray('pillar')*np.clip((-14 - np.arange(*_ARCH['side'][0], step, dtype=np.float32))/3.5, 0, 1)  # a pedicle has no front wall: it opens into the body
-    dense = 0.
-    for name, wide, mm in (('upper', 1.2, (1.5, 4)), ('lower', 1.2, (1.5, 4)), ('pars', 4.5, (.3, 2.))):
+        inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5) * step
+
+        def dome(d):
+            return half * np.sqrt(1 - (1 - np.clip(d / edge, 0, 1)) ** 2)
+
+        outer, inner = dome(inside), dome(inside - cortex) * (1 - cortex / half)
+        uneven = cv2.resize(
+            draw.normal(1, 0.2, (12, 8)).astype(np.float32),
+            shape[::-1],
+            interpolation=cv2.INTER_CUBIC,
+        )
+        return cv2.GaussianBlur(
+            (1.6 * (outer - inner) + 0.44 * inner).astype(np.float32) * uneven, (0, 0), 0.7
+        )
+
+    side = ray('pillar') * np.clip(
+        (-14 - np.arange(*_ARCH['side'][0], step, dtype=np.float32)) / 3.5, 0, 1
+    )  # a pedicle has no front wall: it opens into the body
+    dense = 0.0
+    for name, wide, mm in (
+        ('upper', 1.2, (1.5, 4)),
+        ('lower', 1.2, (1.5, 4)),
+        ('pars', 4.5, (0.3, 2.0)),
+    ):
         line = np.zeros(side.shape, np.float32)
-        cv2.polylines(line, [at(own[name], 'side')], False, draw.uniform(*mm)*(.5 + .5*lumbar), round(wide/step), cv2.LINE_8, 4)
-        dense = dense + cv2.GaussianBlur(line, (0, 0), .25*wide/step)
-    return side + dense + cv2.GaussianBlur(ray('lamina'), (0, 0), 1.5), cv2.GaussianBlur(ray('transverse'), (0, 0), 2.), ray('spinous', 'middle')
+        cv2.polylines(
+            line,
+            [at(own[name], 'side')],
+            False,
+            draw.uniform(*mm) * (0.5 + 0.5 * lumbar),
+            round(wide / step),
+            cv2.LINE_8,
+            4,
+        )
+        dense = dense + cv2.GaussianBlur(line, (0, 0), 0.25 * wide / step)
+    return (
+        side + dense + cv2.GaussianBlur(ray('lamina'), (0, 0), 1.5),
+        cv2.GaussianBlur(ray('transverse'), (0, 0), 2.0),
+        ray('spinous', 'middle'),
+    )
 
 # %% ../nbs/method/02b_anatomy.ipynb #5d0e7a14
 def arches(
     canvas: Canvas,  # mm of cortical bone
-    level: str, centre, angle, depth, height,  # the body's place (mm, radians) and size (mm)
+    level: str,
+    centre,
+    angle,
+    depth,
+    height,  # the body's place (mm, radians) and size (mm)
     spread,  # (2,) magnification of the near and the far side
     shift,  # (2, 2) mm by which each side is displaced: leaning and twisting
     draw,  # numpy Generator: no two arches are alike
     focus,  # (2,) mm: where the central ray meets the film
 ):
     "Pedicles, articular processes, laminae, transverse and spinous process of one level."
-    side, transverse, middle = arch_model(_LUMBAR.get(level, float(level[0] == "L")), int(draw.integers(_ARCH['variants'])))
-    side = side + (.6 if level in ('L2', 'L3') else 1.)*transverse
-    size = np.array([depth/_ARCH['depth'], height/_ARCH['height']])*draw.normal(1, .04, 2)
+    side, transverse, middle = arch_model(
+        _LUMBAR.get(level, float(level[0] == 'L')), int(draw.integers(_ARCH['variants']))
+    )
+    side = side + (0.6 if level in ('L2', 'L3') else 1.0) * transverse
+    size = np.array([depth / _ARCH['depth'], height / _ARCH['height']]) * draw.normal(1, 0.04, 2)
     spin = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    off = draw.normal(0, .5, 2)
-    for model, part, wide, aside in ((side, 'side', spread[0], shift[0]), (side, 'side', spread[1], shift[1]), (middle, 'middle', 1., 0.)):
-        first = centre + spin@(np.array(_ARCH[part])[:, 0]*size + off) + aside
-        canvas.place(model, spin*size*_ARCH['step']*wide, focus + (first - focus)*wide)
+    off = draw.normal(0, 0.5, 2)
+    for model, part, wide, aside in (
+        (side, 'side', spread[0], shift[0]),
+        (side, 'side', spread[1], shift[1]),
+        (middle, 'middle', 1.0, 0.0),
+    ):
+        first = centre + spin @ (np.array(_ARCH[part])[:, 0] * size + off) + aside
+        canvas.place(model, spin * size * _ARCH['step'] * wide, focus + (first - focus) * wide)
 
 # %% ../nbs/method/02b_anatomy.ipynb #ea748aa7
 def ribs(
     canvas: Canvas,
-    centre, angle, depth,  # (B, 2) mm, (B,), (B,): thoracic bodies from the head down
+    centre,
+    angle,
+    depth,  # (B, 2) mm, (B,), (B,): thoracic bodies from the head down
     levels,  # their names
-    spread, focus,  # as in `arches`
+    spread,
+    focus,  # as in `arches`
     draw,
 ):
     "A rib on each side of each thoracic body: back from the joint, round the angle, then down across the bodies below."
-    fall, back = draw.normal(.55, .10), draw.normal(1.15, .12)
-    pitch = np.median(np.linalg.norm(np.diff(centre, axis=0), axis=1)) if len(centre) > 1 else 25.
+    fall, back = draw.normal(0.55, 0.10), draw.normal(1.15, 0.12)
+    pitch = np.median(np.linalg.norm(np.diff(centre, axis=0), axis=1)) if len(centre) > 1 else 25.0
     d = np.median(depth)
-    shape = np.array([(-.50, -.35), (-.80 - .3*back, -.34), (-.9 - .75*back, -.05), (-1.0 - .85*back, .55), (-.9 - .62*back, 1.15), (-.55 - .2*back, 1.6 + .4*fall), (.5, 1.9 + 1.7*fall),
-                      (1.7, 2.3 + 2.7*fall), (3.2, 2.7 + 3.6*fall)])
-    taper = np.sqrt(np.linspace(0, 1, len(shape)))[:, None]*[.05, .08]  # a rib keeps its joint and differs the more the further it is away
+    shape = np.array(
+        [
+            (-0.50, -0.35),
+            (-0.80 - 0.3 * back, -0.34),
+            (-0.9 - 0.75 * back, -0.05),
+            (-1.0 - 0.85 * back, 0.55),
+            (-0.9 - 0.62 * back, 1.15),
+            (-0.55 - 0.2 * back, 1.6 + 0.4 * fall),
+            (0.5, 1.9 + 1.7 * fall),
+            (1.7, 2.3 + 2.7 * fall),
+            (3.2, 2.7 + 3.6 * fall),
+        ]
+    )
+    taper = np.sqrt(np.linspace(0, 1, len(shape)))[:, None] * [
+        0.05,
+        0.08,
+    ]  # a rib keeps its joint and differs the more the further it is away
     for i, level in enumerate(levels):
         for k in range(2):
-            own = shape*[draw.normal(1, .07), draw.normal(1, .12)] + draw.normal(0, 1, shape.shape)*taper
+            own = (
+                shape * [draw.normal(1, 0.07), draw.normal(1, 0.12)]
+                + draw.normal(0, 1, shape.shape) * taper
+            )
             knots = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(own, axis=0), axis=1))])
-            t = np.linspace(0, {'T12': .34, 'T11': .52}.get(level, 1.)*knots[-1]*draw.normal(1, .05), 60)
+            t = np.linspace(
+                0, {'T12': 0.34, 'T11': 0.52}.get(level, 1.0) * knots[-1] * draw.normal(1, 0.05), 60
+            )
             curve = np.column_stack([np.interp(t, knots, own[:, c]) for c in (0, 1)])
-            for _ in range(10): curve[1:-1] = (curve[:-2] + 2*curve[1:-1] + curve[2:])/4
-            at = turn((curve*[d, pitch])[None], np.array([.35*angle[i]]))[0] + centre[i]
-            at = focus + (at - focus)*(1 + 5*(spread[k] - 1))
-            wide = draw.normal(10, 1.)
-            canvas.line(at, 6., wide, (2.4, wide - 2.6))
+            for _ in range(10):
+                curve[1:-1] = (curve[:-2] + 2 * curve[1:-1] + curve[2:]) / 4
+            at = turn((curve * [d, pitch])[None], np.array([0.35 * angle[i]]))[0] + centre[i]
+            at = focus + (at - focus) * (1 + 5 * (spread[k] - 1))
+            wide = draw.normal(10, 1.0)
+            canvas.line(at, 6.0, wide, (2.4, wide - 2.6))
 
 # %% ../nbs/method/02b_anatomy.ipynb #769452e2
 def sacrum(
@@ -419,19 +743,34 @@ def sacrum(
 ):
     "One bone: its front wall, the back of the canal, the crest behind it."
     t = np.linspace(0, 1, 8)
-    front, back = (np.column_stack([np.interp(np.linspace(0, 1, 40), t, points[:, at].reshape(-1, 2)[:, c]) for c in (0, 1)]) for at in ([2, 3], [0, 5]))
+    front, back = (
+        np.column_stack(
+            [
+                np.interp(np.linspace(0, 1, 40), t, points[:, at].reshape(-1, 2)[:, c])
+                for c in (0, 1)
+            ]
+        )
+        for at in ([2, 3], [0, 5])
+    )
     for wall in (front, back):
-        for _ in range(20): wall[1:-1] = (wall[:-2] + 2*wall[1:-1] + wall[2:])/4
-    out = (back - front)/np.linalg.norm(back - front, axis=1, keepdims=True)
+        for _ in range(20):
+            wall[1:-1] = (wall[:-2] + 2 * wall[1:-1] + wall[2:]) / 4
+    out = (back - front) / np.linalg.norm(back - front, axis=1, keepdims=True)
     wide = np.linspace(15, 7, 40)[:, None]
-    canvas.bone([np.concatenate([front, back[::-1]])], 6., 3., shell=1.4, blur=.5)
-    canvas.line(front, 5., 1.8)
+    canvas.bone([np.concatenate([front, back[::-1]])], 6.0, 3.0, shell=1.4, blur=0.5)
+    canvas.line(front, 5.0, 1.8)
     canvas.line(back, 2.5, 1.4)
-    crest = 1.5 + .35*np.sin(np.linspace(0, 8*np.pi, 40))[:, None]
-    canvas.bone([np.concatenate([back + .9*wide*out, (back + crest*wide*out)[::-1]])], 3., 2.5, blur=.5)
-    canvas.line(points[0, [0, 2]], 2., 1.6)
+    crest = 1.5 + 0.35 * np.sin(np.linspace(0, 8 * np.pi, 40))[:, None]
+    canvas.bone(
+        [np.concatenate([back + 0.9 * wide * out, (back + crest * wide * out)[::-1]])],
+        3.0,
+        2.5,
+        blur=0.5,
+    )
+    canvas.line(points[0, [0, 2]], 2.0, 1.6)
     for upper, lower in zip(points[:-1, [5, 3]], points[1:, [0, 2]]):  # what is left of the discs
-        for plate in (upper, lower): canvas.line(plate[0] + np.array([[.2], [1.]])*(plate[1] - plate[0]), 1.7, 1.1)
+        for plate in (upper, lower):
+            canvas.line(plate[0] + np.array([[0.2], [1.0]]) * (plate[1] - plate[0]), 1.7, 1.1)
 
 # %% ../nbs/method/02b_anatomy.ipynb #48fa55ab
 def pelvis(
@@ -442,17 +781,48 @@ def pelvis(
     draw,
 ):
     "Both iliac wings, each with its two tables, its brim and the edge of its sciatic notch; the two sides lie far apart in depth."
-    wing = np.array([(-62, 60), (-66, 28), (-50, -4), (-22, -26), (10, -32), (44, -22), (74, 4), (94, 44), (88, 70), (62, 76), (40, 120), (20, 220), (-30, 220), (-40, 130)], float)
-    brim, notch = np.array([(-13, -26), (-7, -10), (7, 5), (27, 20), (48, 42), (64, 72), (74, 108)], float), np.array([(-4, 44), (0, 28), (10, 20), (22, 25), (29, 42), (28, 64), (34, 100)], float)
+    wing = np.array(
+        [
+            (-62, 60),
+            (-66, 28),
+            (-50, -4),
+            (-22, -26),
+            (10, -32),
+            (44, -22),
+            (74, 4),
+            (94, 44),
+            (88, 70),
+            (62, 76),
+            (40, 120),
+            (20, 220),
+            (-30, 220),
+            (-40, 130),
+        ],
+        float,
+    )
+    brim, notch = (
+        np.array([(-13, -26), (-7, -10), (7, 5), (27, 20), (48, 42), (64, 72), (74, 108)], float),
+        np.array([(-4, 44), (0, 28), (10, 20), (22, 25), (29, 42), (28, 64), (34, 100)], float),
+    )
     lift = draw.normal(0, 6)
     for k in (1, -1):
-        at = low + rounded(wing*draw.normal(1.05, .04, 2)) + [draw.normal(0, 6), lift + draw.normal(0, 5)]
-        at = focus + (at - focus)*(1 + .10*k)
-        canvas.bone([at], 5., 9., shell=2.6, blur=.7)
-        canvas.bone([low + .93*(at - low) + [0, 3]], 2., 3., shell=1.6, blur=1.)
-        for edge, mm, stroke in ((brim, 8., 2.6), (notch, 11., 2.)):
-            at = front + edge*draw.normal(1, .08, 2) + draw.normal(0, 3, 2)
-            canvas.line(focus + (CubicSpline(np.arange(len(at)), at)(np.linspace(0, len(at) - 1, 50)) - focus)*(1 + .06*k), mm, stroke)
+        at = (
+            low
+            + rounded(wing * draw.normal(1.05, 0.04, 2))
+            + [draw.normal(0, 6), lift + draw.normal(0, 5)]
+        )
+        at = focus + (at - focus) * (1 + 0.10 * k)
+        canvas.bone([at], 5.0, 9.0, shell=2.6, blur=0.7)
+        canvas.bone([low + 0.93 * (at - low) + [0, 3]], 2.0, 3.0, shell=1.6, blur=1.0)
+        for edge, mm, stroke in ((brim, 8.0, 2.6), (notch, 11.0, 2.0)):
+            at = front + edge * draw.normal(1, 0.08, 2) + draw.normal(0, 3, 2)
+            canvas.line(
+                focus
+                + (CubicSpline(np.arange(len(at)), at)(np.linspace(0, len(at) - 1, 50)) - focus)
+                * (1 + 0.06 * k),
+                mm,
+                stroke,
+            )
 
 # %% ../nbs/method/02b_anatomy.ipynb #2071ab03
 def shoulders(
@@ -462,7 +832,17 @@ def shoulders(
     draw,
 ):
     "Both shoulder blades, edge on, over and behind the upper thoracic bodies."
-    blade = np.array([(-30, -60), (12, -72), (24, -50), (6, -10), (-12, 40), (-26, 72), (-34, 66), (-36, 0)], float)
+    blade = np.array(
+        [(-30, -60), (12, -72), (24, -50), (6, -10), (-12, 40), (-26, 72), (-34, 66), (-36, 0)],
+        float,
+    )
     for k in (1, -1):
-        at = top + turn((rounded(blade)*draw.normal(1, .08, 2))[None], np.array([draw.normal(-.1, .15)]))[0] + [draw.normal(-18, 14), draw.normal(-4, 10)]
-        canvas.bone([focus + (at - focus)*(1 + .11*k)], 1.6, 3.0, shell=1.8, blur=.9)
+        at = (
+            top
+            + turn(
+                (rounded(blade) * draw.normal(1, 0.08, 2))[None],
+                np.array([draw.normal(-0.1, 0.15)]),
+            )[0]
+            + [draw.normal(-18, 14), draw.normal(-4, 10)]
+        )
+        canvas.bone([focus + (at - focus) * (1 + 0.11 * k)], 1.6, 3.0, shell=1.8, blur=0.9)

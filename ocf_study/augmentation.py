@@ -19,8 +19,11 @@ from . import runtime
 # %% ../nbs/method/08_augmentation.ipynb #936571ab
 class Ranges(NamedTuple):
     "Uniform ranges of the draws."
+
     area_scale: tuple = (0.81, 1.21)  # factor of the body's area
-    side_uniform: bool = False  # draw the square's side uniformly between the same ends, instead of the area
+    side_uniform: bool = (
+        False  # draw the square's side uniformly between the same ends, instead of the area
+    )
     rotation: tuple = (-5.0, 5.0)  # degrees, clockwise on the screen
     shift: tuple = (-0.05, 0.05)  # parts of the patch's edge, each axis
     gain: tuple = (4.0, 8.0)  # of the sigmoid
@@ -28,42 +31,65 @@ class Ranges(NamedTuple):
     noise_sd: tuple = (0.0, 39.0)  # grey levels of 16 bit
     copies: int = 4
 
-RANGES = {"paper": Ranges(), "published": Ranges(side_uniform=True, noise_sd=(0.0, 8e-4 * 65535), copies=15)}
+
+RANGES = {
+    'paper': Ranges(),
+    'published': Ranges(side_uniform=True, noise_sd=(0.0, 8e-4 * 65535), copies=15),
+}
 
 # %% ../nbs/method/08_augmentation.ipynb #9af69c24
-_COLUMNS = ["area_scale", "rotation", "dx", "dy", "gain", "cutoff", "noise_sd"]
+_COLUMNS = ['area_scale', 'rotation', 'dx', 'dy', 'gain', 'cutoff', 'noise_sd']
+
 
 def draws(
     body_ids,  # names of the bodies
     copies=None,  # copies of each; None: as many as the variant has
     seed=0,
-    variant="paper",  # "paper" or "published"
+    variant='paper',  # "paper" or "published"
 ):  # body_id, copy (from 1), area_scale, rotation (degrees), dx, dy (parts of the edge), gain, cutoff, noise_sd (grey levels), noise_seed
     "The augmentation draws of each body, a row per copy."
-    if variant not in RANGES: raise ValueError(f"unknown variant {variant!r}: one of {', '.join(RANGES)}")
+    if variant not in RANGES:
+        raise ValueError(f'unknown variant {variant!r}: one of {", ".join(RANGES)}')
     ranges = RANGES[variant]
     copies = ranges.copies if copies is None else copies
     ids = np.asarray(list(body_ids), object)
-    unit = np.array([runtime.rng(seed, "augmentation", i).random((copies, len(_COLUMNS) + 1)) for i in ids]).reshape(-1, len(_COLUMNS) + 1)
-    ends = np.array([ranges.area_scale, ranges.rotation, ranges.shift, ranges.shift, ranges.gain, ranges.cutoff, ranges.noise_sd])
+    unit = np.array(
+        [runtime.rng(seed, 'augmentation', i).random((copies, len(_COLUMNS) + 1)) for i in ids]
+    ).reshape(-1, len(_COLUMNS) + 1)
+    ends = np.array(
+        [
+            ranges.area_scale,
+            ranges.rotation,
+            ranges.shift,
+            ranges.shift,
+            ranges.gain,
+            ranges.cutoff,
+            ranges.noise_sd,
+        ]
+    )
     values = ends[:, 0] + unit[:, :-1] * (ends[:, 1] - ends[:, 0])
     if ranges.side_uniform:
         near, far = 1 / np.sqrt(ranges.area_scale)
         values[:, 0] = (near + unit[:, 0] * (far - near)) ** -2
     df = pd.DataFrame(values, columns=_COLUMNS)
-    df.insert(0, "body_id", np.repeat(ids, copies))
-    df.insert(1, "copy", np.tile(np.arange(1, copies + 1), len(ids)))
+    df.insert(0, 'body_id', np.repeat(ids, copies))
+    df.insert(1, 'copy', np.tile(np.arange(1, copies + 1), len(ids)))
     return df.assign(noise_seed=(unit[:, -1] * 2**31).astype(np.int64))
 
 # %% ../nbs/method/08_augmentation.ipynb #64e0d7bb
 @functools.cache
 def _imgaug():
     "imgaug's augmenters on numpy 2."
-    if not hasattr(np, "sctypes"):
-        np.sctypes = dict(int=[np.int8, np.int16, np.int32, np.int64], uint=[np.uint8, np.uint16, np.uint32, np.uint64],
-                          float=[np.float16, np.float32, np.float64], complex=[np.complex64, np.complex128], others=[bool, object, bytes, str, np.void])
+    if not hasattr(np, 'sctypes'):
+        np.sctypes = dict(
+            int=[np.int8, np.int16, np.int32, np.int64],
+            uint=[np.uint8, np.uint16, np.uint32, np.uint64],
+            float=[np.float16, np.float32, np.float64],
+            complex=[np.complex64, np.complex128],
+            others=[bool, object, bytes, str, np.void],
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter('ignore')
         import imgaug.augmenters as iaa
     return iaa
 
@@ -72,6 +98,7 @@ def _imgaug():
 def _quantiles():
     "The middle of each of 65,536 equally likely parts of the normal distribution."
     return ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)[None]
+
 
 def _standard_normal(shape, seed):
     "Normal numbers of mean 0 and standard deviation 1."
@@ -85,12 +112,19 @@ def photometric(
     draws,  # gain, cutoff, noise_sd, noise_seed: a row of `draws`, or a column of N each
 ):  # uint16, shaped like `patches`
     "imgaug's SigmoidContrast, then its AdditiveGaussianNoise (paper, augmentation)."
-    if patches.dtype != np.uint16: raise TypeError(f"patches must be uint16, not {patches.dtype}")
-    iaa, shape, width = _imgaug(), patches.shape[-2:], patches.shape[-1]
+    if patches.dtype != np.uint16:
+        raise TypeError(f'patches must be uint16, not {patches.dtype}')
+    iaa, shape = _imgaug(), patches.shape[-2:]
     grey, noise = [], []
-    columns = (np.ravel(draws[c]).tolist() for c in ("gain", "cutoff", "noise_sd", "noise_seed"))
+    columns = (np.ravel(draws[c]).tolist() for c in ('gain', 'cutoff', 'noise_sd', 'noise_seed'))
     for patch, gain, cutoff, sd, seed in zip(patches.reshape(-1, *shape), *columns, strict=True):
-        grey.append(np.uint16(iaa.contrast.adjust_contrast_sigmoid(patch * np.float32(1 / 65535), gain, cutoff) * np.float32(65535)))
+        grey.append(
+            np.uint16(
+                iaa.contrast.adjust_contrast_sigmoid(patch * np.float32(1 / 65535), gain, cutoff)
+                * np.float32(65535)
+            )
+        )
         noise.append(_standard_normal(shape, int(seed)) * np.float32(sd))
-    below = np.concatenate  # one picture to imgaug, whose checks take longer than the sum
-    return iaa.arithmetic.add_elementwise(below(grey), below(noise)).reshape(patches.shape)
+    # one picture to imgaug, whose checks take longer than the sum
+    grey, noise = np.concatenate(grey), np.concatenate(noise)
+    return iaa.arithmetic.add_elementwise(grey, noise).reshape(patches.shape)

@@ -7,7 +7,8 @@ __all__ = ['correct', 'reliability', 'brier', 'slope', 'at_prevalence', 'ppv_lim
 
 # %% ../nbs/method/14a_calibration.ipynb #4f33c56b
 import warnings
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 from scipy.special import expit, logit
@@ -17,36 +18,56 @@ from .runtime import rng
 
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
 def correct(
-    p, # (N,) probability as the network gives it
-    kept=1., # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
-    pos_weight=1., # weight of label 1 in the loss; number or (N,)
-): # (N,) probability at the natural prevalence
+    p,  # (N,) probability as the network gives it
+    kept=1.0,  # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
+    pos_weight=1.0,  # weight of label 1 in the loss; number or (N,)
+):  # (N,) probability at the natural prevalence
     "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
     p, kept, pos_weight = (np.asarray(v, float) for v in (p, kept, pos_weight))
-    for bad, what, v in ((~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p), (~((kept > 0) & (kept <= 1)), 'kept is a share in (0, 1]', kept), (~(pos_weight > 0), 'pos_weight is positive', pos_weight)):
-        if bad.any(): raise ValueError(f'{what}, not {v[bad][0]}')
-    with np.errstate(divide='ignore'): return expit(logit(p) + np.log(kept) - np.log(pos_weight))
+    for bad, what, v in (
+        (~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p),
+        (~((kept > 0) & (kept <= 1)), 'kept is a share in (0, 1]', kept),
+        (~(pos_weight > 0), 'pos_weight is positive', pos_weight),
+    ):
+        if bad.any():
+            raise ValueError(f'{what}, not {v[bad][0]}')
+    with np.errstate(divide='ignore'):
+        return expit(logit(p) + np.log(kept) - np.log(pos_weight))
 
 # %% ../nbs/method/14a_calibration.ipynb #c7e37f2f
 def reliability(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    bins=10, # half of them over the highest tenth of the bodies; bodies of equal probability share a bin
-    level=.95, # of confidence
-)->pd.DataFrame: # a row per bin: predicted, observed, low, high, bodies
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    bins=10,  # half of them over the highest tenth of the bodies; bodies of equal probability share a bin
+    level=0.95,  # of confidence
+) -> pd.DataFrame:  # a row per bin: predicted, observed, low, high, bodies
     "Reliability curve with Wilson's interval in each bin."
     y, p = checked(y, p)
-    edges = np.unique(np.quantile(p, np.r_[np.linspace(0, .9, bins // 2 + 1)[:-1], np.linspace(.9, 1, bins - bins // 2 + 1)]))
+    edges = np.unique(
+        np.quantile(
+            p,
+            np.r_[
+                np.linspace(0, 0.9, bins // 2 + 1)[:-1], np.linspace(0.9, 1, bins - bins // 2 + 1)
+            ],
+        )
+    )
     at = np.clip(np.searchsorted(edges, p, side='right') - 1, 0, max(len(edges) - 2, 0))
-    rows = pd.DataFrame(dict(bin=at, y=y, p=p)).groupby('bin').agg(predicted=('p', 'mean'), observed=('y', 'mean'), ones=('y', 'sum'), bodies=('y', 'size')).reset_index(drop=True)
+    rows = (
+        pd.DataFrame(dict(bin=at, y=y, p=p))
+        .groupby('bin')
+        .agg(
+            predicted=('p', 'mean'), observed=('y', 'mean'), ones=('y', 'sum'), bodies=('y', 'size')
+        )
+        .reset_index(drop=True)
+    )
     rows['low'], rows['high'] = wilson(rows.ones, rows.bodies, level)
     return rows[['predicted', 'observed', 'low', 'high', 'bodies']]
 
 # %% ../nbs/method/14a_calibration.ipynb #a3b05bd8
 def brier(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-)->dict: # brier, skill (1 perfect, 0 no better than the prevalence)
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+) -> dict:  # brier, skill (1 perfect, 0 no better than the prevalence)
     "Brier score and skill (Brier 1950)."
     y, p = checked(y, p)
     score, always = np.mean((p - y) ** 2), y.mean() * (1 - y.mean())
@@ -54,59 +75,92 @@ def brier(
 
 # %% ../nbs/method/14a_calibration.ipynb #3ee30132
 def slope(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject=None, # (N,) whose body it is, for intervals by subject
-    level=.95, # of confidence
-)->pd.DataFrame: # rows slope, intercept (of that line), in_the_large (intercept at slope 1): value, low, high
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject=None,  # (N,) whose body it is, for intervals by subject
+    level=0.95,  # of confidence
+) -> (
+    pd.DataFrame
+):  # rows slope, intercept (of that line), in_the_large (intercept at slope 1): value, low, high
     "Calibration slope and intercepts (Cox 1958), with cluster-robust intervals; NaN where the labels are parted."
     y, p = checked(y, p, both=True)
     x, z = logit(np.clip(p, 1e-6, 1 - 1e-6)), stats.norm.ppf((1 + level) / 2)
-    robust = dict(cov_type='HC1') if subject is None else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
+    robust = (
+        dict(cov_type='HC1')
+        if subject is None
+        else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
+    )
     parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()  # or one and the same for all
     rows = {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for names, design, offset in ((('intercept', 'slope'), sm.add_constant(x, has_constant='add'), None), (('in_the_large',), np.ones_like(x), x)):
-            fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(**robust)
+        for names, design, offset in (
+            (('intercept', 'slope'), sm.add_constant(x, has_constant='add'), None),
+            (('in_the_large',), np.ones_like(x), x),
+        ):
+            fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(
+                **robust
+            )
             for name, value, se in zip(names, fit.params, fit.bse):
                 known = np.isfinite(se) and (name == 'in_the_large' or not parted)
-                rows[name] = dict(zip(('value', 'low', 'high'), (value, value - z * se, value + z * se) if known else (np.nan,) * 3))
+                rows[name] = dict(
+                    zip(
+                        ('value', 'low', 'high'),
+                        (value, value - z * se, value + z * se) if known else (np.nan,) * 3,
+                    )
+                )
     return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]
 
 # %% ../nbs/method/14a_calibration.ipynb #3e62d3a4
 def at_prevalence(
-    sensitivity, # at the threshold; number or array
-    specificity, # at the threshold
-    prevalence, # share of bodies with label 1 in the other population
-)->dict: # ppv, npv
+    sensitivity,  # at the threshold; number or array
+    specificity,  # at the threshold
+    prevalence,  # share of bodies with label 1 in the other population
+) -> dict:  # ppv, npv
     "Predictive values at another prevalence, by Bayes."
-    sensitivity, specificity, prevalence = (np.asarray(v, float) for v in (sensitivity, specificity, prevalence))
-    for what, v in dict(sensitivity=sensitivity, specificity=specificity, prevalence=prevalence).items():
-        if (bad := ~((v >= 0) & (v <= 1))).any(): raise ValueError(f'{what} is a share in 0-1, not {v[bad][0]}')
+    sensitivity, specificity, prevalence = (
+        np.asarray(v, float) for v in (sensitivity, specificity, prevalence)
+    )
+    for what, v in dict(
+        sensitivity=sensitivity, specificity=specificity, prevalence=prevalence
+    ).items():
+        if (bad := ~((v >= 0) & (v <= 1))).any():
+            raise ValueError(f'{what} is a share in 0-1, not {v[bad][0]}')
     tp, fp = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     return dict(ppv=_ratio(tp, tp + fp), npv=_ratio(1 - prevalence - fp, 1 - tp - fp))
 
 # %% ../nbs/method/14a_calibration.ipynb #0421a5cd
 def ppv_limits(
-    sensitivity, # at the threshold, which is held
-    specificity, # at the threshold
-    prevalence, # (K,) share of bodies with label 1 in other populations
-    drawn, # (R, 2) both in each resample
-    bodies, # of label 1 and of label 0
-    effective, # as many independent label 0 bodies are they worth (`resampling.Ranked.effective`)
-    level=.95, # of confidence
+    sensitivity,  # at the threshold, which is held
+    specificity,  # at the threshold
+    prevalence,  # (K,) share of bodies with label 1 in other populations
+    drawn,  # (R, 2) both in each resample
+    bodies,  # of label 1 and of label 0
+    effective,  # as many independent label 0 bodies are they worth (`resampling.Ranked.effective`)
+    level=0.95,  # of confidence
     seed=0,
-)->tuple: # low, high (K,): two-sided; without a false alarm low is one-sided and high is 1, where nothing is flagged both are NaN
+) -> tuple:  # low, high (K,): two-sided; without a false alarm low is one-sided and high is 1, where nothing is flagged both are NaN
     "Limits of the PPV at other prevalences."
     prevalence = np.asarray(prevalence, float)
-    if sensitivity == 0 and specificity == 1: return np.full(prevalence.shape, np.nan), np.full(prevalence.shape, np.nan)
-    half = lambda share, n: np.log((np.asarray(share) * n + .5) / (n + 1))
+    if sensitivity == 0 and specificity == 1:
+        return np.full(prevalence.shape, np.nan), np.full(prevalence.shape, np.nan)
+
+    def half(share, n):
+        return np.log((np.asarray(share) * n + 0.5) / (n + 1))
+
     found, missed = drawn[~np.isnan(drawn).any(1)].T
     if specificity == 1:
-        ratio = half(found, bodies[0]) - np.log(rng(seed, 'no false alarm').beta(.5, effective + .5, len(found)))
+        ratio = half(found, bodies[0]) - np.log(
+            rng(seed, 'no false alarm').beta(0.5, effective + 0.5, len(found))
+        )
         return expit(logit(prevalence) + np.quantile(ratio, 1 - level)), np.ones(prevalence.shape)
-    ratio, sd = (f(half(s, bodies[0]) - half(1 - np.asarray(t), bodies[1])) for f, s, t in ((float, sensitivity, specificity), (np.std, found, missed)))
-    low, high = (expit(logit(prevalence) + ratio + z * sd) for z in stats.norm.ppf([(1 - level) / 2, (1 + level) / 2]))
+    ratio, sd = (
+        f(half(s, bodies[0]) - half(1 - np.asarray(t), bodies[1]))
+        for f, s, t in ((float, sensitivity, specificity), (np.std, found, missed))
+    )
+    low, high = (
+        expit(logit(prevalence) + ratio + z * sd)
+        for z in stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    )
     value = at_prevalence(sensitivity, specificity, prevalence)['ppv']
     return np.minimum(low, value), np.maximum(high, value)

@@ -9,7 +9,12 @@ __all__ = ['XY', 'FAULTS', 'COUNTS', 'SPLITS', 'Cohort', 'load', 'points', 'poin
            'certificate', 'confined', 'split_manifest', 'verify_split']
 
 # %% ../nbs/method/05_cohort.ipynb #50e969b2
-import csv, hashlib, hmac, json, os, secrets
+import csv
+import hashlib
+import hmac
+import json
+import os
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +23,6 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pydicom
 from . import genant, manifest, nhanes, radiograph, runtime
 from .manifest import DataError, Problem
@@ -27,16 +31,25 @@ from .manifest import DataError, Problem
 @dataclass
 class Cohort:
     "Subjects, films and bodies of one study, with the flow that led to them."
+
     subjects: pd.DataFrame  # a row per subject and visit
     films: pd.DataFrame  # a row per radiograph; `path` relative to `about['root']`
-    bodies: pd.DataFrame  # a row per body; x1..y6 in px of the stored film; `split` and `used` after `partition`
+    bodies: (
+        pd.DataFrame
+    )  # a row per body; x1..y6 in px of the stored film; `split` and `used` after `partition`
     flow: pd.DataFrame  # step, split, subjects, films, bodies, label0, label1
-    about: dict = field(default_factory=dict)  # root, data (one sentence), rendered, number of warnings, choices of the readers; no identifier
-    salt: str = field(default='', repr=False)  # key under which subjects are published, see `split_manifest`
+    about: dict = field(
+        default_factory=dict
+    )  # root, data (one sentence), rendered, number of warnings, choices of the readers; no identifier
+    salt: str = field(
+        default='', repr=False
+    )  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
-        return (f"Cohort of {self.films.subject_id.nunique():,} subjects, {len(self.films):,} films, {len(self.bodies):,} bodies "
-                f"({int(self.bodies.label.sum()):,} label 1){', rendered' if self.about.get('rendered') else ''}")
+        return (
+            f'Cohort of {self.films.subject_id.nunique():,} subjects, {len(self.films):,} films, {len(self.bodies):,} bodies '
+            f'({int(self.bodies.label.sum()):,} label 1){", rendered" if self.about.get("rendered") else ""}'
+        )
 
     def path(self, film_id: str) -> str:  # path or address of the file
         "Where a film is stored."
@@ -45,15 +58,25 @@ class Cohort:
     def read(self, film_id: str) -> np.ndarray:  # (H, W) uint16, subject facing left
         "One film as the study sees it, with its known corrections."
         film = self.films.set_index('film_id').loc[film_id]
-        return radiograph.read(_join(self.about['root'], film.path), facing=film.facing, flip_vertical=bool(film.flip_vertical))
+        return radiograph.read(
+            _join(self.about['root'], film.path),
+            facing=film.facing,
+            flip_vertical=bool(film.flip_vertical),
+        )
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
         "Write subjects, films, bodies, flow (Parquet), about.json and the salt; a folder written again keeps its salt."
         with runtime.atomic(folder) as f:
             f.mkdir()
-            for name in _TABLES: getattr(self, name).to_parquet(f/f'{name}.parquet', index=False)
-            (f/_SALT).write_text(self.salt or _salt(Path(folder)/_SALT, self.about))
-            (f/'about.json').write_text(json.dumps(self.about | {'root': _stored_root(self.about['root'], folder)}, indent=1)+'\n')
+            for name in _TABLES:
+                getattr(self, name).to_parquet(f / f'{name}.parquet', index=False)
+            (f / _SALT).write_text(self.salt or _salt(Path(folder) / _SALT, self.about))
+            (f / 'about.json').write_text(
+                json.dumps(
+                    self.about | {'root': _stored_root(self.about['root'], folder)}, indent=1
+                )
+                + '\n'
+            )
         return Path(folder)
 
 # %% ../nbs/method/05_cohort.ipynb #2e2c9942
@@ -62,25 +85,36 @@ XY = [f'{c}{i}' for i in range(1, 7) for c in 'xy']  # columns of the six points
 
 _SALT = 'salt.txt'
 
+
 def _salt(path, about):
     "The salt a folder has, else a new one: secret, but for rendered people, whose salt anybody may know."
-    if path.exists(): return path.read_text()
+    if path.exists():
+        return path.read_text()
     return 'rendered people have no secrets' if about.get('rendered') else secrets.token_hex(16)
 
-def _join(root, path): return f'{str(root).rstrip("/")}/{path}'
+
+def _join(root, path):
+    return f'{str(root).rstrip("/")}/{path}'
+
 
 def _stored_root(root, folder):
     "A local data folder is stored relative to the cohort's folder, so that a run folder can be moved."
     return str(root) if '://' in str(root) else os.path.relpath(root, folder)
+
 
 def load(
     folder,  # as written by `Cohort.save`
 ) -> Cohort:
     "A saved cohort."
     folder = Path(folder)
-    about = json.loads((folder/'about.json').read_text())
-    if '://' not in about['root']: about['root'] = os.path.normpath(folder/about['root'])
-    return Cohort(**{name: pd.read_parquet(folder/f'{name}.parquet') for name in _TABLES}, about=about, salt=(folder/_SALT).read_text())
+    about = json.loads((folder / 'about.json').read_text())
+    if '://' not in about['root']:
+        about['root'] = os.path.normpath(folder / about['root'])
+    return Cohort(
+        **{name: pd.read_parquet(folder / f'{name}.parquet') for name in _TABLES},
+        about=about,
+        salt=(folder / _SALT).read_text(),
+    )
 
 # %% ../nbs/method/05_cohort.ipynb #d4f30edc
 def points(
@@ -90,8 +124,14 @@ def points(
     return bodies[XY].to_numpy(float).reshape(-1, 6, 2)
 
 # %% ../nbs/method/05_cohort.ipynb #cc62bcc9
-FAULTS = {'missing': 'a graded body needs all six points', 'coincident': 'two of the six points coincide, or two corners lie less than 1 px apart', 'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
-          'convex': 'the four corners are not convex', 'outside': 'points outside the film'}
+FAULTS = {
+    'missing': 'a graded body needs all six points',
+    'coincident': 'two of the six points coincide, or two corners lie less than 1 px apart',
+    'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
+    'convex': 'the four corners are not convex',
+    'outside': 'points outside the film',
+}
+
 
 def point_faults(
     points: np.ndarray,  # (N, 6, 2) px of the stored film
@@ -105,16 +145,38 @@ def point_faults(
     corners = p[:, [0, 2, 3, 5]]
     edge = np.roll(corners, -1, 1) - corners
     following = np.roll(edge, -1, 1)
-    turn = (edge[..., 0]*following[..., 1] - edge[..., 1]*following[..., 0])*towards[:, None]
+    turn = (edge[..., 0] * following[..., 1] - edge[..., 1] * following[..., 0]) * towards[:, None]
     a, b = np.triu_indices(6, 1)
     apart = np.linalg.norm(p[:, a] - p[:, b], axis=-1)
-    superior, inferior, anterior, posterior = (p[:, i].mean(1) for i in ([0, 1, 2], [3, 4, 5], [2, 3], [0, 5]))
-    order = (inferior[:, 1] <= superior[:, 1]) | ((anterior - posterior)[:, 0]*towards <= 0) | (p[:, 4, 1] <= p[:, 1, 1]) | (corners[:, 2:, 1].mean(1) <= corners[:, :2, 1].mean(1))
-    near = np.linalg.norm(corners[:, :, None] - corners[:, None], axis=-1)[:, *np.triu_indices(4, 1)] < 1  # as `geometry.problems`, which cuts the patch
-    outside = ((p < 0) | (p > np.stack(np.broadcast_arrays(width, height), -1).reshape(-1, 1, 2))).any((1, 2))
+    superior, inferior, anterior, posterior = (
+        p[:, i].mean(1) for i in ([0, 1, 2], [3, 4, 5], [2, 3], [0, 5])
+    )
+    order = (
+        (inferior[:, 1] <= superior[:, 1])
+        | ((anterior - posterior)[:, 0] * towards <= 0)
+        | (p[:, 4, 1] <= p[:, 1, 1])
+        | (corners[:, 2:, 1].mean(1) <= corners[:, :2, 1].mean(1))
+    )
+    near = (
+        np.linalg.norm(corners[:, :, None] - corners[:, None], axis=-1)[:, *np.triu_indices(4, 1)]
+        < 1
+    )  # as `geometry.problems`, which cuts the patch
+    outside = (
+        (p < 0) | (p > np.stack(np.broadcast_arrays(width, height), -1).reshape(-1, 1, 2))
+    ).any((1, 2))
     missing = np.isnan(p).any((1, 2))
-    f = pd.DataFrame({'missing': missing, 'coincident': (apart < 1e-3).any(1) | near.any(1), 'order': order, 'convex': (turn <= 0).any(1), 'outside': outside})
-    f['convex'] &= ~(f.order | f.coincident | f.outside)  # one fault a body where one explains the other
+    f = pd.DataFrame(
+        {
+            'missing': missing,
+            'coincident': (apart < 1e-3).any(1) | near.any(1),
+            'order': order,
+            'convex': (turn <= 0).any(1),
+            'outside': outside,
+        }
+    )
+    f['convex'] &= ~(
+        f.order | f.coincident | f.outside
+    )  # one fault a body where one explains the other
     f.loc[missing, ['coincident', 'order', 'convex', 'outside']] = False
     return f
 
@@ -124,7 +186,9 @@ def assign_film(
     level,  # (N,) T4..L4, in the order of the file
     y,  # (N,) px, mean y of the six points; NaN where a body has none
     all_thoracic=(),  # subject-visits whose rows all lie on the T film
-) -> tuple:  # (N,) L or T; (N,) how often y has fallen back so far: more than once is not understood
+) -> (
+    tuple
+):  # (N,) L or T; (N,) how often y has fallen back so far: more than once is not understood
     "Film of each row, by where y falls back."
     d = pd.DataFrame({'visit': visit, 'level': level, 'y': y})
     known = d[d.y.notna()]
@@ -138,12 +202,18 @@ def assign_film(
 # %% ../nbs/method/05_cohort.ipynb #daa8244b
 COUNTS = ['subjects', 'films', 'bodies', 'label0', 'label1']
 
+
 def count(
     bodies: pd.DataFrame,  # with subject_id, film_id and label (NaN: not graded)
 ) -> dict:  # subjects, films, bodies, label0, label1
     "Size of a set of bodies."
-    return dict(subjects=bodies.subject_id.nunique(), films=bodies.film_id.nunique(), bodies=len(bodies),
-                label0=int((bodies.label == 0).sum()), label1=int((bodies.label == 1).sum()))
+    return dict(
+        subjects=bodies.subject_id.nunique(),
+        films=bodies.film_id.nunique(),
+        bodies=len(bodies),
+        label0=int((bodies.label == 0).sum()),
+        label1=int((bodies.label == 1).sum()),
+    )
 
 # %% ../nbs/method/05_cohort.ipynb #405f925e
 def flow_of(
@@ -157,7 +227,9 @@ def flow_of(
     for name, mask in exclusions:
         kept = left[~np.asarray(mask)[bodies.index.get_indexer(left.index)]]
         before, after = count(left), count(kept)
-        rows.append(dict(step=f'excluded: {name}', split='', **{k: before[k] - after[k] for k in COUNTS}))
+        rows.append(
+            dict(step=f'excluded: {name}', split='', **{k: before[k] - after[k] for k in COUNTS})
+        )
         left = kept
     return pd.DataFrame([*rows, dict(step=end, split='', **count(left))])
 
@@ -167,22 +239,33 @@ def check_flow(flow: pd.DataFrame) -> None:
     whole = flow[flow.split == ''].set_index('step')[COUNTS]
     taken = whole[whole.index.str.startswith('excluded: ')].sum()
     first, last = whole.iloc[0], whole[~whole.index.str.startswith('excluded: ')].iloc[-1]
-    if not (first - taken == last).all(): raise ValueError(f'the flow does not add up:\n{flow.to_string()}')
+    if not (first - taken == last).all():
+        raise ValueError(f'the flow does not add up:\n{flow.to_string()}')
     parts = flow[flow.split != ''].groupby('step')[COUNTS].sum()
-    if 'partitioned' in parts.index and not (parts.loc['partitioned'] == last).all(): raise ValueError(f'the splits do not add up to the cohort:\n{flow.to_string()}')
+    if 'partitioned' in parts.index and not (parts.loc['partitioned'] == last).all():
+        raise ValueError(f'the splits do not add up to the cohort:\n{flow.to_string()}')
 
 # %% ../nbs/method/05_cohort.ipynb #870988dc
 def _write_film(path, width, height, rng):
     meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.SecondaryCaptureImageStorage
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = (
+        pydicom.uid.ExplicitVRLittleEndian,
+        pydicom.uid.SecondaryCaptureImageStorage,
+    )
     meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[path.name])
     ds = pydicom.Dataset()
-    ds.file_meta, ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = meta, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, 'RG'
+    ds.file_meta, ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = (
+        meta,
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+        'RG',
+    )
     ds.Rows, ds.Columns, ds.BitsAllocated, ds.BitsStored, ds.HighBit = height, width, 16, 12, 11
     ds.SamplesPerPixel, ds.PixelRepresentation, ds.PhotometricInterpretation = 1, 0, 'MONOCHROME2'
     ds.PixelData = rng.integers(0, 4096, (height, width), dtype=np.uint16).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
+
 
 def write_example(
     root,  # folder to write
@@ -193,29 +276,62 @@ def write_example(
     "A tiny folder in MrOS's layout, of noise: one visit, two films and nine bodies a subject. To read, and to break in tests."
     root, rng, rows = Path(root), runtime.rng(seed, 'cohort example'), []
     for s in range(subjects):
-        subject = f"{('PO', 'BI')[s % 2]}{6000+s}"
-        for film, levels in (('L', ['T12', 'L1', 'L2', 'L3', 'L4']), ('T', ['T4', 'T5', 'T6', 'T7'])):
-            _write_film(root/subject[:2]/subject/f'MR{subject}V1{film}.dcm', *size, rng)
+        subject = f'{("PO", "BI")[s % 2]}{6000 + s}'
+        for film, levels in (
+            ('L', ['T12', 'L1', 'L2', 'L3', 'L4']),
+            ('T', ['T4', 'T5', 'T6', 'T7']),
+        ):
+            _write_film(root / subject[:2] / subject / f'MR{subject}V1{film}.dcm', *size, rng)
             for k, level in enumerate(levels):
                 sq = rng.choice([0, 0, 0, 0, 0, 1, 2.5, 3, 5])
-                loss = .3 if sq >= 3 else 0
-                x, y = 120 + rng.uniform(-3, 3), 30 + 75*k
-                box = np.array([[x, y], [x+30, y+3], [x+60, y], [x+60, y+45*(1-loss)], [x+30, y+42*(1-loss/2)], [x, y+45]]).round(2)
+                loss = 0.3 if sq >= 3 else 0
+                x, y = 120 + rng.uniform(-3, 3), 30 + 75 * k
+                box = np.array(
+                    [
+                        [x, y],
+                        [x + 30, y + 3],
+                        [x + 60, y],
+                        [x + 60, y + 45 * (1 - loss)],
+                        [x + 30, y + 42 * (1 - loss / 2)],
+                        [x, y + 45],
+                    ]
+                ).round(2)
                 rows.append([subject, 1, level, f'{sq:g}', film, *box[:, 0], *box[:, 1]])
-    a = pd.DataFrame(rows, columns=['ID', 'VISIT', 'XQVERT', 'XQSQ', 'SPINE_TYPE', *(f'XQQM{c}{i}' for c in 'XY' for i in range(1, 7))])
-    a.to_csv(root/'annotations.csv', index=False)
+    a = pd.DataFrame(
+        rows,
+        columns=[
+            'ID',
+            'VISIT',
+            'XQVERT',
+            'XQSQ',
+            'SPINE_TYPE',
+            *(f'XQQM{c}{i}' for c in 'XY' for i in range(1, 7)),
+        ],
+    )
+    a.to_csv(root / 'annotations.csv', index=False)
     ids, n = a.ID.unique(), subjects
-    pd.DataFrame(dict(subject_id=ids, site=[i[:2] for i in ids], visit=1, age=rng.normal(74, 6, n).round(1), bmi=rng.normal(27, 4, n).round(1), sex='M',
-                      race_ethnicity=rng.choice(['White', 'Asian'], n))).to_csv(root/'subjects.csv', index=False)
+    pd.DataFrame(
+        dict(
+            subject_id=ids,
+            site=[i[:2] for i in ids],
+            visit=1,
+            age=rng.normal(74, 6, n).round(1),
+            bmi=rng.normal(27, 4, n).round(1),
+            sex='M',
+            race_ethnicity=rng.choice(['White', 'Asian'], n),
+        )
+    ).to_csv(root / 'subjects.csv', index=False)
     return root
 
 # %% ../nbs/method/05_cohort.ipynb #7cc61d60
 _MROS = 'annotations.csv'
 _POINT_COLUMNS = [f'XQQM{c}{i}' for i in range(1, 7) for c in 'XY']
 
+
 def _exists(path):
     fs, local = fsspec.core.url_to_fs(str(path))
     return fs.exists(local)
+
 
 def is_mros(root) -> bool:
     "Whether a data folder has MrOS's layout."
@@ -231,58 +347,110 @@ def _raw(stream, name, schema):
     "Cells of a CSV as text, of a Parquet file as they are."
     if not name.endswith('.parquet'):
         header = next(csv.reader([stream.readline().decode('utf-8-sig')]), [])
-        if again := sorted({c for c in header if c and header.count(c) > 1}): raise pd.errors.ParserError(f'column {", ".join(again)} stands twice')
+        if again := sorted({c for c in header if c and header.count(c) > 1}):
+            raise pd.errors.ParserError(f'column {", ".join(again)} stands twice')
         stream.seek(0)
-    if name.endswith('.parquet'): return manifest._parquet(stream)
-    return pd.read_csv(stream, dtype=str, keep_default_na=False, na_values=manifest.schema(schema)['missingValues'], encoding='utf-8-sig', skip_blank_lines=False)
+    if name.endswith('.parquet'):
+        return manifest._parquet(stream)
+    return pd.read_csv(
+        stream,
+        dtype=str,
+        keep_default_na=False,
+        na_values=manifest.schema(schema)['missingValues'],
+        encoding='utf-8-sig',
+        skip_blank_lines=False,
+    )
+
 
 def _read(root, name, schema, change=lambda df: df):
     "A table indexed by line (None if it is no table), changed before it is looked at, and what its schema does not allow."
     fs, local = fsspec.core.url_to_fs(_join(root, name))
-    if not fs.isfile(local): return None, [Problem(name, None, None, None, 'no such file')]
+    if not fs.isfile(local):
+        return None, [Problem(name, None, None, None, 'no such file')]
     try:
-        with fs.open(local) as f: df = _raw(f, name, schema)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error, pa.ArrowException) as e: return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
-    if not isinstance(df.index, pd.RangeIndex): return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
-    df.index = pd.RangeIndex(2, len(df)+2, name='line')
+        with fs.open(local) as f:
+            df = _raw(f, name, schema)
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        csv.Error,
+        pa.ArrowException,
+    ) as e:
+        return None, [Problem(name, None, None, None, f'cannot be read as a table: {e}')]
+    if not isinstance(df.index, pd.RangeIndex):
+        return None, [Problem(name, None, None, None, 'rows have more cells than the header')]
+    df.index = pd.RangeIndex(2, len(df) + 2, name='line')
     df = df.dropna(how='all')
-    if df.empty: return None, [Problem(name, None, None, None, 'holds no row')]
+    if df.empty:
+        return None, [Problem(name, None, None, None, 'holds no row')]
     df = change(df)
     problems = manifest.check(df, schema, name)
-    problems = [replace(p, message='is neither an SQ class nor a letter N, A or M') if p.column == 'XQSQ' and p.value else p for p in problems]
+    problems = [
+        replace(p, message='is neither an SQ class nor a letter N, A or M')
+        if p.column == 'XQSQ' and p.value
+        else p
+        for p in problems
+    ]
     return None if any(p.message == 'column is missing' for p in problems) else df, problems
+
 
 def _sound(df, schema, problems):
     "The rows without an error, typed; the line is a column."
     spec, typed = manifest.schema(schema), {}
     df = df[~df.index.isin({p.row for p in problems if p.severity == 'error'})]
-    for field in (x for x in spec['fields'] if x['name'] in df):
-        cells = df[field['name']].mask(df[field['name']].isin(spec['missingValues']))
-        if field['type'] == 'boolean': typed[field['name']] = manifest._boolean(cells, field)[0] == 1
-        elif field['type'] == 'string': typed[field['name']] = cells.astype(str).where(cells.notna())
+    for entry in (x for x in spec['fields'] if x['name'] in df):
+        cells = df[entry['name']].mask(df[entry['name']].isin(spec['missingValues']))
+        if entry['type'] == 'boolean':
+            typed[entry['name']] = manifest._boolean(cells, entry)[0] == 1
+        elif entry['type'] == 'string':
+            typed[entry['name']] = cells.astype(str).where(cells.notna())
         else:
             number = pd.to_numeric(cells)
-            typed[field['name']] = number.astype('int64') if field['type'] == 'integer' and number.notna().all() else number
+            typed[entry['name']] = (
+                number.astype('int64')
+                if entry['type'] == 'integer' and number.notna().all()
+                else number
+            )
     return df.assign(**typed).reset_index()
+
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
-    return manifest.read_table(manifest.root()/'corrections.csv', 'corrections').astype(str)
+    return manifest.read_table(manifest.root() / 'corrections.csv', 'corrections').astype(str)
 
 # %% ../nbs/method/05_cohort.ipynb #60e992b4
 def _headers(root, films, workers):
     "Width, height, ... of each film; what cannot be read is a Problem. Headers only: no pixel is decoded."
+
     def one(path):
         try:
             head = radiograph.header(_join(root, path))
-            if head['channels'] > 1: radiograph.read(_join(root, path))  # a film all the same where its channels agree
+            if head['channels'] > 1:
+                radiograph.read(_join(root, path))  # a film all the same where its channels agree
             return head
-        except DataError as e: return e.problems
-        except OSError as e: return [Problem(path, None, None, None, f'cannot be read ({e.strerror or e})')]
-    with ThreadPoolExecutor(max(workers, 1)) as pool: found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
-    problems = [replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value) for path, h in zip(films.path, found) if not isinstance(h, dict) for p in h]
+        except DataError as e:
+            return e.problems
+        except OSError as e:
+            return [Problem(path, None, None, None, f'cannot be read ({e.strerror or e})')]
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
+    problems = [
+        replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value)
+        for path, h in zip(films.path, found)
+        if not isinstance(h, dict)
+        for p in h
+    ]
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm']
-    return pd.DataFrame([{k: h.get(k) for k in keep} if isinstance(h, dict) else dict.fromkeys(keep) for h in found], columns=keep, index=films.index), problems
+    return pd.DataFrame(
+        [
+            {k: h.get(k) for k in keep} if isinstance(h, dict) else dict.fromkeys(keep)
+            for h in found
+        ],
+        columns=keep,
+        index=films.index,
+    ), problems
 
 # %% ../nbs/method/05_cohort.ipynb #67394a94
 def _point_problems(bodies, films, file):
@@ -295,8 +463,19 @@ def _point_problems(bodies, films, file):
     for i in np.flatnonzero(faults.any(axis=1)):
         value = ' '.join(f'({x:g}, {y:g})' for x, y in p[i])
         size = f' of {width[i]:g} x {height[i]:g} px'
-        problems += [Problem(file, int(bodies.line.iloc[i]), 'points', value, f'{bodies.body_id.iloc[i]}: {FAULTS[f]}{size*(f == "outside")}') for f in FAULTS if faults[f][i]]
+        problems += [
+            Problem(
+                file,
+                int(bodies.line.iloc[i]),
+                'points',
+                value,
+                f'{bodies.body_id.iloc[i]}: {FAULTS[f]}{size * (f == "outside")}',
+            )
+            for f in FAULTS
+            if faults[f][i]
+        ]
     return problems
+
 
 def _merge_doubles(bodies, file):
     "Second annotations of a body: a mask of those to drop, and a Problem where the labels differ."
@@ -306,7 +485,15 @@ def _merge_doubles(bodies, file):
     for _, rows in bodies[bodies.duplicated(key, keep=False)].groupby(key, sort=False):
         if rows.label.nunique() > 1:
             lines = ', '.join(map(str, rows.line))
-            problems.append(Problem(file, int(rows.line.iloc[-1]), 'sq', ', '.join(f'{s:g}' for s in rows.sq), f'{rows.body_id.iloc[0]} is annotated more than once (lines {lines}) with different labels'))
+            problems.append(
+                Problem(
+                    file,
+                    int(rows.line.iloc[-1]),
+                    'sq',
+                    ', '.join(f'{s:g}' for s in rows.sq),
+                    f'{rows.body_id.iloc[0]} is annotated more than once (lines {lines}) with different labels',
+                )
+            )
     return second, problems
 
 # %% ../nbs/method/05_cohort.ipynb #985e54dc
@@ -317,87 +504,190 @@ def _row_order(b, film_rule):
     before = at.groupby(graded.film_id).shift()
     again = graded.duplicated('body_id') & (at != before)
     wrong = graded[again | (at < before if film_rule == 'y' else False)].drop_duplicates('film_id')
-    return [Problem(_MROS, int(r.line), 'XQVERT', r.level, f'{r.film_id}: this level does not follow the one before on this film: rows run down the spine, and a second annotation stands beside the first') for r in wrong.itertuples()]
+    return [
+        Problem(
+            _MROS,
+            int(r.line),
+            'XQVERT',
+            r.level,
+            f'{r.film_id}: this level does not follow the one before on this film: rows run down the spine, and a second annotation stands beside the first',
+        )
+        for r in wrong.itertuples()
+    ]
+
 
 def _mros_bodies(a, film_rule):
     "MrOS's rows as bodies, with letter, line and film; and what is not understood."
-    b = pd.DataFrame({'subject_id': a.ID, 'visit': a.VISIT.astype(int), 'level': a.XQVERT, 'line': a.line, 'letter': a.XQSQ.where(a.XQSQ.str.isalpha(), '')})
+    b = pd.DataFrame(
+        {
+            'subject_id': a.ID,
+            'visit': a.VISIT.astype(int),
+            'level': a.XQVERT,
+            'line': a.line,
+            'letter': a.XQSQ.where(a.XQSQ.str.isalpha(), ''),
+        }
+    )
     b['sq'] = pd.to_numeric(a.XQSQ.where(b.letter == ''))
     b['label'] = genant.SQ_CLASSES.set_index('sq').label.reindex(b.sq).to_numpy()
     b[XY] = a[_POINT_COLUMNS].astype(float).to_numpy()
     key = b.subject_id + ' V' + b.visit.astype(str)
     known = corrections()
     thoracic = known[known.what == 'all_thoracic']
-    film, fell = assign_film(key, b.level, b[XY[1::2]].mean(axis=1, skipna=False), set(thoracic.ID + ' V' + thoracic.visit))
+    film, fell = assign_film(
+        key,
+        b.level,
+        b[XY[1::2]].mean(axis=1, skipna=False),
+        set(thoracic.ID + ' V' + thoracic.visit),
+    )
     stated = a.SPINE_TYPE if 'SPINE_TYPE' in a else pd.Series(np.nan, a.index)
     problems = []
     if film_rule == 'y':
-        problems += [Problem(_MROS, int(line), 'XQQMY', k, 'y falls back more than once: rows do not run down the L film, then down the T film (film_rule="spine_type" goes by SPINE_TYPE)')
-                     for k, line in b.line[fell > 1].groupby(key[fell > 1]).first().items()]
+        problems += [
+            Problem(
+                _MROS,
+                int(line),
+                'XQQMY',
+                k,
+                'y falls back more than once: rows do not run down the L film, then down the T film (film_rule="spine_type" goes by SPINE_TYPE)',
+            )
+            for k, line in b.line[fell > 1].groupby(key[fell > 1]).first().items()
+        ]
         differs = b[(stated.notna() & (stated != film)).to_numpy()]
-        problems += [Problem(_MROS, int(r.line), 'SPINE_TYPE', stated[i], f'{r.subject_id} V{r.visit} {r.level}: by its y this body is on the {film[i]} film', 'warning') for i, r in differs.iterrows()]
-    else: film = stated.fillna(pd.Series(film, b.index)).to_numpy()
+        problems += [
+            Problem(
+                _MROS,
+                int(r.line),
+                'SPINE_TYPE',
+                stated[i],
+                f'{r.subject_id} V{r.visit} {r.level}: by its y this body is on the {film[i]} film',
+                'warning',
+            )
+            for i, r in differs.iterrows()
+        ]
+    else:
+        film = stated.fillna(pd.Series(film, b.index)).to_numpy()
     b['region'] = film
     b['film_id'] = b.subject_id + 'V' + b.visit.astype(str) + b.region
     b['body_id'] = b.film_id + '-' + b.level
     return b, problems + _row_order(b[~(fell > 1)] if film_rule == 'y' else b, film_rule)
 
+
 def _mros_films(b):
     "A row per film that bodies lie on."
-    f = b[['film_id', 'subject_id', 'visit', 'region']].drop_duplicates('film_id').reset_index(drop=True)
+    f = (
+        b[['film_id', 'subject_id', 'visit', 'region']]
+        .drop_duplicates('film_id')
+        .reset_index(drop=True)
+    )
     f['path'] = f.subject_id.str[:2] + '/' + f.subject_id + '/MR' + f.film_id + '.dcm'
     known = corrections()
     flip = known[known.what == 'flip_vertical']
-    flipped = {f'{r.ID}V{r.visit}{x}' for r in flip.itertuples() for x in ('LT' if r.film == 'both' else r.film)}
+    flipped = {
+        f'{r.ID}V{r.visit}{x}'
+        for r in flip.itertuples()
+        for x in ('LT' if r.film == 'both' else r.film)
+    }
     return f.assign(facing='right', flip_vertical=f.film_id.isin(flipped))
 
 # %% ../nbs/method/05_cohort.ipynb #0019e71d
 _BODY_COLUMNS = ['body_id', 'film_id', 'subject_id', 'visit', 'region', 'level', 'sq', 'label', *XY]
 
+
 def _described(subjects, bodies):
     "Subjects of these bodies with every column of the schema; what is not known is missing"
     columns = [x['name'] for x in manifest.schema('subjects')['fields']]
-    return subjects[subjects.subject_id.isin(bodies.subject_id)].reindex(columns=list(dict.fromkeys([*columns, *subjects]))).reset_index(drop=True)
+    return (
+        subjects[subjects.subject_id.isin(bodies.subject_id)]
+        .reindex(columns=list(dict.fromkeys([*columns, *subjects])))
+        .reset_index(drop=True)
+    )
+
 
 def _about(root, rendered, n_films, **more):
-    data = 'Films rendered from NHANES 2013-2014 morphometry, not radiographs' if rendered else f'{n_films:,} radiographs'
+    data = (
+        'Films rendered from NHANES 2013-2014 morphometry, not radiographs'
+        if rendered
+        else f'{n_films:,} radiographs'
+    )
     return dict(root=str(root), data=data, rendered=rendered, **more)
+
 
 def _subjects(root, bodies):
     "Subjects' table of a MrOS folder, or a bare one; subjects without a row are a warning."
     ids = bodies[['subject_id', 'visit']].drop_duplicates().reset_index(drop=True)
     if not _exists(_join(root, 'subjects.csv')):
-        return ids.assign(site=ids.subject_id.str[:2]), [Problem('subjects.csv', None, None, None, 'no such file: age, body mass index and race stay unknown', 'warning')]
+        return ids.assign(site=ids.subject_id.str[:2]), [
+            Problem(
+                'subjects.csv',
+                None,
+                None,
+                None,
+                'no such file: age, body mass index and race stay unknown',
+                'warning',
+            )
+        ]
     s, problems = _read(root, 'subjects.csv', 'subjects')
-    if any(p.severity == 'error' for p in problems): return s, problems
+    if any(p.severity == 'error' for p in problems):
+        return s, problems
     s = _sound(s, 'subjects', problems).drop(columns='line')
-    problems += [Problem('subjects.csv', None, 'subject_id', f'{r.subject_id} visit {r.visit}', 'annotated, but not in the table', 'warning')
-                 for r in ids.merge(s[['subject_id', 'visit']], how='left', indicator=True).query("_merge == 'left_only'").itertuples()]
+    problems += [
+        Problem(
+            'subjects.csv',
+            None,
+            'subject_id',
+            f'{r.subject_id} visit {r.visit}',
+            'annotated, but not in the table',
+            'warning',
+        )
+        for r in ids.merge(s[['subject_id', 'visit']], how='left', indicator=True)
+        .query("_merge == 'left_only'")
+        .itertuples()
+    ]
     return ids.merge(s, how='left', on=['subject_id', 'visit']), problems
 
 # %% ../nbs/method/05_cohort.ipynb #15dec0d2
 def _mros(root, workers, film_rule):
     "Cohort (None where it cannot be made) and problems of a folder in MrOS's layout."
-    if film_rule not in ('y', 'spine_type'): raise DataError([Problem('', None, 'film_rule', film_rule, 'is neither y nor spine_type')])
+    if film_rule not in ('y', 'spine_type'):
+        raise DataError([Problem('', None, 'film_rule', film_rule, 'is neither y nor spine_type')])
     a, problems = _read(root, _MROS, 'mros_annotations')
-    if a is None: return None, problems
-    if absent := [c for c in _POINT_COLUMNS if c not in a]: return None, problems + [Problem(_MROS, 1, c, None, 'column is missing') for c in absent]
+    if a is None:
+        return None, problems
+    if absent := [c for c in _POINT_COLUMNS if c not in a]:
+        return None, problems + [Problem(_MROS, 1, c, None, 'column is missing') for c in absent]
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), film_rule)
     films = _mros_films(b[b.letter == ''])
     head, unread = _headers(root, films, workers)
     films = films.join(head)
     graded = b[b.letter == ''].reset_index(drop=True)
-    if len(b) and graded.empty: problems.append(Problem(_MROS, None, 'XQSQ', None, 'no body is graded'))
+    if len(b) and graded.empty:
+        problems.append(Problem(_MROS, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, _MROS)
     subjects, unknown = _subjects(root, b)
     problems += more + unread + _point_problems(graded, films, _MROS) + doubles + unknown
-    if any(p.severity == 'error' for p in problems): return None, problems
-    twice = pd.Series(False, b.index); twice[b.letter == ''] = second
-    flow = flow_of(b, [*((f'graded {x}', b.letter == x) for x in sorted(set(b.letter) - {''})), ('second annotation', twice)])
+    if any(p.severity == 'error' for p in problems):
+        return None, problems
+    twice = pd.Series(False, b.index)
+    twice[b.letter == ''] = second
+    flow = flow_of(
+        b,
+        [
+            *((f'graded {x}', b.letter == x) for x in sorted(set(b.letter) - {''})),
+            ('second annotation', twice),
+        ],
+    )
     check_flow(flow)
     bodies = graded[~second][_BODY_COLUMNS].astype({'label': int}).reset_index(drop=True)
-    about = _about(root, is_rendered(root), len(films), layout='mros', film_rule=film_rule, warnings=len(problems))
+    about = _about(
+        root,
+        is_rendered(root),
+        len(films),
+        layout='mros',
+        film_rule=film_rule,
+        warnings=len(problems),
+    )
     return Cohort(_described(subjects, bodies), films, bodies, flow, about), problems
+
 
 def read_mros(
     root,  # folder or fsspec address in MrOS's layout
@@ -406,11 +696,15 @@ def read_mros(
 ) -> Cohort:
     "Read a folder in MrOS's layout, or raise a DataError with everything that is wrong."
     cohort, problems = _mros(root, workers, film_rule)
-    if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
+    if errors := [p for p in problems if p.severity == 'error']:
+        raise DataError(errors)
     return cohort
 
 # %% ../nbs/method/05_cohort.ipynb #0fbfdb96
-_ORDERS = np.array([[0, 1, 2, 3, 4, 5], [2, 1, 0, 5, 4, 3], [5, 4, 3, 2, 1, 0], [3, 4, 5, 0, 1, 2]])  # as is; sides swapped; upside down; both
+_ORDERS = np.array(
+    [[0, 1, 2, 3, 4, 5], [2, 1, 0, 5, 4, 3], [5, 4, 3, 2, 1, 0], [3, 4, 5, 0, 1, 2]]
+)  # as is; sides swapped; upside down; both
+
 
 def repair_order(
     points: np.ndarray,  # (N, 6, 2) px of the stored film
@@ -418,87 +712,192 @@ def repair_order(
 ) -> tuple:  # (N, 6, 2) px; (N,) bool, which were repaired
     "Put points that were listed from the wrong end in the study's order, where one order fits."
     points = np.asarray(points, float)
-    wrong = np.stack([point_faults(points[:, o], facing)[['order', 'convex']].any(axis=1) for o in _ORDERS], 1)
+    wrong = np.stack(
+        [point_faults(points[:, o], facing)[['order', 'convex']].any(axis=1) for o in _ORDERS], 1
+    )
     best = wrong.argmin(1)
     return np.take_along_axis(points, _ORDERS[best][..., None], 1), best > 0
 
 # %% ../nbs/method/05_cohort.ipynb #20a78f11
 def _find_table(root, name):
-    return next((f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))), f'{name}.csv')
+    return next(
+        (f'{name}.{e}' for e in ('csv', 'parquet') if _exists(_join(root, f'{name}.{e}'))),
+        f'{name}.csv',
+    )
+
 
 def _without_grade(bodies):
     "Bodies that nobody graded, marked and with a grade for a schema that wants one; others as they are."
-    if 'sq' in bodies and (bodies.sq.notna() & (bodies.sq != '')).any(): return bodies
+    if 'sq' in bodies and (bodies.sq.notna() & (bodies.sq != '')).any():
+        return bodies
     return bodies.drop(columns='label', errors='ignore').assign(sq='0', ungraded=True)
+
 
 def _read_three(root, graded):
     "The sound rows of the three tables, names of their files, and problems; no tables where one cannot be read."
     tables, sound, files, problems = {}, {}, {}, []
     for name in ('films', 'bodies', 'subjects'):
         files[name] = _find_table(root, name)
-        if name == 'subjects' and not graded and tables['films'] is not None and not _exists(_join(root, files[name])): tables[name], found = tables['films'][['subject_id', 'visit']].drop_duplicates(), []  # all that is known of them
-        else: tables[name], found = _read(root, files[name], name, _without_grade if name == 'bodies' and not graded else lambda df: df)
+        if (
+            name == 'subjects'
+            and not graded
+            and tables['films'] is not None
+            and not _exists(_join(root, files[name]))
+        ):
+            tables[name], found = (
+                tables['films'][['subject_id', 'visit']].drop_duplicates(),
+                [],
+            )  # all that is known of them
+        else:
+            tables[name], found = _read(
+                root,
+                files[name],
+                name,
+                _without_grade if name == 'bodies' and not graded else lambda df: df,
+            )
         problems += found
-        if tables[name] is not None: sound[name] = _sound(tables[name], name, found)
-    if len(sound) < 3: return None, files, problems
+        if tables[name] is not None:
+            sound[name] = _sound(tables[name], name, found)
+    if len(sound) < 3:
+        return None, files, problems
     return sound, files, problems + manifest.check_references(tables, files)
+
 
 def _inside(path):
     "A relative path that does not leave the data folder."
     return not (os.path.isabs(path) or '\\' in path or ':' in path or '..' in path.split('/'))
 
+
 def _disagreements(films, bodies, files):
     "Where the three tables contradict one another, or themselves."
     on = films.set_index('film_id').reindex(bodies.film_id)
-    problems = [Problem(files['bodies'], int(bodies.line.iloc[i]), c, manifest._plain(bodies[c].iloc[i]), f'its film {bodies.film_id.iloc[i]} has {on[c].iloc[i]}')
-                for c in ('subject_id', 'visit', 'region') if c in bodies for i in np.flatnonzero((bodies[c].notna() & (bodies[c] != on[c].to_numpy())).to_numpy())]
+    problems = [
+        Problem(
+            files['bodies'],
+            int(bodies.line.iloc[i]),
+            c,
+            manifest._plain(bodies[c].iloc[i]),
+            f'its film {bodies.film_id.iloc[i]} has {on[c].iloc[i]}',
+        )
+        for c in ('subject_id', 'visit', 'region')
+        if c in bodies
+        for i in np.flatnonzero((bodies[c].notna() & (bodies[c] != on[c].to_numpy())).to_numpy())
+    ]
     first = films.groupby('path').line.transform('first')
-    problems += [Problem(files['films'], int(r.line), 'path', r.path, f'stands on line {first[r.Index]} already') for r in films[films.duplicated('path')].itertuples()]
-    return problems + [Problem(files['films'], int(r.line), 'film_id', r.film_id, 'no body lies on this film', 'warning') for r in films[~films.film_id.isin(bodies.film_id)].itertuples()]
+    problems += [
+        Problem(
+            files['films'], int(r.line), 'path', r.path, f'stands on line {first[r.Index]} already'
+        )
+        for r in films[films.duplicated('path')].itertuples()
+    ]
+    return problems + [
+        Problem(
+            files['films'],
+            int(r.line),
+            'film_id',
+            r.film_id,
+            'no body lies on this film',
+            'warning',
+        )
+        for r in films[~films.film_id.isin(bodies.film_id)].itertuples()
+    ]
 
 # %% ../nbs/method/05_cohort.ipynb #dddd618b
 def _tables(root, workers, repair, graded=True):
     "Cohort (None where it cannot be made) and problems of a folder of three tables."
     t, files, problems = _read_three(root, graded)
-    if t is None: return None, problems
+    if t is None:
+        return None, problems
     safe = t['films'].path.map(_inside).astype(bool)
-    problems += [Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder') for r in t['films'][~safe].itertuples()]
+    problems += [
+        Problem(files['films'], int(r.line), 'path', r.path, 'is not a path inside the data folder')
+        for r in t['films'][~safe].itertuples()
+    ]
     return _joined(t, files, problems, root, workers, repair, safe)
+
 
 def _joined(t, files, problems, root, workers, repair, safe):
     "Cohort (None where it cannot be made) and problems of three tables with the files of the films, those whose path is `safe`."
-    films, bodies = t['films'], t['bodies'][t['bodies'].film_id.isin(t['films'].film_id)].reset_index(drop=True)
+    films, bodies = (
+        t['films'],
+        t['bodies'][t['bodies'].film_id.isin(t['films'].film_id)].reset_index(drop=True),
+    )
     problems += _disagreements(films, bodies, files)
-    films = films.assign(facing=films.get('facing', pd.Series(index=films.index, dtype=object)).fillna('right'), flip_vertical=films.get('flip_vertical', False))
+    films = films.assign(
+        facing=films.get('facing', pd.Series(index=films.index, dtype=object)).fillna('right'),
+        flip_vertical=films.get('flip_vertical', False),
+    )
     safe = films[safe]
     head, unread = _headers(root, safe, workers)
     lines = films.drop_duplicates('path').set_index('path').line
-    unread = [replace(p, file=files['films'], row=int(lines[p.file]), column='path', value=p.file) for p in unread]
+    unread = [
+        replace(p, file=files['films'], row=int(lines[p.file]), column='path', value=p.file)
+        for p in unread
+    ]
     for x in ('width', 'height', 'source'):
         if x in films:
-            differs = safe[safe[x].notna() & head[x].notna() & (safe[x] != head[x]) & (head[x] != 'unknown')]
-            problems += [Problem(files['films'], int(r.line), x, getattr(r, x), f'the file says {head[x][r.Index]}', 'error' if x != 'source' else 'warning') for r in differs.itertuples()]
+            differs = safe[
+                safe[x].notna() & head[x].notna() & (safe[x] != head[x]) & (head[x] != 'unknown')
+            ]
+            problems += [
+                Problem(
+                    files['films'],
+                    int(r.line),
+                    x,
+                    getattr(r, x),
+                    f'the file says {head[x][r.Index]}',
+                    'error' if x != 'source' else 'warning',
+                )
+                for r in differs.itertuples()
+            ]
             head[x] = safe[x].where(safe[x].notna(), head[x]) if x == 'source' else head[x]
     films = films.drop(columns=[x for x in head if x in films]).join(head)
     bodies, repaired = _as_bodies(bodies, films, repair)
-    if repaired.any(): problems.append(Problem(files['bodies'], None, None, None, f'bodies whose points were listed in another order, which is put right: {repaired.sum()}', 'warning'))
+    if repaired.any():
+        problems.append(
+            Problem(
+                files['bodies'],
+                None,
+                None,
+                None,
+                f'bodies whose points were listed in another order, which is put right: {repaired.sum()}',
+                'warning',
+            )
+        )
     second, doubles = _merge_doubles(bodies, files['bodies'])
-    if 'ungraded' in bodies: doubles = [Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film') for r in bodies[second].itertuples()]
+    if 'ungraded' in bodies:
+        doubles = [
+            Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film')
+            for r in bodies[second].itertuples()
+        ]
     problems += unread + _point_problems(bodies, films, files['bodies']) + doubles
-    if any(p.severity == 'error' for p in problems): return None, problems
+    if any(p.severity == 'error' for p in problems):
+        return None, problems
     flow = flow_of(bodies, [('second annotation', second)])
     check_flow(flow)
     bodies = bodies[~second].reset_index(drop=True)
-    if 'ungraded' in bodies: bodies = bodies.assign(sq=np.nan, label=np.nan)
+    if 'ungraded' in bodies:
+        bodies = bodies.assign(sq=np.nan, label=np.nan)
     subjects = t['subjects'].drop(columns='line')
-    about = _about(root, is_rendered(root), len(films), layout='tables', repaired=int(repaired.sum()), warnings=len(problems))
+    about = _about(
+        root,
+        is_rendered(root),
+        len(films),
+        layout='tables',
+        repaired=int(repaired.sum()),
+        warnings=len(problems),
+    )
     films = films[films.film_id.isin(bodies.film_id)].drop(columns='line').reset_index(drop=True)
     return Cohort(_described(subjects, bodies), films, bodies[_BODY_COLUMNS], flow, about), problems
+
 
 def _as_bodies(bodies, films, repair):
     "Bodies with all columns of the study, repaired where asked, and which those were."
     on = films.set_index('film_id').reindex(bodies.film_id)
-    bodies = bodies.assign(label=genant.to_label(bodies.sq), **{k: on[k].to_numpy() for k in ('subject_id', 'visit', 'region')})
+    bodies = bodies.assign(
+        label=genant.to_label(bodies.sq),
+        **{k: on[k].to_numpy() for k in ('subject_id', 'visit', 'region')},
+    )
     repaired = np.zeros(len(bodies), bool)
     if repair:
         p, repaired = repair_order(points(bodies), on.facing.fillna('right').to_numpy())
@@ -514,7 +913,8 @@ def read_tables(
 ) -> Cohort:
     "Read three tables that keep the published schemas, or raise a DataError with everything that is wrong."
     cohort, problems = _tables(root, workers, repair, graded)
-    if errors := [p for p in problems if p.severity == 'error']: raise DataError(errors)
+    if errors := [p for p in problems if p.severity == 'error']:
+        raise DataError(errors)
     return cohort
 
 # %% ../nbs/method/05_cohort.ipynb #1447532a
@@ -525,10 +925,19 @@ def check(
     film_rule: str = 'y',  # for MrOS's layout, as in `read_mros`
 ) -> list[Problem]:  # errors first, then warnings; empty: nothing to complain about
     "Everything wrong with a data folder, without running anything; of films the header is read and whether the pixels are there, not the grey levels."
-    if not _exists(root): return [Problem(str(root), None, None, None, 'no such data folder')]
+    if not _exists(root):
+        return [Problem(str(root), None, None, None, 'no such data folder')]
     mros = is_mros(root)
     if not mros and not _exists(_join(root, _find_table(root, 'bodies'))):
-        return [Problem(str(root), None, None, None, f'neither {_MROS} (MrOS) nor bodies.csv or bodies.parquet (three tables) is here')]
+        return [
+            Problem(
+                str(root),
+                None,
+                None,
+                None,
+                f'neither {_MROS} (MrOS) nor bodies.csv or bodies.parquet (three tables) is here',
+            )
+        ]
     problems = _mros(root, workers, film_rule)[1] if mros else _tables(root, workers, repair)[1]
     return sorted(problems, key=lambda p: p.severity != 'error')
 
@@ -544,38 +953,71 @@ def read(
 # %% ../nbs/method/05_cohort.ipynb #94b00de8
 def _persons(cohort):
     "subject_id -> the first subject_id of the same person."
-    known = cohort.subjects.reindex(columns=['subject_id', 'person']).dropna().astype(str).groupby('subject_id').person
-    if (n := (known.nunique() > 1).sum()): raise ValueError(f'subjects with more than one person: {n}')
-    ids, first = pd.Series(np.sort(cohort.bodies.subject_id.unique().astype(str))), known.first().to_dict()
+    known = (
+        cohort.subjects.reindex(columns=['subject_id', 'person'])
+        .dropna()
+        .astype(str)
+        .groupby('subject_id')
+        .person
+    )
+    if n := (known.nunique() > 1).sum():
+        raise ValueError(f'subjects with more than one person: {n}')
+    ids, first = (
+        pd.Series(np.sort(cohort.bodies.subject_id.unique().astype(str))),
+        known.first().to_dict(),
+    )
     return ids.groupby([first.get(i, f'subject {i}') for i in ids]).transform('first').set_axis(ids)
 
 # %% ../nbs/method/05_cohort.ipynb #88136088
 SPLITS = ['train', 'validation', 'test']
 
+
 def _draw(ids, fractions, rng):
     "Split of each subject: whole numbers nearest to the fractions."
     ids = np.sort(np.asarray(ids, dtype=str))
-    train, validation = np.rint(np.cumsum(fractions)[:2]*len(ids)).astype(int)
-    return dict(zip(rng.permutation(ids).tolist(), np.repeat(SPLITS, [train, validation-train, len(ids)-validation]).tolist()))
+    train, validation = np.rint(np.cumsum(fractions)[:2] * len(ids)).astype(int)
+    return dict(
+        zip(
+            rng.permutation(ids).tolist(),
+            np.repeat(SPLITS, [train, validation - train, len(ids) - validation]).tolist(),
+        )
+    )
+
 
 def partition(
     cohort: Cohort,
     seed: int,
-    fractions: tuple = (.765, .085, .15),  # of the subjects: train, validation, test (paper, Materials and methods)
+    fractions: tuple = (
+        0.765,
+        0.085,
+        0.15,
+    ),  # of the subjects: train, validation, test (paper, Materials and methods)
     stratify: bool = False,  # draw subjects with and without a label 1 apart; for small cohorts
 ) -> Cohort:  # subjects and bodies have `split`; every body is `used` until `downsample`
     "Divide a cohort by subject."
-    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9: raise ValueError(f'three fractions that sum to 1, not {fractions}')
+    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(f'three fractions that sum to 1, not {fractions}')
     person = _persons(cohort)
     sick = cohort.bodies.groupby(cohort.bodies.subject_id.map(person)).label.max()
-    groups = {'with label 1': sick.index[sick == 1], 'without': sick.index[sick == 0]} if stratify else {'all': sick.index}
+    groups = (
+        {'with label 1': sick.index[sick == 1], 'without': sick.index[sick == 0]}
+        if stratify
+        else {'all': sick.index}
+    )
     split = {}
-    for name, ids in groups.items(): split |= _draw(ids, fractions, runtime.rng(seed, 'partition', name))
+    for name, ids in groups.items():
+        split |= _draw(ids, fractions, runtime.rng(seed, 'partition', name))
     split = person.map(split)
     bodies = cohort.bodies.assign(split=cohort.bodies.subject_id.map(split), used=True)
     subjects = cohort.subjects.assign(split=cohort.subjects.subject_id.map(split))
-    return replace(cohort, bodies=bodies, subjects=subjects, flow=_split_flow(cohort.flow, bodies, 'partitioned'),
-                   about=cohort.about | dict(seed=seed, fractions=list(fractions), stratified=stratify))
+    return replace(
+        cohort,
+        bodies=bodies,
+        subjects=subjects,
+        flow=_split_flow(cohort.flow, bodies, 'partitioned'),
+        about=cohort.about | dict(seed=seed, fractions=list(fractions), stratified=stratify),
+    )
+
 
 def _split_flow(flow, bodies, step):
     rows = [dict(step=step, split=s, **count(bodies[bodies.split == s])) for s in SPLITS]
@@ -591,16 +1033,19 @@ def downsample(
     seed: int = 0,
 ) -> np.ndarray:  # (N,) bool, False where a training body of label 0 is left out
     "Which bodies are used: all of validation and test, and in training `ratio` of label 0 per label 1."
-    if not ratio >= 0: raise ValueError(f'ratio is label 0 for each label 1, at least 0, not {ratio}')
+    if not ratio >= 0:
+        raise ValueError(f'ratio is label 0 for each label 1, at least 0, not {ratio}')
     used = np.ones(len(bodies), bool)
-    if not ratio: return used
-    if by not in ('', 'region'): raise ValueError(f'by is "region" or "", not {by!r}')
+    if not ratio:
+        return used
+    if by not in ('', 'region'):
+        raise ValueError(f'by is "region" or "", not {by!r}')
     train = (bodies.split == 'train').to_numpy()
     group = bodies[by].to_numpy() if by else np.full(len(bodies), 'all')
     for g in np.unique(group[train]):
         normal = np.flatnonzero(train & (group == g) & (bodies.label == 0).to_numpy())
         normal = normal[np.argsort(bodies.body_id.to_numpy(str)[normal])]
-        keep = int(np.rint(ratio*(train & (group == g) & (bodies.label == 1).to_numpy()).sum()))
+        keep = int(np.rint(ratio * (train & (group == g) & (bodies.label == 1).to_numpy()).sum()))
         used[runtime.rng(seed, 'downsample', g).permutation(normal)[keep:]] = False
     return used
 
@@ -613,8 +1058,12 @@ def thin(
 ) -> Cohort:
     "A partitioned cohort with `used` set by `downsample`, and the step in its flow."
     bodies = cohort.bodies.assign(used=downsample(cohort.bodies, ratio, by, seed))
-    return replace(cohort, bodies=bodies, flow=_split_flow(cohort.flow, bodies[bodies.used], 'down-sampled'),
-                   about=cohort.about | dict(ratio=ratio, downsample_by=by))
+    return replace(
+        cohort,
+        bodies=bodies,
+        flow=_split_flow(cohort.flow, bodies[bodies.used], 'down-sampled'),
+        about=cohort.about | dict(ratio=ratio, downsample_by=by),
+    )
 
 # %% ../nbs/method/05_cohort.ipynb #bd33131a
 class LeakError(ValueError):
@@ -626,12 +1075,22 @@ def pixel_hashes(
     workers: int = 8,  # threads that read films
 ) -> pd.Series:  # film_id -> hash of the picture
     "A hash of each film's pixels, whatever its name and header say; films that cannot be read are listed in a DataError."
+
     def one(film):
-        try: image = cohort.read(film)
-        except DataError as e: return e.problems
-        return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    with ThreadPoolExecutor(max(workers, 1)) as pool: found = list(runtime.progress(pool.map(one, cohort.films.film_id), 'pixel hashes', len(cohort.films)))
-    if problems := [p for x in found if not isinstance(x, str) for p in x]: raise DataError(problems)
+        try:
+            image = cohort.read(film)
+        except DataError as e:
+            return e.problems
+        return hashlib.blake2b(
+            repr(image.shape).encode() + image.tobytes(), digest_size=16
+        ).hexdigest()
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        found = list(
+            runtime.progress(pool.map(one, cohort.films.film_id), 'pixel hashes', len(cohort.films))
+        )
+    if problems := [p for x in found if not isinstance(x, str) for p in x]:
+        raise DataError(problems)
     return pd.Series(found, index=cohort.films.film_id, name='hash')
 
 # %% ../nbs/method/05_cohort.ipynb #f00e6410
@@ -641,21 +1100,52 @@ def certificate(
 ) -> dict:  # JSON-able
     "What proves that the splits have nothing in common; raises LeakError where they do."
     b = cohort.bodies
-    unread = [] if hashes is None else hashes.reindex(b.film_id.unique()).pipe(lambda h: h.index[h.isna()])
-    if len(unread): raise DataError([Problem('films', None, 'film_id', f, 'has no hash of its pixels') for f in unread])
+    unread = (
+        []
+        if hashes is None
+        else hashes.reindex(b.film_id.unique()).pipe(lambda h: h.index[h.isna()])
+    )
+    if len(unread):
+        raise DataError(
+            [Problem('films', None, 'film_id', f, 'has no hash of its pixels') for f in unread]
+        )
     person = _persons(cohort)
-    keys = {'subjects': b.subject_id, 'films': b.film_id} | ({'persons': b.subject_id.map(person)} if person.duplicated().any() else {}) | ({} if hashes is None else {'pixels': b.film_id.map(hashes)})
+    keys = (
+        {'subjects': b.subject_id, 'films': b.film_id}
+        | ({'persons': b.subject_id.map(person)} if person.duplicated().any() else {})
+        | ({} if hashes is None else {'pixels': b.film_id.map(hashes)})
+    )
     leaks = {}
     for name, key in keys.items():
         splits = b.split.groupby(key).unique()
         leaks[name] = splits[splits.map(len) > 1]
     if any(map(len, leaks.values())):
-        films = lambda name, k: ', '.join(b.film_id[keys[name] == k].drop_duplicates().head(10))
-        raise LeakError('\n'.join(f'{name}: {k} is in {" and ".join(sorted(v))}' + f' (films {films(name, k)})'*(name == 'pixels') for name, found in leaks.items() for k, v in found.head(10).items()))
+
+        def films(name, k):
+            return ', '.join(b.film_id[keys[name] == k].drop_duplicates().head(10))
+
+        raise LeakError(
+            '\n'.join(
+                f'{name}: {k} is in {" and ".join(sorted(v))}'
+                + f' (films {films(name, k)})' * (name == 'pixels')
+                for name, found in leaks.items()
+                for k, v in found.head(10).items()
+            )
+        )
     again = 0 if hashes is None else int(hashes.reindex(b.film_id.unique()).duplicated().sum())
-    sizes = {s: count(d) | {'prevalence': float(d.label.mean()), 'used': int(d.used.sum())} for s, d in b.groupby('split')}
-    return dict(disjoint={name: True for name in keys} | ({} if hashes is not None else {'pixels': 'not looked at'}), pictures_twice_in_one_split=again,
-                splits={s: sizes[s] for s in SPLITS if s in sizes}, seed=cohort.about.get('seed'), fractions=cohort.about.get('fractions'), stratified=cohort.about.get('stratified'))
+    sizes = {
+        s: count(d) | {'prevalence': float(d.label.mean()), 'used': int(d.used.sum())}
+        for s, d in b.groupby('split')
+    }
+    return dict(
+        disjoint={name: True for name in keys}
+        | ({} if hashes is not None else {'pixels': 'not looked at'}),
+        pictures_twice_in_one_split=again,
+        splits={s: sizes[s] for s in SPLITS if s in sizes},
+        seed=cohort.about.get('seed'),
+        fractions=cohort.about.get('fractions'),
+        stratified=cohort.about.get('stratified'),
+    )
 
 # %% ../nbs/method/05_cohort.ipynb #6ab68495
 @contextmanager
@@ -665,24 +1155,35 @@ def confined(
 ):
     "Keep errors that name subjects out of what is shared."
     found = None
-    try: yield
+    try:
+        yield
     except (DataError, LeakError) as e:
-        if not on: raise
+        if not on:
+            raise
         found = str(e)
-    if found is not None:  # raised here, not in the handler: the first error does not hang on to this one
+    if (
+        found is not None
+    ):  # raised here, not in the handler: the first error does not hang on to this one
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(found + '\n')
-        raise ValueError(f'problems with the data: {len(found.splitlines())}; they name subjects and stand in work/{Path(path).name}') from None
+        raise ValueError(
+            f'problems with the data: {len(found.splitlines())}; they name subjects and stand in work/{Path(path).name}'
+        ) from None
 
 # %% ../nbs/method/05_cohort.ipynb #3b70992c
 def split_manifest(
     cohort: Cohort,  # partitioned, with its salt
 ) -> pd.DataFrame:  # subject (hash), split; sorted by hash
     "The split as it can be published."
-    if len(cohort.salt) < 16: raise ValueError('a cohort without a salt: save and load it first')
+    if len(cohort.salt) < 16:
+        raise ValueError('a cohort without a salt: save and load it first')
     s = cohort.bodies[['subject_id', 'split']].drop_duplicates()
-    hashed = [hmac.new(cohort.salt.encode(), i.encode(), 'sha256').hexdigest()[:24] for i in s.subject_id]
-    return pd.DataFrame({'subject': hashed, 'split': s.split.to_numpy()}).sort_values('subject', ignore_index=True)
+    hashed = [
+        hmac.new(cohort.salt.encode(), i.encode(), 'sha256').hexdigest()[:24] for i in s.subject_id
+    ]
+    return pd.DataFrame({'subject': hashed, 'split': s.split.to_numpy()}).sort_values(
+        'subject', ignore_index=True
+    )
 
 # %% ../nbs/method/05_cohort.ipynb #5f5e6ba2
 def verify_split(
@@ -692,12 +1193,28 @@ def verify_split(
 ) -> list[Problem]:
     "Where a cohort's split is not the published one."
     file = 'split' if isinstance(published, pd.DataFrame) else Path(published).name
-    if not isinstance(published, pd.DataFrame): published = manifest.read_table(published, 'split', keep_lines=True)
-    elif wrong := manifest.check(published, 'split', file): return wrong
-    rows = dict(zip(published.subject, published.index if published.index.name == 'line' else range(2, len(published)+2)))
+    if not isinstance(published, pd.DataFrame):
+        published = manifest.read_table(published, 'split', keep_lines=True)
+    elif wrong := manifest.check(published, 'split', file):
+        return wrong
+    rows = dict(
+        zip(
+            published.subject,
+            published.index if published.index.name == 'line' else range(2, len(published) + 2),
+        )
+    )
     theirs = published.set_index('subject').split
     ours = split_manifest(replace(cohort, salt=salt or cohort.salt)).set_index('subject').split
-    problems = [Problem(file, rows[s], 'subject', s, 'is not in this cohort, or the salt is another') for s in theirs.index.difference(ours.index)]
-    problems += [Problem(file, None, 'subject', s, f'of this cohort ({ours[s]}) is not in the manifest') for s in ours.index.difference(theirs.index)]
+    problems = [
+        Problem(file, rows[s], 'subject', s, 'is not in this cohort, or the salt is another')
+        for s in theirs.index.difference(ours.index)
+    ]
+    problems += [
+        Problem(file, None, 'subject', s, f'of this cohort ({ours[s]}) is not in the manifest')
+        for s in ours.index.difference(theirs.index)
+    ]
     both = ours.index.intersection(theirs.index)
-    return problems + [Problem(file, rows[s], 'split', theirs[s], f'is {ours[s]} in this cohort') for s in both[ours[both] != theirs[both]]]
+    return problems + [
+        Problem(file, rows[s], 'split', theirs[s], f'is {ours[s]} in this cohort')
+        for s in both[ours[both] != theirs[both]]
+    ]

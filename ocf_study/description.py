@@ -16,18 +16,39 @@ from . import genant, nhanes
 from .cohort import COUNTS, Cohort, points
 
 # %% ../nbs/method/05a_description.ipynb #c72226ec
-SETS = ['Training set before down-sampling', 'Training set after down-sampling', 'Validation set', 'Test set', 'Entire dataset']
+SETS = [
+    'Training set before down-sampling',
+    'Training set after down-sampling',
+    'Validation set',
+    'Test set',
+    'Entire dataset',
+]
+
 
 def _sets(cohort):
     "A row per subject and set it belongs to."
     s = cohort.subjects
-    wide = s.pivot(index='subject_id', columns='visit', values=[c for c in ('age', 'bmi') if c in s])
-    wide.columns = [f"{ {'age': 'Age', 'bmi': 'Body mass index'}[v]} at Visit {n}" for v, n in wide.columns]
+    wide = s.pivot(
+        index='subject_id', columns='visit', values=[c for c in ('age', 'bmi') if c in s]
+    )
+    wide.columns = [
+        f'{ {"age": "Age", "bmi": "Body mass index"}[v] } at Visit {n}' for v, n in wide.columns
+    ]
     wide = wide.dropna(axis=1, how='all')
-    if 'race_ethnicity' in s and s.race_ethnicity.notna().any(): wide['Race/ethnicity'] = s.groupby('subject_id').race_ethnicity.first().fillna('Not known')
+    if 'race_ethnicity' in s and s.race_ethnicity.notna().any():
+        wide['Race/ethnicity'] = s.groupby('subject_id').race_ethnicity.first().fillna('Not known')
     b = cohort.bodies
-    members = [b.split == 'train', (b.split == 'train') & b.used, b.split == 'validation', b.split == 'test', b.split != '']
-    return pd.concat([wide.loc[b[m].subject_id.unique()].assign(set=name) for name, m in zip(SETS, members)])
+    members = [
+        b.split == 'train',
+        (b.split == 'train') & b.used,
+        b.split == 'validation',
+        b.split == 'test',
+        b.split != '',
+    ]
+    return pd.concat(
+        [wide.loc[b[m].subject_id.unique()].assign(set=name) for name, m in zip(SETS, members)]
+    )
+
 
 def table1(
     cohort: Cohort,  # partitioned
@@ -35,59 +56,101 @@ def table1(
 ) -> pd.DataFrame:  # row, level, a column per set, standardised mean differences against training
     "Demographics by set (paper, table 1)."
     from tableone import TableOne
+
     d = _sets(cohort)
     if list(d) == ['set']:  # nothing is known of them but their number
-        out = pd.DataFrame([dict(row='n', level='', **d.set.value_counts().reindex(SETS, fill_value=0))]).astype(object)
+        out = pd.DataFrame(
+            [dict(row='n', level='', **d.set.value_counts().reindex(SETS, fill_value=0))]
+        ).astype(object)
         return _mask_table1(out, d, below) if below else out
-    kinds, numbered = [c for c in d if c == 'Race/ethnicity'], {s: f'{k} {s}' for k, s in enumerate(SETS)}  # tableone sorts the sets and takes the first of a pair from the second
+    kinds, numbered = (
+        [c for c in d if c == 'Race/ethnicity'],
+        {s: f'{k} {s}' for k, s in enumerate(SETS)},
+    )  # tableone sorts the sets and takes the first of a pair from the second
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of sets of one person, and of pandas about tableone
-        t = TableOne(d.assign(set=d.set.map(numbered)).reset_index(drop=True), columns=[c for c in d if c != 'set'], categorical=kinds, groupby='set', overall=False, missing=False, smd=True, pval=False, decimals=1).tableone
+        t = TableOne(
+            d.assign(set=d.set.map(numbered)).reset_index(drop=True),
+            columns=[c for c in d if c != 'set'],
+            categorical=kinds,
+            groupby='set',
+            overall=False,
+            missing=False,
+            smd=True,
+            pval=False,
+            decimals=1,
+        ).tableone
     t.columns = t.columns.get_level_values(-1)
-    out = t.rename(columns={n: s for s, n in numbered.items()})[[s for s in SETS if numbered[s] in t]].copy()
+    out = t.rename(columns={n: s for s, n in numbered.items()})[
+        [s for s in SETS if numbered[s] in t]
+    ].copy()
     for other in SETS[2:4]:
-        if (pair := f'SMD ({numbered[SETS[0]]},{numbered[other]})') in t: out[f'SMD, {other[:-4].lower()} and training'] = t[pair]
+        if (pair := f'SMD ({numbered[SETS[0]]},{numbered[other]})') in t:
+            out[f'SMD, {other[:-4].lower()} and training'] = t[pair]
     out = out.reset_index(names=['row', 'level'])
     return _mask_table1(out, d, below) if below else _without_nan(out)
 
 # %% ../nbs/method/05a_description.ipynb #22bd2d20
-def _without_nan(out): return out.replace({r'^nan( \(nan\))?$': '', r' \(nan\)$': ''}, regex=True).fillna('')
+def _without_nan(out):
+    return out.replace({r'^nan( \(nan\))?$': '', r' \(nan\)$': ''}, regex=True).fillna('')
+
 
 def _hidden_sets(n, below):
     "Which cells of a row of `SETS` per race (and their sum) are masked; all of the row's parts add up to the last column."
     four = n[[s for s in SETS if s != SETS[1]]]
-    hidden = pd.DataFrame(hide(four, below, _adds_up(four.shape, by_column=len(four) > 1)), four.index, four.columns)
+    hidden = pd.DataFrame(
+        hide(four, below, _adds_up(four.shape, by_column=len(four) > 1)), four.index, four.columns
+    )
     before, after = n[SETS[0]], n[SETS[1]]
     left_out = before - after
     start = hidden[SETS[0]] | ((left_out > 0) & (left_out < below))
-    hidden[SETS[1]] = hide(after.to_frame(), below, _adds_up((len(n), 1), by_column=True)[-1:] if len(n) > 1 else np.zeros((0, 1)), start.to_numpy()[:, None])[:, 0]
+    hidden[SETS[1]] = hide(
+        after.to_frame(),
+        below,
+        _adds_up((len(n), 1), by_column=True)[-1:] if len(n) > 1 else np.zeros((0, 1)),
+        start.to_numpy()[:, None],
+    )[:, 0]
     return hidden[n.columns]
+
 
 def _adds_up(shape, by_column):
     "What a reader knows of a table of counts by set: parts - whole = 0 along each row, and races - people = 0 down each column."
     cells = np.arange(np.prod(shape)).reshape(shape)
     lines = [*(cells if shape[1] > 1 else []), *(cells.T if by_column else [])]
     relations = np.zeros((len(lines), cells.size))
-    for r, line in zip(relations, lines): r[line], r[line[-1]] = 1, -1
+    for r, line in zip(relations, lines):
+        r[line], r[line[-1]] = 1, -1
     return relations
+
 
 def _mask_table1(out, d, below):
     "Mask counts under `below`, means over so few people, what would give them away, and what was made from them."
     sets = d.groupby('set', sort=False)
+
     def masked(rows, n):
         hidden = _hidden_sets(n.reindex(columns=SETS, fill_value=0), below)
-        for r, (_, h), (_, k) in zip(rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows()):
+        for r, (_, h), (_, k) in zip(
+            rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows()
+        ):
             for s in SETS:
-                if s in out and h[s]: out.loc[r, s] = f'<{below}' if 0 < k[s] < below else 'masked'
-            for s in (c for c in out if c.startswith('SMD') and h.drop(SETS[1]).any()): out.loc[r, s] = 'masked'
+                if s in out and h[s]:
+                    out.loc[r, s] = f'<{below}' if 0 < k[s] < below else 'masked'
+            for s in (c for c in out if c.startswith('SMD') and h.drop(SETS[1]).any()):
+                out.loc[r, s] = 'masked'
         return hidden
+
     race = out.index[out.row.str.startswith('Race/ethnicity')]
     people = sets.size().to_frame('n').T
     if len(race):
-        n = pd.crosstab(d['Race/ethnicity'].astype(str), d.set).reindex(out.level[race].astype(str), fill_value=0)
-        if masked([*race, out.index[out.row == 'n'][0]], pd.concat([n, people])).any(axis=None): out.loc[race, [c for c in out if c.startswith('SMD')]] = 'masked'
-    else: masked(out.index[out.row == 'n'], people)
-    for r in out.index[out.row.str.contains(', mean')]: masked([r], sets[out.row[r].partition(', mean')[0]].count().to_frame('n').T)
+        n = pd.crosstab(d['Race/ethnicity'].astype(str), d.set).reindex(
+            out.level[race].astype(str), fill_value=0
+        )
+        if masked([*race, out.index[out.row == 'n'][0]], pd.concat([n, people])).any(axis=None):
+            out.loc[race, [c for c in out if c.startswith('SMD')]] = 'masked'
+    else:
+        masked(out.index[out.row == 'n'], people)
+    for r in out.index[out.row.str.contains(', mean')]:
+        masked([r], sets[out.row[r].partition(', mean')[0]].count().to_frame('n').T)
     return _without_nan(out)
 
 # %% ../nbs/method/05a_description.ipynb #80563fb8
@@ -103,13 +166,24 @@ def hide(
     known, start = (np.broadcast_to(x, counts.shape).ravel() for x in (known, start))
     small = (values > 0) & (values < below) & ~known
     hidden, may = small | start, (values > 0) & ~known
-    same, beyond = relations[((relations != 0).sum(1) == 2) & (relations.sum(1) == 0)] != 0, set()  # two cells that a reader knows to be equal
+    same, beyond = (
+        relations[((relations != 0).sum(1) == 2) & (relations.sum(1) == 0)] != 0,
+        set(),
+    )  # two cells that a reader knows to be equal
     while True:
-        for pair in same: hidden[pair & ~known] |= hidden[pair].any()
+        for pair in same:
+            hidden[pair & ~known] |= hidden[pair].any()
         given = _given(hidden, small, values, relations, below, beyond)
-        if not given: return hidden.reshape(counts.shape)
-        through = [r for r in np.flatnonzero(relations[:, given].any(1)) if (relations[r] != 0)[~hidden & may].any()]
-        if not through: beyond |= {*given}; continue
+        if not given:
+            return hidden.reshape(counts.shape)
+        through = [
+            r
+            for r in np.flatnonzero(relations[:, given].any(1))
+            if (relations[r] != 0)[~hidden & may].any()
+        ]
+        if not through:
+            beyond |= {*given}
+            continue
         r = min(through, key=lambda r: (relations[r] != 0)[hidden].sum())
         hidden[np.where((relations[r] != 0) & ~hidden & may, values, np.inf).argmin()] = True
 
@@ -117,13 +191,25 @@ def hide(
 def _given(hidden, small, values, relations, below, beyond):
     "Cells that must not be known, but that the relations fix: by equations alone, or because counts are whole and small."
     at, known = np.flatnonzero(hidden), relations[:, hidden]
-    if not len(at) or not len(known): return []
+    if not len(at) or not len(known):
+        return []
     free = np.abs(null_space(known)).max(1, initial=0) if len(at) else []
     fixed = [j for j, f in zip(at, free) if f < 1e-9 and j not in beyond]
-    if fixed: return fixed
+    if fixed:
+        return fixed
     bounds = [(1, below - 1) if small[j] else (0, None) for j in at]
-    ends = lambda k, sign: linprog(sign*np.eye(len(at))[k], A_eq=known, b_eq=known @ values[hidden], bounds=bounds)
-    return [j for k, j in enumerate(at) if small[j] and j not in beyond and ends(k, -1).fun + ends(k, 1).fun > -.5]
+
+    def ends(k, sign):
+        return linprog(
+            sign * np.eye(len(at))[k], A_eq=known, b_eq=known @ values[hidden], bounds=bounds
+        )
+
+    return [
+        j
+        for k, j in enumerate(at)
+        if small[j] and j not in beyond and ends(k, -1).fun + ends(k, 1).fun > -0.5
+    ]
+
 
 def suppress(
     counts: pd.DataFrame,  # counts of people or bodies; sums of rows and of columns are taken to be known
@@ -132,8 +218,18 @@ def suppress(
     "Mask small cells and their complements."
     cells = np.arange(counts.size).reshape(counts.shape)
     lines = [line for line in (*cells, *cells.T) if len(line) > 1]
-    hidden = hide(counts, below, np.array([np.isin(np.arange(counts.size), line) for line in lines], float).reshape(len(lines), counts.size))
-    return counts.astype(object).mask(hidden, 'masked').mask((counts > 0) & (counts < below), f'<{below}')
+    hidden = hide(
+        counts,
+        below,
+        np.array([np.isin(np.arange(counts.size), line) for line in lines], float).reshape(
+            len(lines), counts.size
+        ),
+    )
+    return (
+        counts.astype(object)
+        .mask(hidden, 'masked')
+        .mask((counts > 0) & (counts < below), f'<{below}')
+    )
 
 # %% ../nbs/method/05a_description.ipynb #f499e8ce
 def masked_counts(
@@ -148,18 +244,41 @@ def masked_counts(
 # %% ../nbs/method/05a_description.ipynb #76549d26
 def _flow_relations(flow):
     "What a reader of a flow knows: steps add up, splits add up, labels add up to bodies, validation and test are not sampled down."
-    cells = np.arange(len(flow)*len(COUNTS)).reshape(len(flow), -1)
-    out, last = flow.step.str.startswith('excluded: ').to_numpy(), flow.step[flow.split == ''].index[-1]
-    parts, thinned = (flow.split != '') & (flow.step == 'partitioned'), (flow.split != '') & (flow.step != 'partitioned')
-    sums = [(dict.fromkeys(cells[out, k], 1) | {cells[last, k]: 1, cells[0, k]: -1}) for k in range(len(COUNTS))]
-    sums += [(dict.fromkeys(cells[parts, k], 1) | {cells[last, k]: -1}) for k in range(len(COUNTS)) if parts.any()]
-    sums += [{row[3]: 1, row[4]: 1, row[2]: -1} for row, r in zip(cells, flow.itertuples()) if r.label0 + r.label1 == r.bodies]
+    cells = np.arange(len(flow) * len(COUNTS)).reshape(len(flow), -1)
+    out, last = (
+        flow.step.str.startswith('excluded: ').to_numpy(),
+        flow.step[flow.split == ''].index[-1],
+    )
+    parts, thinned = (
+        (flow.split != '') & (flow.step == 'partitioned'),
+        (flow.split != '') & (flow.step != 'partitioned'),
+    )
+    sums = [
+        (dict.fromkeys(cells[out, k], 1) | {cells[last, k]: 1, cells[0, k]: -1})
+        for k in range(len(COUNTS))
+    ]
+    sums += [
+        (dict.fromkeys(cells[parts, k], 1) | {cells[last, k]: -1})
+        for k in range(len(COUNTS))
+        if parts.any()
+    ]
+    sums += [
+        {row[3]: 1, row[4]: 1, row[2]: -1}
+        for row, r in zip(cells, flow.itertuples())
+        if r.label0 + r.label1 == r.bodies
+    ]
     for i in flow.index[thinned]:
         same = flow.index[parts & (flow.split == flow.split[i])][0]
-        sums += [{cells[i, k]: 1, cells[same, k]: -1} for k in range(len(COUNTS)) if flow.split[i] != 'train' or COUNTS[k] == 'label1']
+        sums += [
+            {cells[i, k]: 1, cells[same, k]: -1}
+            for k in range(len(COUNTS))
+            if flow.split[i] != 'train' or COUNTS[k] == 'label1'
+        ]
     relations = np.zeros((len(sums), cells.size))
-    for r, s in zip(relations, sums): r[list(s)] = list(s.values())
+    for r, s in zip(relations, sums):
+        r[list(s)] = list(s.values())
     return relations
+
 
 def masked_flow(
     flow: pd.DataFrame,  # of a `Cohort`
@@ -168,14 +287,25 @@ def masked_flow(
     "The exclusion flow without counts of few, and without what would give one away; what was annotated and included is known."
     n, relations = flow[COUNTS], _flow_relations(flow)
     train = ((flow.split == 'train') & (flow.step == 'down-sampled')).to_numpy()
-    known = ((flow.split == '') & ~flow.step.str.startswith('excluded: ') & (flow.step != flow.step[0])).to_numpy()
+    known = (
+        (flow.split == '') & ~flow.step.str.startswith('excluded: ') & (flow.step != flow.step[0])
+    ).to_numpy()
     start = ((n > 0) & (n < below)).to_numpy() & ~known[:, None]
     if train.any():
-        left_out = n[(flow.split == 'train') & (flow.step == 'partitioned')].to_numpy() - n[train].to_numpy()
+        left_out = (
+            n[(flow.split == 'train') & (flow.step == 'partitioned')].to_numpy()
+            - n[train].to_numpy()
+        )
         start[train] |= (left_out > 0) & (left_out < below)
     hidden = hide(n, below, relations, start, np.repeat(known[:, None], len(COUNTS), 1))
     if train.any() and hidden[train, -1].any():  # of label 0 a known multiple of label 1 stays
-        hidden = hide(n, below, relations, hidden | (train[:, None] & np.isin(COUNTS, COUNTS[2:])), np.repeat(known[:, None], len(COUNTS), 1))
+        hidden = hide(
+            n,
+            below,
+            relations,
+            hidden | (train[:, None] & np.isin(COUNTS, COUNTS[2:])),
+            np.repeat(known[:, None], len(COUNTS), 1),
+        )
     return flow[['step', 'split']].join(n.astype('Int64').mask(hidden))
 
 # %% ../nbs/method/05a_description.ipynb #5884483a
@@ -187,7 +317,11 @@ def blanked(
     "A table of results, or the numbers behind a figure, without the rows that rest on too few."
     few = suppress(cells, below).map(lambda x: isinstance(x, str)).any(axis=1).to_numpy()
     numbers = df.select_dtypes('number').columns
-    return df.astype({c: float for c in numbers}).mask(few[:, None] & df.columns.isin(numbers)[None]) if few.any() else df
+    return (
+        df.astype({c: float for c in numbers}).mask(few[:, None] & df.columns.isin(numbers)[None])
+        if few.any()
+        else df
+    )
 
 # %% ../nbs/method/05a_description.ipynb #60365f84
 def masked_rows(
@@ -198,22 +332,40 @@ def masked_rows(
     "A table of results without the rows that rest on too few."
     few = ((df[columns] < below) & (df[columns] > 0)).any(axis=1)
     numbers = df.select_dtypes('number').columns
-    return df.astype({c: object for c in numbers}).mask(few.to_numpy()[:, None] & df.columns.isin(numbers)[None], f'<{below}') if few.any() else df
+    return (
+        df.astype({c: object for c in numbers}).mask(
+            few.to_numpy()[:, None] & df.columns.isin(numbers)[None], f'<{below}'
+        )
+        if few.any()
+        else df
+    )
 
 # %% ../nbs/method/05a_description.ipynb #e92da9f1
 def expected_posterior(
     bodies: pd.DataFrame,  # with film_id, level and points
 ) -> np.ndarray:  # (N,) px, NaN where neither neighbour is on the film
     "Posterior height that the neighbours on the same film lead to expect."
-    normal = nhanes.norms()['mean', 'posterior'].groupby(level='level').mean().reindex(genant.LEVELS).to_numpy()
+    normal = (
+        nhanes.norms()['mean', 'posterior']
+        .groupby(level='level')
+        .mean()
+        .reindex(genant.LEVELS)
+        .to_numpy()
+    )
     at = bodies.level.map(genant.LEVELS.index).to_numpy()
-    height = pd.Series(genant.heights(points(bodies))[:, 0], index=pd.MultiIndex.from_arrays([bodies.film_id, at]))
+    height = pd.Series(
+        genant.heights(points(bodies))[:, 0], index=pd.MultiIndex.from_arrays([bodies.film_id, at])
+    )
     height = height[~height.index.duplicated()]
     from_each = []
     for step in (-1, 1):
         beside = height.reindex(pd.MultiIndex.from_arrays([bodies.film_id, at + step])).to_numpy()
-        from_each.append(beside*normal[at]/normal[(at + step).clip(0, len(normal)-1)])
-    return np.where(np.isnan(from_each).all(0), np.nan, np.nansum(from_each, 0)/np.maximum((~np.isnan(from_each)).sum(0), 1))
+        from_each.append(beside * normal[at] / normal[(at + step).clip(0, len(normal) - 1)])
+    return np.where(
+        np.isnan(from_each).all(0),
+        np.nan,
+        np.nansum(from_each, 0) / np.maximum((~np.isnan(from_each)).sum(0), 1),
+    )
 
 # %% ../nbs/method/05a_description.ipynb #d3e759c4
 def morphometry(
@@ -222,9 +374,15 @@ def morphometry(
 ) -> pd.DataFrame:  # body_id, three heights (px), deformities, largest, grade, type and sq they imply, z_wedge, z_biconcave
     "What the six points of each body say."
     p = points(bodies)
-    h = pd.DataFrame(genant.heights(p), columns=['posterior', 'middle', 'anterior'], index=bodies.index)
+    h = pd.DataFrame(
+        genant.heights(p), columns=['posterior', 'middle', 'anterior'], index=bodies.index
+    )
     implied = genant.grade_from_points(p, expected_posterior(bodies)).set_index(bodies.index)
-    z = nhanes.z_scores(p, bodies.level, np.broadcast_to(sex, len(bodies)), ratios_only=True).set_index(bodies.index).add_prefix('z_')
+    z = (
+        nhanes.z_scores(p, bodies.level, np.broadcast_to(sex, len(bodies)), ratios_only=True)
+        .set_index(bodies.index)
+        .add_prefix('z_')
+    )
     return pd.concat([bodies.body_id, h, implied, z], axis=1)
 
 # %% ../nbs/method/05a_description.ipynb #36509d29
@@ -236,7 +394,12 @@ def audit(
     "Bodies whose grade and heights disagree most."
     m = morphometry(bodies, sex)
     grade = genant.to_grade(bodies.sq.to_numpy())
-    low, high = np.array([-np.inf, *genant.GRADE_LOSS])[grade], np.array([*genant.GRADE_LOSS, np.inf])[grade]
+    low, high = (
+        np.array([-np.inf, *genant.GRADE_LOSS])[grade],
+        np.array([*genant.GRADE_LOSS, np.inf])[grade],
+    )
     gap = np.maximum(m.largest - high, 0) - np.maximum(low - m.largest, 0)
-    out = bodies[['body_id', 'film_id', 'level', 'sq', 'label']].assign(grade=grade, implied_grade=m.grade, implied_type=m.type, largest=m.largest, gap=gap)
+    out = bodies[['body_id', 'film_id', 'level', 'sq', 'label']].assign(
+        grade=grade, implied_grade=m.grade, implied_type=m.type, largest=m.largest, gap=gap
+    )
     return out.iloc[np.argsort(-np.abs(gap.to_numpy()), kind='stable')[:n]].reset_index(drop=True)

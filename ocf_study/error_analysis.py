@@ -33,12 +33,20 @@ def sample(
     seed: int = 7,  # of the draw; the order of `body_ids` does not matter
 ) -> pd.DataFrame:  # case (number on the sheet), body_id, correct, first; in the order of reading
     "Bodies for the readers (paper, Error Analysis), right and wrong ones shuffled."
-    d = pd.DataFrame({'body_id': np.asarray(body_ids, str), 'correct': np.asarray(correct, bool)}).sort_values('body_id', ignore_index=True)
-    if d.body_id.duplicated().any(): raise ValueError(f'body {d.body_id[d.body_id.duplicated()].iloc[0]} stands twice')
+    d = pd.DataFrame(
+        {'body_id': np.asarray(body_ids, str), 'correct': np.asarray(correct, bool)}
+    ).sort_values('body_id', ignore_index=True)
+    if d.body_id.duplicated().any():
+        raise ValueError(f'body {d.body_id[d.body_id.duplicated()].iloc[0]} stands twice')
     rng = runtime.rng(seed, 'error analysis')
-    drawn = [rng.permutation(d.index[d.correct == kind])[:n] for kind, n in ((True, right), (False, wrong))]
+    drawn = [
+        rng.permutation(d.index[d.correct == kind])[:n]
+        for kind, n in ((True, right), (False, wrong))
+    ]
     d = d.loc[rng.permutation(np.concatenate(drawn))].reset_index(drop=True)
-    return d.assign(case=d.index + 1, first=d.index < first)[['case', 'body_id', 'correct', 'first']]
+    return d.assign(case=d.index + 1, first=d.index < first)[
+        ['case', 'body_id', 'correct', 'first']
+    ]
 
 # %% ../nbs/method/15_error_analysis.ipynb #c0b5f294
 def write_sheet(
@@ -47,16 +55,28 @@ def write_sheet(
     path,  # CSV to write
 ) -> Path:
     "An empty sheet for one reader, which follows the schema `readings` once it is filled; one that somebody has begun to fill is kept."
-    sheet, path = cases[['case', 'body_id']].assign(reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], '')), Path(path)
+    sheet, path = (
+        cases[['case', 'body_id']].assign(
+            reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], '')
+        ),
+        Path(path),
+    )
     there = sheet
     if path.exists():
-        try: there = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except (ValueError, OSError): there = pd.DataFrame()
-        if not set(sheet) <= set(there): raise ValueError(f'{path.name} is not a sheet with the columns it was written with, as where a program put semicolons for commas; it is left alone: save it as CSV with commas, or move it away')
+        try:
+            there = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (ValueError, OSError):
+            there = pd.DataFrame()
+        if not set(sheet) <= set(there):
+            raise ValueError(
+                f'{path.name} is not a sheet with the columns it was written with, as where a program put semicolons for commas; it is left alone: save it as CSV with commas, or move it away'
+            )
     if (there[[*CONFOUNDERS, 'note']] != '').any(axis=None):
-        if there.body_id.tolist() != sheet.body_id.tolist(): raise ValueError(f'{path.name} holds readings of another sample: move it away first')
+        if there.body_id.tolist() != sheet.body_id.tolist():
+            raise ValueError(f'{path.name} holds readings of another sample: move it away first')
         return path
-    with runtime.atomic(path) as partial: sheet.to_csv(partial, index=False)
+    with runtime.atomic(path) as partial:
+        sheet.to_csv(partial, index=False)
     return path
 
 # %% ../nbs/method/15_error_analysis.ipynb #656f2f8f
@@ -68,7 +88,8 @@ def picture_sheet(
     "Patches for the readers, each under its case number and nothing else."
     rows = -(-len(patches) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(columns, 1.15 * rows), squeeze=False)
-    for ax in axes.flat: ax.axis('off')
+    for ax in axes.flat:
+        ax.axis('off')
     for ax, patch, case in zip(axes.flat, patches, cases):
         ax.imshow(patch, cmap='gray')
         ax.set_title(case, fontsize=8, pad=2)
@@ -81,48 +102,77 @@ def check_readings(
     file: str = '',  # what the problems call the sheet
 ) -> list[Problem]:
     "Foreign bodies, and bodies that a reader left out; a sheet without a row is nobody's."
-    if not len(readings): return [Problem(file, None, None, None, 'has no row')]
+    if not len(readings):
+        return [Problem(file, None, None, None, 'has no row')]
     lines = readings.index if readings.index.name == 'line' else np.arange(2, len(readings) + 2)
     wanted = pd.Index(np.asarray(body_ids, str))
     foreign = ~readings.body_id.isin(wanted)
-    problems = [Problem(file, int(line), 'body_id', body, 'is not in the sample') for line, body in zip(lines[foreign], readings.body_id[foreign])]
+    problems = [
+        Problem(file, int(line), 'body_id', body, 'is not in the sample')
+        for line, body in zip(lines[foreign], readings.body_id[foreign])
+    ]
     for reader, read in readings.groupby('reader'):
-        problems += [Problem(file, None, 'body_id', body, f'has no row by {reader}') for body in wanted[~wanted.isin(read.body_id)]]
+        problems += [
+            Problem(file, None, 'body_id', body, f'has no row by {reader}')
+            for body in wanted[~wanted.isin(read.body_id)]
+        ]
     return problems
 
 # %% ../nbs/method/15_error_analysis.ipynb #559208ea
 def read_readings(
     paths,  # CSV files of the readers
     body_ids,  # (N,) bodies of the sample
-) -> pd.DataFrame:  # body_id, reader, a bool per confounder; or a DataError with everything that is wrong
+) -> (
+    pd.DataFrame
+):  # body_id, reader, a bool per confounder; or a DataError with everything that is wrong
     "Filled sheets of all readers."
     sheets, problems = [], []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
         try:
             sheets.append(manifest.read_table(path, 'readings', keep_lines=True))
             problems += check_readings(sheets[-1], body_ids, path.name)
-        except DataError as e: problems += e.problems
-    if problems: raise DataError(problems)
+        except DataError as e:
+            problems += e.problems
+    if problems:
+        raise DataError(problems)
     readings = pd.concat(sheets, ignore_index=True)
     if twice := readings[readings.duplicated(['body_id', 'reader'])].reader.unique().tolist():
-        raise DataError([Problem('', None, 'reader', reader, 'stands in more than one sheet') for reader in twice])
+        raise DataError(
+            [
+                Problem('', None, 'reader', reader, 'stands in more than one sheet')
+                for reader in twice
+            ]
+        )
     return readings[['body_id', 'reader', *CONFOUNDERS]]
 
 # %% ../nbs/method/15_error_analysis.ipynb #e2763956
 def simulate_readers(
     truth: pd.DataFrame,  # body_id and a bool per confounder, as in `truth/bodies.parquet`
     readers: int = 2,
-    sensitivity: float = .85,  # share of the confounders present that a reader marks
-    specificity: float = .97,  # share of those absent that a reader leaves unmarked
+    sensitivity: float = 0.85,  # share of the confounders present that a reader marks
+    specificity: float = 0.97,  # share of those absent that a reader leaves unmarked
     seed: int = 7,
 ) -> pd.DataFrame:  # as `read_readings`
     "Readings of simulated readers who err independently of one another."
     drawn = truth[CONFOUNDERS].to_numpy(bool)
     sheets = []
     for k in range(1, readers + 1):
-        chance = np.stack([runtime.rng(seed, 'reader', k, body).random(len(CONFOUNDERS)) for body in truth.body_id]) if len(truth) else np.zeros(drawn.shape)
+        chance = (
+            np.stack(
+                [
+                    runtime.rng(seed, 'reader', k, body).random(len(CONFOUNDERS))
+                    for body in truth.body_id
+                ]
+            )
+            if len(truth)
+            else np.zeros(drawn.shape)
+        )
         marked = np.where(drawn, chance < sensitivity, chance >= specificity)
-        sheets.append(pd.DataFrame(marked, columns=CONFOUNDERS).assign(body_id=truth.body_id.to_numpy(), reader=f'simulated reader {k}'))
+        sheets.append(
+            pd.DataFrame(marked, columns=CONFOUNDERS).assign(
+                body_id=truth.body_id.to_numpy(), reader=f'simulated reader {k}'
+            )
+        )
     return pd.concat(sheets, ignore_index=True)[['body_id', 'reader', *CONFOUNDERS]]
 
 # %% ../nbs/method/15_error_analysis.ipynb #178b5d3f
@@ -131,12 +181,17 @@ def combine(
     rule: str = 'both',  # both: every reader marked it; either: at least one did; or a reader's name
 ) -> pd.DataFrame:  # index body_id, a bool per confounder
     "One answer per body from its readers."
-    if rule in ('both', 'either'): return readings.groupby('body_id')[CONFOUNDERS].agg('all' if rule == 'both' else 'any')
-    if rule not in set(readings.reader): raise ValueError(f'unknown rule {rule!r}: both, either, or one of {", ".join(sorted(set(readings.reader)))}')
+    if rule in ('both', 'either'):
+        return readings.groupby('body_id')[CONFOUNDERS].agg('all' if rule == 'both' else 'any')
+    if rule not in set(readings.reader):
+        raise ValueError(
+            f'unknown rule {rule!r}: both, either, or one of {", ".join(sorted(set(readings.reader)))}'
+        )
     return readings[readings.reader == rule].set_index('body_id')[CONFOUNDERS]
 
 # %% ../nbs/method/15_error_analysis.ipynb #988bbe8b
 CELLS = ['present_incorrect', 'present_correct', 'absent_incorrect', 'absent_correct']  # of table 2
+
 
 def counts(
     marks: pd.DataFrame,  # index body_id, a bool per confounder
@@ -145,26 +200,39 @@ def counts(
     "Wrong and right bodies with and without each confounder."
     right = correct.loc[marks.index].to_numpy(bool)
     m = marks.to_numpy(bool)
-    cells = [(m & ~right[:, None]).sum(0), (m & right[:, None]).sum(0), (~m & ~right[:, None]).sum(0), (~m & right[:, None]).sum(0)]
+    cells = [
+        (m & ~right[:, None]).sum(0),
+        (m & right[:, None]).sum(0),
+        (~m & ~right[:, None]).sum(0),
+        (~m & right[:, None]).sum(0),
+    ]
     return pd.DataFrame(dict(zip(CELLS, cells)), index=pd.Index(marks.columns, name='confounder'))
 
 # %% ../nbs/method/15_error_analysis.ipynb #44aa5388
 def odds_ratio(
     cells: pd.DataFrame,  # the four cells of table 2
     half: str = 'zero',  # add 0.5 to all four cells of a table: zero (where one is 0, the paper's rule), always, never
-    level: float = .95,  # of the interval
-) -> pd.DataFrame:  # odds_ratio, low, high (Woolf; NaN for a confounder on no body or on all), half_added
+    level: float = 0.95,  # of the interval
+) -> (
+    pd.DataFrame
+):  # odds_ratio, low, high (Woolf; NaN for a confounder on no body or on all), half_added
     "Odds ratio with Woolf's interval."
-    if half not in ('zero', 'always', 'never'): raise ValueError(f'unknown rule {half!r}: zero, always or never')
+    if half not in ('zero', 'always', 'never'):
+        raise ValueError(f'unknown rule {half!r}: zero, always or never')
     n = cells[CELLS].to_numpy(float)
-    added = {'zero': (n == 0).any(1), 'always': np.ones(len(n), bool), 'never': np.zeros(len(n), bool)}[half]
-    a, b, c, d = (n + .5 * added[:, None]).T
+    added = {
+        'zero': (n == 0).any(1),
+        'always': np.ones(len(n), bool),
+        'never': np.zeros(len(n), bool),
+    }[half]
+    a, b, c, d = (n + 0.5 * added[:, None]).T
     with np.errstate(divide='ignore', invalid='ignore'):
         ratio, error = a * d / (b * c), np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
         z = stats.norm.ppf((1 + level) / 2)
         low, high = ratio * np.exp(-z * error), ratio * np.exp(z * error)
     d = pd.DataFrame({'odds_ratio': ratio, 'low': low, 'high': high}, index=cells.index)
     return d.where(_informative(cells)).assign(half_added=added)
+
 
 def _informative(cells):
     "Rows with bodies on every margin: a confounder on no body, or on all, has no odds ratio, and adding 0.5 would invent one."
@@ -174,20 +242,44 @@ def _informative(cells):
 # %% ../nbs/method/15_error_analysis.ipynb #39bccbbe
 def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
     "Table 2 from its counts: each odds ratio with and without the 0.5, and the bodies it rests on."
-    table, said = manifest.published('table2').set_index('confounder'), manifest.published('text').set_index('key').value
+    table, said = (
+        manifest.published('table2').set_index('confounder'),
+        manifest.published('text').set_index('key').value,
+    )
     plain, zero = odds_ratio(table, 'never').odds_ratio, odds_ratio(table).odds_ratio
     rows = []
     for name, row in table.iterrows():
-        rows.append(manifest.agreement('odds ratio a d / (b c)', f'table 2, {name}', row.odds_ratio, 2, plain[name]))
-        if plain[name] != zero[name]: rows.append(manifest.agreement('odds ratio, 0.5 added to every cell', f'table 2, {name}', row.odds_ratio, 2, zero[name]))
+        rows.append(
+            manifest.agreement(
+                'odds ratio a d / (b c)', f'table 2, {name}', row.odds_ratio, 2, plain[name]
+            )
+        )
+        if plain[name] != zero[name]:
+            rows.append(
+                manifest.agreement(
+                    'odds ratio, 0.5 added to every cell',
+                    f'table 2, {name}',
+                    row.odds_ratio,
+                    2,
+                    zero[name],
+                )
+            )
         for kind in ('incorrect', 'correct'):
-            rows.append(manifest.agreement(f'{kind}: the text', f'table 2, {name}', row[f'present_{kind}'] + row[f'absent_{kind}'], 0, said[f'errors_{kind}']))
+            rows.append(
+                manifest.agreement(
+                    f'{kind}: the text',
+                    f'table 2, {name}',
+                    row[f'present_{kind}'] + row[f'absent_{kind}'],
+                    0,
+                    said[f'errors_{kind}'],
+                )
+            )
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/15_error_analysis.ipynb #b4ffc689
 def exact(
     cells: pd.DataFrame,  # the four cells of table 2
-    level: float = .95,  # of the interval
+    level: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # conditional, exact_low, exact_high, p (Fisher, two-sided), p_holm, p_bh
     "Conditional odds ratio with its exact interval, Fisher's test, and the test corrected for the number of rows."
     known = _informative(cells)
@@ -196,22 +288,42 @@ def exact(
     ends = np.array([r.confidence_interval(level) for r in ratios]).reshape(-1, 2)
     p = np.array([stats.fisher_exact(t).pvalue for t in tables])
     holm, bh = ((multipletests(p, method=m)[1] if len(p) else p) for m in ('holm', 'fdr_bh'))
-    d = pd.DataFrame({'conditional': [r.statistic for r in ratios], 'exact_low': ends[:, 0], 'exact_high': ends[:, 1], 'p': p, 'p_holm': holm, 'p_bh': bh}, index=cells.index[known])
+    d = pd.DataFrame(
+        {
+            'conditional': [r.statistic for r in ratios],
+            'exact_low': ends[:, 0],
+            'exact_high': ends[:, 1],
+            'p': p,
+            'p_holm': holm,
+            'p_bh': bh,
+        },
+        index=cells.index[known],
+    )
     return d.reindex(cells.index)
 
 # %% ../nbs/method/15_error_analysis.ipynb #0d85c196
 def _gee(wrong, mark, subject):
     "Odds ratio of one confounder by GEE: ratio, ends, p, note."
-    if min(np.bincount(2 * mark + wrong, minlength=4)) == 0: return np.nan, np.nan, np.nan, np.nan, 'a cell is 0'
+    if min(np.bincount(2 * mark + wrong, minlength=4)) == 0:
+        return np.nan, np.nan, np.nan, np.nan, 'a cell is 0'
     design = np.column_stack([np.ones(len(mark)), mark])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            fit = GEE(wrong, design, groups=subject, family=families.Binomial(), cov_struct=cov_struct.Exchangeable()).fit(cov_type='bias_reduced')
+            fit = GEE(
+                wrong,
+                design,
+                groups=subject,
+                family=families.Binomial(),
+                cov_struct=cov_struct.Exchangeable(),
+            ).fit(cov_type='bias_reduced')
             ratio, low, high = np.exp([fit.params[1], *np.asarray(fit.conf_int())[1]])
-        except (np.linalg.LinAlgError, ValueError) as e: return np.nan, np.nan, np.nan, np.nan, f'no fit: {e}'
-    if not (fit.converged and np.isfinite([ratio, low, high]).all()): return np.nan, np.nan, np.nan, np.nan, 'did not converge'
+        except (np.linalg.LinAlgError, ValueError) as e:
+            return np.nan, np.nan, np.nan, np.nan, f'no fit: {e}'
+    if not (fit.converged and np.isfinite([ratio, low, high]).all()):
+        return np.nan, np.nan, np.nan, np.nan, 'did not converge'
     return ratio, low, high, fit.pvalues[1], ''
+
 
 def by_subject(
     marks: pd.DataFrame,  # index body_id, a bool per confounder
@@ -222,83 +334,145 @@ def by_subject(
     wrong = 1 - correct.loc[marks.index].to_numpy(int)
     group = pd.factorize(subject.loc[marks.index])[0]
     rows = [_gee(wrong, marks[c].to_numpy(int), group) for c in marks]
-    return pd.DataFrame(rows, columns=['gee', 'gee_low', 'gee_high', 'gee_p', 'gee_note'], index=pd.Index(marks.columns, name='confounder'))
+    return pd.DataFrame(
+        rows,
+        columns=['gee', 'gee_low', 'gee_high', 'gee_p', 'gee_note'],
+        index=pd.Index(marks.columns, name='confounder'),
+    )
 
 # %% ../nbs/method/15_error_analysis.ipynb #74a90581
 def table(
     marks: pd.DataFrame,  # index body_id, a bool per confounder
     correct: pd.Series,  # index body_id, the model was right
     subject: pd.Series | None = None,  # index body_id; None: no GEE
-    level: float = .95,  # of the intervals
-) -> pd.DataFrame:  # index confounder; counts, odds ratio with Woolf's and exact intervals, p values, GEE
+    level: float = 0.95,  # of the intervals
+) -> (
+    pd.DataFrame
+):  # index confounder; counts, odds ratio with Woolf's and exact intervals, p values, GEE
     "Table 2 with all that belongs to it."
     cells = counts(marks, correct)
-    parts = [cells, odds_ratio(cells, level=level).rename(columns={'low': 'woolf_low', 'high': 'woolf_high'}), exact(cells, level)]
-    if subject is not None: parts.append(by_subject(marks, correct, subject))
+    parts = [
+        cells,
+        odds_ratio(cells, level=level).rename(columns={'low': 'woolf_low', 'high': 'woolf_high'}),
+        exact(cells, level),
+    ]
+    if subject is not None:
+        parts.append(by_subject(marks, correct, subject))
     return pd.concat(parts, axis=1)
 
 # %% ../nbs/method/15_error_analysis.ipynb #1b631039
 def plot_odds_ratios(
     tables: dict,  # name -> DataFrame with index confounder and columns odds_ratio, exact_low, exact_high
-    span=(.05, 40),  # odds ratios shown; an interval that leaves it ends in an arrow
+    span=(0.05, 40),  # odds ratios shown; an interval that leaves it ends in an arrow
 ):  # Figure
     "Odds ratios with exact intervals, a colour per table, in the order of table 2."
-    words = manifest.published('table2').set_index('confounder').words.str.replace(r' \(.*', '', regex=True)
+    words = (
+        manifest.published('table2')
+        .set_index('confounder')
+        .words.str.replace(r' \(.*', '', regex=True)
+    )
     fig, ax = plt.subplots(figsize=(7, 5), layout='constrained')
     for k, (name, t) in enumerate(tables.items()):
-        y = np.arange(len(t)) + (k - (len(tables) - 1) / 2) * .28
+        y = np.arange(len(t)) + (k - (len(tables) - 1) / 2) * 0.28
         low, high = t.exact_low.clip(*span), t.exact_high.clip(*span)
         ax.hlines(y, low, high, color=f'C{k}', lw=1.6)
-        for marker, cut, at in (('<', t.exact_low < span[0], span[0]), ('>', t.exact_high > span[1], span[1])): ax.plot(np.full(cut.sum(), at), y[cut], marker, color=f'C{k}', ms=5)
+        for marker, cut, at in (
+            ('<', t.exact_low < span[0], span[0]),
+            ('>', t.exact_high > span[1], span[1]),
+        ):
+            ax.plot(np.full(cut.sum(), at), y[cut], marker, color=f'C{k}', ms=5)
         ax.plot(t.odds_ratio.clip(*span), y, 'o', color=f'C{k}', ms=5, label=name)
-    ax.axvline(1, color='.5', lw=.8)
-    ax.set(xscale='log', xlabel='odds ratio of a wrong answer, exact 95 % interval', yticks=np.arange(len(words)), yticklabels=words[t.index], ylim=(len(words) - .5, -.5))
-    ax.set_xticks([.1, .3, 1, 3, 10, 30], ['0.1', '0.3', '1', '3', '10', '30'])
-    if len(tables) > 1: fig.legend(loc='outside upper right', ncols=len(tables), fontsize=8)
+    ax.axvline(1, color='.5', lw=0.8)
+    ax.set(
+        xscale='log',
+        xlabel='odds ratio of a wrong answer, exact 95 % interval',
+        yticks=np.arange(len(words)),
+        yticklabels=words[t.index],
+        ylim=(len(words) - 0.5, -0.5),
+    )
+    ax.set_xticks([0.1, 0.3, 1, 3, 10, 30], ['0.1', '0.3', '1', '3', '10', '30'])
+    if len(tables) > 1:
+        fig.legend(loc='outside upper right', ncols=len(tables), fontsize=8)
     return fig
 
 # %% ../nbs/method/15_error_analysis.ipynb #f9525ca0
 def kappa(
     first,  # (N,) bool, marks of one reader
     second,  # (N,) bool, marks of the other
-    level: float = .95,  # of the interval
+    level: float = 0.95,  # of the interval
 ) -> tuple:  # kappa, low, high; all NaN where both readers gave one and the same answer to everything, no interval where one did
     "Cohen's kappa with its large-sample interval."
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     cells = np.bincount(2 * first + second, minlength=4).reshape(2, 2)
-    if max(cells[0, 0], cells[1, 1]) == cells.sum(): return np.nan, np.nan, np.nan
-    with np.errstate(divide='ignore', invalid='ignore'): k = cohens_kappa(cells)
-    if 0 in (*cells.sum(0), *cells.sum(1)): return float(k.kappa), np.nan, np.nan
+    if max(cells[0, 0], cells[1, 1]) == cells.sum():
+        return np.nan, np.nan, np.nan
+    with np.errstate(divide='ignore', invalid='ignore'):
+        k = cohens_kappa(cells)
+    if 0 in (*cells.sum(0), *cells.sum(1)):
+        return float(k.kappa), np.nan, np.nan
     margin = stats.norm.ppf((1 + level) / 2) * k.std_kappa
     return float(k.kappa), float(max(k.kappa - margin, -1)), float(min(k.kappa + margin, 1))
 
 # %% ../nbs/method/15_error_analysis.ipynb #ba8fed23
 def reader_agreement(
     readings: pd.DataFrame,  # two readers, each body read by both
-    level: float = .95,  # of the intervals
-    subject: pd.Series | None = None,  # index body_id, whose body it is: people are drawn for kappa; None: its large-sample interval
+    level: float = 0.95,  # of the intervals
+    subject: pd.Series
+    | None = None,  # index body_id, whose body it is: people are drawn for kappa; None: its large-sample interval
     n: int = 1000,  # resamples
     seed: int = 0,
     few: int = 5,  # bodies marked by both below which kappa has no interval
 ) -> pd.DataFrame:  # index confounder, the last `all`: marked by both, by one alone, by none; agreement and marked_agreement with Wilson's interval; kappa with interval
     "How far two readers mark the same."
     names = sorted(set(readings.reader))
-    if len(names) != 2: raise ValueError(f'agreement is between two readers, not {len(names)}: {", ".join(names)}')
+    if len(names) != 2:
+        raise ValueError(f'agreement is between two readers, not {len(names)}: {", ".join(names)}')
     a, b = (readings[readings.reader == n].set_index('body_id')[CONFOUNDERS] for n in names)
-    if set(a.index) != set(b.index): raise ValueError('the readers have not read the same bodies')
+    if set(a.index) != set(b.index):
+        raise ValueError('the readers have not read the same bodies')
     b = b.loc[a.index]
-    kinds = np.stack([a & b, a & ~b, ~a & b, ~a & ~b], axis=2).astype(float)  # body, confounder, cell
+    kinds = np.stack([a & b, a & ~b, ~a & b, ~a & ~b], axis=2).astype(
+        float
+    )  # body, confounder, cell
     cells = np.concatenate([kinds, kinds.sum(1, keepdims=True)], axis=1)
-    counted = pd.DataFrame(cells.sum(0).astype(int), pd.Index([*CONFOUNDERS, 'all'], name='confounder'), ['both', 'first_alone', 'second_alone', 'neither'])
+    counted = pd.DataFrame(
+        cells.sum(0).astype(int),
+        pd.Index([*CONFOUNDERS, 'all'], name='confounder'),
+        ['both', 'first_alone', 'second_alone', 'neither'],
+    )
     of = len(a) * np.r_[np.ones(len(CONFOUNDERS), int), len(CONFOUNDERS)]
     any_mark, agreed = of - counted.neither, counted.both + counted.neither
-    wilson = lambda k, n: resampling.wilson(k, np.maximum(n, 1), level)
-    share, of_marked = wilson(agreed, of), [pd.Series(v, counted.index).where(any_mark > 0) for v in wilson(counted.both, any_mark)]
-    d = counted.assign(agreement=agreed / of, agreement_low=share[0], agreement_high=share[1], marked_agreement=(counted.both / any_mark).where(any_mark > 0), marked_low=of_marked[0], marked_high=of_marked[1])
-    if subject is None: low, high = np.array([kappa(*np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], row, axis=0).T, level)[1:] for row in counted.to_numpy()]).T
-    else: low, high = _kappa_of_people(cells, subject.loc[a.index], level, n, seed)
+
+    def wilson(k, n):
+        return resampling.wilson(k, np.maximum(n, 1), level)
+
+    share, of_marked = (
+        wilson(agreed, of),
+        [pd.Series(v, counted.index).where(any_mark > 0) for v in wilson(counted.both, any_mark)],
+    )
+    d = counted.assign(
+        agreement=agreed / of,
+        agreement_low=share[0],
+        agreement_high=share[1],
+        marked_agreement=(counted.both / any_mark).where(any_mark > 0),
+        marked_low=of_marked[0],
+        marked_high=of_marked[1],
+    )
+    if subject is None:
+        low, high = np.array(
+            [
+                kappa(*np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], row, axis=0).T, level)[1:]
+                for row in counted.to_numpy()
+            ]
+        ).T
+    else:
+        low, high = _kappa_of_people(cells, subject.loc[a.index], level, n, seed)
     value, sure = _kappa_of(cells.sum(0)), counted.both >= few
-    return d.assign(kappa=value, kappa_low=pd.Series(low, d.index).where(sure), kappa_high=pd.Series(high, d.index).where(sure))
+    return d.assign(
+        kappa=value,
+        kappa_low=pd.Series(low, d.index).where(sure),
+        kappa_high=pd.Series(high, d.index).where(sure),
+    )
 
 # %% ../nbs/method/15_error_analysis.ipynb #ef1beb08
 def _kappa_of(cells):
@@ -306,8 +480,9 @@ def _kappa_of(cells):
     both, first, second, neither = np.moveaxis(cells, -1, 0)
     n = both + first + second + neither
     with np.errstate(divide='ignore', invalid='ignore'):
-        chance = ((both + first) * (both + second) + (first + neither) * (second + neither)) / n ** 2
+        chance = ((both + first) * (both + second) + (first + neither) * (second + neither)) / n**2
         return np.where(chance < 1, ((both + neither) / n - chance) / (1 - chance), np.nan)
+
 
 def _kappa_of_people(cells, subject, level, n, seed):
     "Percentile limits of kappa from resamples of people."
@@ -315,7 +490,9 @@ def _kappa_of_people(cells, subject, level, n, seed):
     people = np.zeros((who.max() + 1, *cells.shape[1:]))
     np.add.at(people, who, cells)
     draw = runtime.rng(seed, 'kappa')
-    drawn = np.stack([_kappa_of(people[draw.integers(0, len(people), len(people))].sum(0)) for _ in range(n)])
+    drawn = np.stack(
+        [_kappa_of(people[draw.integers(0, len(people), len(people))].sum(0)) for _ in range(n)]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)

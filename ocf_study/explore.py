@@ -27,6 +27,7 @@ from . import cohort, figures, genant, geometry, inversion, metrics, patches, ra
 @dataclass
 class Run:
     "A finished run: its cohort, and every body that has a probability."
+
     folder: Path
     cohort: cohort.Cohort
     bodies: pd.DataFrame  # a row per body with a prediction: columns of the cohort, `probability`, `grade`, `error` (0-1)
@@ -35,49 +36,68 @@ class Run:
     @cached_property
     def choices(self) -> dict:  # size, variant, detector, tie, seed
         "How the run's patches were made."
-        settings = patches.open(self.folder/'work'/'patches.zarr').attrs['settings']
+        settings = patches.open(self.folder / 'work' / 'patches.zarr').attrs['settings']
         return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
     @cached_property
     def network(self):  # `keras.Model` with one logit
         "The network of the best epoch."
         from ocf_study import prediction  # here, since TensorFlow takes seconds to import
+
         return prediction.best(self.folder)
 
     @cached_property
     def score(self):  # function: (N, S, S) uint16 patches -> (N,) probability of label 1
         "The network as a function on patches."
         from ocf_study import prediction
-        predict = prediction.predictor(self.network, self.folder/'work'/'model'/'export')
+
+        predict = prediction.predictor(self.network, self.folder / 'work' / 'model' / 'export')
         return lambda pixels: predict(patches.standardise(pixels)[..., None])
 
-    def __repr__(self): return f"Run {self.folder.name}: {self.cohort}; {len(self.bodies):,} bodies with a probability. {self.cohort.about['data']}."
+    def __repr__(self):
+        return f'Run {self.folder.name}: {self.cohort}; {len(self.bodies):,} bodies with a probability. {self.cohort.about["data"]}.'
 
 # %% ../nbs/method/17a_explore.ipynb #fb1430eb
 def open_run(
-    folder: str|Path,  # run folder with work/cohort and work/predictions.parquet
+    folder: str | Path,  # run folder with work/cohort and work/predictions.parquet
 ) -> Run:
     "A run that has been through stage 40."
     folder = Path(folder)
-    path = folder/'work'/'predictions.parquet'
-    if not path.exists(): raise FileNotFoundError(f'{path} is not there: run the study first (make study), or choose a run that holds its work folder')
-    said, c = pd.read_parquet(path), cohort.load(folder/'work'/'cohort')
+    path = folder / 'work' / 'predictions.parquet'
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path} is not there: run the study first (make study), or choose a run that holds its work folder'
+        )
+    said, c = pd.read_parquet(path), cohort.load(folder / 'work' / 'cohort')
     said = said[said.model == said.model.iloc[0]]
-    bodies = c.bodies.drop(columns='probability', errors='ignore').merge(said[['body_id', 'probability']], on='body_id', validate='one_to_one')
-    bodies = bodies.assign(grade=genant.to_grade(bodies.sq), error=(bodies.probability - bodies.label).abs())
+    bodies = c.bodies.drop(columns='probability', errors='ignore').merge(
+        said[['body_id', 'probability']], on='body_id', validate='one_to_one'
+    )
+    bodies = bodies.assign(
+        grade=genant.to_grade(bodies.sq), error=(bodies.probability - bodies.label).abs()
+    )
     test = bodies[bodies.split == 'test']
     rules = {'threshold 1': 'top_share', 'threshold 2': 'youden'}
-    return Run(folder, c, bodies, {name: metrics.threshold(rule, test.label, test.probability) for name, rule in rules.items()})
+    return Run(
+        folder,
+        c,
+        bodies,
+        {
+            name: metrics.threshold(rule, test.label, test.probability)
+            for name, rule in rules.items()
+        },
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #63a51388
 def runs(
-    reports: str|Path,  # folder of run folders
+    reports: str | Path,  # folder of run folders
 ) -> list[Path]:
     "The runs that can be explored: those whose predictions are on this machine."
     return sorted(p.parent.parent for p in Path(reports).glob('*/work/predictions.parquet'))
 
 # %% ../nbs/method/17a_explore.ipynb #9e3b730f
 OUTCOMES = ('true positive', 'false negative', 'false positive', 'true negative')
+
 
 def outcome(
     label,  # (N,) 0 or 1
@@ -93,25 +113,33 @@ def choose(
     run: Run,
     split: str = 'test',  # train, validation, test; '' for all
     level: str = '',  # T4 .. L4; '' for all
-    grade: int|None = None,  # 0 to 3; None for all
-    low: float = 0.,  # lowest probability wanted
-    high: float = 1.,  # highest
+    grade: int | None = None,  # 0 to 3; None for all
+    low: float = 0.0,  # lowest probability wanted
+    high: float = 1.0,  # highest
     kind: str = '',  # one of `OUTCOMES`; '' for all
     threshold=None,  # what decides the outcome: number or `metrics.Threshold`; None: the run's threshold 2
     by: str = 'error',  # column to sort by, highest first
 ) -> pd.DataFrame:  # rows of `run.bodies`, with `outcome`
     "The bodies that somebody wants to see."
     df = run.bodies
-    df = df.assign(outcome=outcome(df.label, df.probability, run.thresholds['threshold 2'] if threshold is None else threshold))
+    df = df.assign(
+        outcome=outcome(
+            df.label,
+            df.probability,
+            run.thresholds['threshold 2'] if threshold is None else threshold,
+        )
+    )
     wanted = df.probability.between(low, high)
     for column, value in (('split', split), ('level', level), ('grade', grade), ('outcome', kind)):
-        if value not in ('', None): wanted &= df[column] == value
+        if value not in ('', None):
+            wanted &= df[column] == value
     return df[wanted].sort_values([by, 'body_id'], ascending=[False, True]).reset_index(drop=True)
 
 # %% ../nbs/method/17a_explore.ipynb #96e36cff
 @dataclass
 class Body:
     "One body with its film, as the subject faces left."
+
     row: pd.Series  # of `Run.bodies`
     film: np.ndarray  # (H, W) uint16
     points: np.ndarray  # (6, 2) px
@@ -122,7 +150,8 @@ class Body:
     rendered: bool = False  # no film of a patient: its figures say so
 
     @property
-    def title(self): return f"{self.row.level} of {self.row.film_id}: SQ {self.row.sq:g}, label {int(self.row.label)}, probability {self.row.probability:.3f}"
+    def title(self):
+        return f'{self.row.level} of {self.row.film_id}: SQ {self.row.sq:g}, label {int(self.row.label)}, probability {self.row.probability:.3f}'
 
 # %% ../nbs/method/17a_explore.ipynb #30977319
 def body(
@@ -130,17 +159,34 @@ def body(
     body_id: str,
 ) -> Body:
     "One body by its identifier."
-    if body_id not in set(run.bodies.body_id): raise KeyError(f'{body_id} has no prediction in run {run.folder.name}')
+    if body_id not in set(run.bodies.body_id):
+        raise KeyError(f'{body_id} has no prediction in run {run.folder.name}')
     c, row = run.cohort, run.bodies.set_index('body_id', drop=False).loc[body_id]
-    film, mine = c.films.set_index('film_id').loc[row.film_id], c.bodies[c.bodies.film_id == row.film_id]
+    film, mine = (
+        c.films.set_index('film_id').loc[row.film_id],
+        c.bodies[c.bodies.film_id == row.film_id],
+    )
     picture, points = c.read(row.film_id), cohort.points(mine)
-    if film.facing == 'right': points = geometry.mirror(points, picture.shape[1])
-    pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=row.film_id, **run.choices)
+    if film.facing == 'right':
+        points = geometry.mirror(points, picture.shape[1])
+    pixels, _, inverted, _ = patches.film_patches(
+        picture, points, film_id=row.film_id, **run.choices
+    )
     this = (mine.body_id == body_id).to_numpy()
-    return Body(row, picture, points[this][0], points[~this], pixels[this][0], bool(inverted[this][0]), film.facing, c.about['rendered'])
+    return Body(
+        row,
+        picture,
+        points[this][0],
+        points[~this],
+        pixels[this][0],
+        bool(inverted[this][0]),
+        film.facing,
+        c.about['rendered'],
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #de3c79d1
 _EDGE = [withStroke(linewidth=2, foreground='k')]  # letters that can be read on any grey
+
 
 def film_figure(
     b: Body,
@@ -148,18 +194,45 @@ def film_figure(
     "A film with its bodies, and one of them with points, axes and squares."
     tight, wide = geometry.square(b.points[None]), geometry.window(b.points[None])
     fig, axs = plt.subplots(1, 2, figsize=(7.6, 5), width_ratios=[1, 1.35])
-    (x, y), half = wide.centre[0], wide.side[0]*.75
-    near = b.film[max(0, int(y - half)):int(y + half), max(0, int(x - half)):int(x + half)]
+    (x, y), half = wide.centre[0], wide.side[0] * 0.75
+    near = b.film[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
     for ax, seen in zip(axs, (b.film, near)):
-        low, high = np.percentile(seen, [.5, 99.5])
-        ax.imshow(b.film, cmap='gray', vmin=low, vmax=max(high, low + 1), extent=(0, b.film.shape[1], b.film.shape[0], 0)); ax.axis('off')
-        for other in b.others: ax.plot(*geometry.corners(other[None])[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['sky'], lw=.7)
+        low, high = np.percentile(seen, [0.5, 99.5])
+        ax.imshow(
+            b.film,
+            cmap='gray',
+            vmin=low,
+            vmax=max(high, low + 1),
+            extent=(0, b.film.shape[1], b.film.shape[0], 0),
+        )
+        ax.axis('off')
+        for other in b.others:
+            ax.plot(
+                *geometry.corners(other[None])[0][[0, 1, 2, 3, 0]].T,
+                color=figures.COLORS['sky'],
+                lw=0.7,
+            )
         ax.plot(*wide.vertices()[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['orange'], lw=1.4)
     axs[1].plot(*tight.vertices()[0][[0, 1, 2, 3, 0]].T, color=figures.COLORS['yellow'], lw=1.2)
-    for axis in tight.axes[0]: axs[1].plot(*(tight.centre[0] + np.outer([-.5, .5], axis)*tight.side[0]).T, color='w', lw=1, ls='--')
+    for axis in tight.axes[0]:
+        axs[1].plot(
+            *(tight.centre[0] + np.outer([-0.5, 0.5], axis) * tight.side[0]).T,
+            color='w',
+            lw=1,
+            ls='--',
+        )
     for k, point in enumerate(b.points, 1):
-        axs[1].plot(*point, 'o', color=figures.COLORS['red'], mec='w', mew=.6, ms=6)
-        axs[1].annotate(str(k), point, (5, 5 if k < 4 else -11), textcoords='offset points', color='w', fontsize=9, weight='bold', path_effects=_EDGE)
+        axs[1].plot(*point, 'o', color=figures.COLORS['red'], mec='w', mew=0.6, ms=6)
+        axs[1].annotate(
+            str(k),
+            point,
+            (5, 5 if k < 4 else -11),
+            textcoords='offset points',
+            color='w',
+            fontsize=9,
+            weight='bold',
+            path_effects=_EDGE,
+        )
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
     fig.suptitle(b.title, fontsize=10)
     return figures.stamped(fig, b.rendered)
@@ -172,8 +245,17 @@ def steps_figure(
 ) -> Figure:
     "The nine steps from the stored film to the patch, with an augmented copy below."
     right = b.facing == 'right'
-    film, points = (b.film[:, ::-1], geometry.mirror(b.points, b.film.shape[1])) if right else (b.film, b.points)
-    return figures.stamped(figures.patch_steps(patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size)), b.rendered)
+    film, points = (
+        (b.film[:, ::-1], geometry.mirror(b.points, b.film.shape[1]))
+        if right
+        else (b.film, b.points)
+    )
+    return figures.stamped(
+        figures.patch_steps(
+            patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size)
+        ),
+        b.rendered,
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #db85805c
 def inversion_figure(
@@ -183,13 +265,24 @@ def inversion_figure(
 ) -> Figure:
     "The inversion test on one patch, before any inversion, and what each detector says."
     cut = 65535 - b.patch if b.inverted else b.patch
-    corners = geometry.apply(geometry.affine(b.points[None], len(cut), variant=variant, shape=b.film.shape), geometry.corners(b.points[None]))[0]
+    corners = geometry.apply(
+        geometry.affine(b.points[None], len(cut), variant=variant, shape=b.film.shape),
+        geometry.corners(b.points[None]),
+    )[0]
     s = inversion.steps(cut, detector, corners)
-    panels = [('grey', s['grey'], {}), ('gradient', s['gradient'], {}), ('end-plates', s['grey'], dict(mask=s['endplates'])),
-              ('below the highest', s['d_high'], {}), ('above the lowest', s['d_low'], {})]
+    panels = [
+        ('grey', s['grey'], {}),
+        ('gradient', s['gradient'], {}),
+        ('end-plates', s['grey'], dict(mask=s['endplates'])),
+        ('below the highest', s['d_high'], {}),
+        ('above the lowest', s['d_low'], {}),
+    ]
     fig = figures.inversion_steps(panels, rows=1)
-    said = ', '.join(f"{d} {inversion.evidence(cut, d, corners):+.3f}" for d in inversion.DETECTORS)
-    fig.suptitle(f"evidence: {said}; the film's vote: {'inverted' if b.inverted else 'not inverted'}", fontsize=9)
+    said = ', '.join(f'{d} {inversion.evidence(cut, d, corners):+.3f}' for d in inversion.DETECTORS)
+    fig.suptitle(
+        f"evidence: {said}; the film's vote: {'inverted' if b.inverted else 'not inverted'}",
+        fontsize=9,
+    )
     return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #09594c48
@@ -200,19 +293,31 @@ def saliency_figure(
 ) -> Figure:
     "The patch, and on it the maps of the network and of its shuffled twin: red raises the logit, blue lowers it."
     from ocf_study import saliency
+
     x = patches.averaged(patches.standardise(b.patch[None])[..., None], run.network.input_shape[1])
-    maps = {'patch': None, 'network': saliency.grad_cam(run.network, x, signed=True)[0], 'shuffled weights': saliency.grad_cam(saliency.shuffled(run.network, seed), x, signed=True)[0]}
+    maps = {
+        'patch': None,
+        'network': saliency.grad_cam(run.network, x, signed=True)[0],
+        'shuffled weights': saliency.grad_cam(saliency.shuffled(run.network, seed), x, signed=True)[
+            0
+        ],
+    }
     fig, axs = plt.subplots(1, 3, figsize=(7.2, 2.7))
     for ax, (name, overlay) in zip(axs, maps.items()):
-        ax.imshow(x[0, ..., 0]); ax.axis('off'); ax.set_title(name, fontsize=9)
-        if overlay is not None: ax.imshow(overlay, cmap='RdBu_r', alpha=.45, vmin=-1, vmax=1)
+        ax.imshow(x[0, ..., 0])
+        ax.axis('off')
+        ax.set_title(name, fontsize=9)
+        if overlay is not None:
+            ax.imshow(overlay, cmap='RdBu_r', alpha=0.45, vmin=-1, vmax=1)
     fig.suptitle(b.title, fontsize=10)
     return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #af2c5d32
 class Sweep:
     "Counts at any threshold, worked out once for all."
-    def __init__(self,
+
+    def __init__(
+        self,
         y,  # (N,) labels
         p,  # (N,) probabilities of label 1
     ):
@@ -220,30 +325,51 @@ class Sweep:
         order = np.argsort(p, kind='stable')
         self.p, self.ones = p[order], np.r_[0, np.cumsum(y[order])]
 
-    def at(self,
+    def at(
+        self,
         threshold,  # number or `metrics.Threshold`
     ) -> dict:  # threshold, tn, fp, fn, tp, alert_rate, and the seven measures
         "The confusion matrix, the share flagged and the measures at one threshold."
         below, n = int(np.searchsorted(self.p, float(threshold), 'left')), len(self.p)
         fn, tp = int(self.ones[below]), int(self.ones[-1] - self.ones[below])
         counts = dict(tn=below - fn, fp=n - below - tp, fn=fn, tp=tp)
-        return dict(threshold=float(threshold), **counts, alert_rate=(n - below)/n, **{k: float(v) for k, v in metrics.from_counts(**counts).items()})
+        return dict(
+            threshold=float(threshold),
+            **counts,
+            alert_rate=(n - below) / n,
+            **{k: float(v) for k, v in metrics.from_counts(**counts).items()},
+        )
 
 # %% ../nbs/method/17a_explore.ipynb #928b4474
 def card(
     now: dict,  # of `Sweep.at`
 ) -> str:  # HTML
     "The answer at one threshold, to be read at a glance: four measures and the confusion matrix."
-    shown = dict(sensitivity='sensitivity', ppv='PPV', specificity='specificity', alert_rate='alert rate')
-    share = lambda v: 'not defined' if np.isnan(v) else f'{100*v:.1f} %'
+    shown = dict(
+        sensitivity='sensitivity', ppv='PPV', specificity='specificity', alert_rate='alert rate'
+    )
+
+    def share(v):
+        return 'not defined' if np.isnan(v) else f'{100 * v:.1f} %'
+
     cell = 'style="padding:.2em .8em;text-align:right;border:1px solid #8886"'
     head = 'style="padding:.2em .8em;text-align:left;font-weight:600;border:1px solid #8886"'
-    row = lambda name, a, b: f'<tr><th {head} scope="row">{name}</th><td {cell}>{a:,}</td><td {cell}>{b:,}</td></tr>'
-    measures = ''.join(f'<div style="min-width:7em"><div style="font-size:1.5em;font-weight:600" data-measure="{k}">{share(now[k])}</div>{name}</div>' for k, name in shown.items())
-    return (f'<div style="display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center">{measures}'
-            f'<table style="border-collapse:collapse"><caption style="caption-side:top;text-align:left">bodies at threshold {now["threshold"]:.3f}</caption>'
-            f'<tr><td {cell}></td><th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
-            f'{row("label 0", now["tn"], now["fp"])}{row("label 1", now["fn"], now["tp"])}</table></div>')
+
+    def row(name, a, b):
+        return (
+            f'<tr><th {head} scope="row">{name}</th><td {cell}>{a:,}</td><td {cell}>{b:,}</td></tr>'
+        )
+
+    measures = ''.join(
+        f'<div style="min-width:7em"><div style="font-size:1.5em;font-weight:600" data-measure="{k}">{share(now[k])}</div>{name}</div>'
+        for k, name in shown.items()
+    )
+    return (
+        f'<div style="display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center">{measures}'
+        f'<table style="border-collapse:collapse"><caption style="caption-side:top;text-align:left">bodies at threshold {now["threshold"]:.3f}</caption>'
+        f'<tr><td {cell}></td><th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
+        f'{row("label 0", now["tn"], now["fp"])}{row("label 1", now["fn"], now["tp"])}</table></div>'
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #df75518b
 def gallery(
@@ -252,37 +378,69 @@ def gallery(
     n: int = 6,  # of each kind
 ) -> Figure:
     "Patches of the bodies of label 1 with the lowest, and of label 0 with the highest probability."
-    kinds = {'label 1, lowest probability': choose(run, split).query('label == 1').head(n), 'label 0, highest probability': choose(run, split).query('label == 0').head(n)}
-    fig = plt.figure(figsize=(1.35*n + .3, 4.2), layout='constrained')
+    kinds = {
+        'label 1, lowest probability': choose(run, split).query('label == 1').head(n),
+        'label 0, highest probability': choose(run, split).query('label == 0').head(n),
+    }
+    fig = plt.figure(figsize=(1.35 * n + 0.3, 4.2), layout='constrained')
     for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items()):
-        part.suptitle(name, fontsize=9, weight='bold', ha='left', x=.01)
+        part.suptitle(name, fontsize=9, weight='bold', ha='left', x=0.01)
         axs = part.subplots(1, n, squeeze=False)[0]
-        for ax in axs: ax.axis('off')
+        for ax in axs:
+            ax.axis('off')
         for ax, row in zip(axs, rows.itertuples()):
             ax.imshow(body(run, row.body_id).patch)
-            ax.set_title(f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal')
+            ax.set_title(
+                f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal'
+            )
     return figures.stamped(fig, run.cohort.about['rendered'])
 
 # %% ../nbs/method/17a_explore.ipynb #7c9d0b17
 def try_film(
     run: Run,
-    film: str|Path|np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
+    film: str | Path | np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
     points: dict,  # level -> (6, 2) px of the film as it is stored
     facing: str = 'right',  # where the subject looks on it
-) -> tuple[pd.DataFrame, Figure]:  # level, probability, and whether it is flagged at each threshold; the film with its scores
+) -> tuple[
+    pd.DataFrame, Figure
+]:  # level, probability, and whether it is flagged at each threshold; the film with its scores
     "What a run's network says of a film that nobody has graded."
-    picture = radiograph.read(film, facing=facing) if not isinstance(film, np.ndarray) else film[:, ::-1] if facing == 'right' else film
+    picture = (
+        radiograph.read(film, facing=facing)
+        if not isinstance(film, np.ndarray)
+        else film[:, ::-1]
+        if facing == 'right'
+        else film
+    )
     six = np.array(list(points.values()), float)
-    if wrong := geometry.problems(six, picture.shape[1], picture.shape[0], facing): raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong))
-    if facing == 'right': six = geometry.mirror(six, picture.shape[1])
+    if wrong := geometry.problems(six, picture.shape[1], picture.shape[0], facing):
+        raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong))
+    if facing == 'right':
+        six = geometry.mirror(six, picture.shape[1])
     p = run.score(patches.film_patches(np.ascontiguousarray(picture), six, **run.choices)[0])
-    table = pd.DataFrame(dict(level=list(points), probability=p, **{name: t.flags(p) for name, t in run.thresholds.items()}))
+    table = pd.DataFrame(
+        dict(
+            level=list(points),
+            probability=p,
+            **{name: t.flags(p) for name, t in run.thresholds.items()},
+        )
+    )
     fig, ax = plt.subplots(figsize=(4, 5.4))
-    ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0)); ax.axis('off')
+    ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))
+    ax.axis('off')
     for row, body in zip(table.itertuples(), six):
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
-        ax.annotate(f'{row.level} {row.probability:.2f}', (body[:, 0].max(), body[:, 1].mean()), (6, 0), textcoords='offset points', color='w', va='center', fontsize=9, path_effects=_EDGE)
+        ax.annotate(
+            f'{row.level} {row.probability:.2f}',
+            (body[:, 0].max(), body[:, 1].mean()),
+            (6, 0),
+            textcoords='offset points',
+            color='w',
+            va='center',
+            fontsize=9,
+            path_effects=_EDGE,
+        )
     return table, fig
 
 # %% ../nbs/method/17a_explore.ipynb #175c0492
@@ -296,18 +454,25 @@ def picture(
         plt.close(fig)
         return f'<img style="max-width:100%;height:auto;background:#fff" alt="{escape(alt)}" src="data:image/png;base64,{b64encode(f.getvalue()).decode()}">'
 
+
 _open = lru_cache(maxsize=4)(open_run)
 
 # %% ../nbs/method/17a_explore.ipynb #e4865860
 def run_picker(
-    reports: str|Path,  # folder of run folders
-    first: str|Path = '',  # the one chosen at the start
+    reports: str | Path,  # folder of run folders
+    first: str | Path = '',  # the one chosen at the start
 ):  # `ipywidgets.Dropdown` whose value is a run folder
     "Choose among the runs on this machine."
     from ipywidgets import Dropdown
+
     there = {p.name: p.resolve() for p in [*runs(reports), *([Path(first)] if first else [])]}
-    if not there: raise FileNotFoundError(f'no run with predictions in {reports}: make study makes one')
-    return Dropdown(options=there, value=Path(first).resolve() if first else next(iter(there.values())), description='Run')
+    if not there:
+        raise FileNotFoundError(f'no run with predictions in {reports}: make study makes one')
+    return Dropdown(
+        options=there,
+        value=Path(first).resolve() if first else next(iter(there.values())),
+        description='Run',
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #d9dad6ba
 def threshold_slider(
@@ -316,19 +481,42 @@ def threshold_slider(
 ):  # `ipywidgets.VBox`: slider, the paper's two thresholds, card
     "A threshold that moves sensitivity, PPV, alert rate and the confusion matrix with it."
     from ipywidgets import HTML, Button, FloatSlider, HBox, VBox
-    slider, answer = FloatSlider(value=.5, min=0, max=1, step=.001, readout_format='.3f', description='Threshold', layout=dict(width='min(40em, 95%)')), HTML()
-    buttons = [Button(description=name, tooltip=f"the paper's {name}, set on this run's test bodies") for name in ('threshold 1', 'threshold 2')]
+
+    slider, answer = (
+        FloatSlider(
+            value=0.5,
+            min=0,
+            max=1,
+            step=0.001,
+            readout_format='.3f',
+            description='Threshold',
+            layout=dict(width='min(40em, 95%)'),
+        ),
+        HTML(),
+    )
+    buttons = [
+        Button(description=name, tooltip=f"the paper's {name}, set on this run's test bodies")
+        for name in ('threshold 1', 'threshold 2')
+    ]
     state = {}
+
     def opened(*_):
         state['run'] = _open(pick.value)
         bodies = state['run'].bodies
         bodies = bodies[bodies.split == split]
         state['sweep'] = Sweep(bodies.label, bodies.probability)
         moved()
-    def moved(*_): answer.value = card(state['sweep'].at(slider.value))
-    def pressed(button): slider.value = float(state['run'].thresholds[button.description])
-    for button in buttons: button.on_click(pressed)
-    slider.observe(moved, 'value'); pick.observe(opened, 'value')
+
+    def moved(*_):
+        answer.value = card(state['sweep'].at(slider.value))
+
+    def pressed(button):
+        slider.value = float(state['run'].thresholds[button.description])
+
+    for button in buttons:
+        button.on_click(pressed)
+    slider.observe(moved, 'value')
+    pick.observe(opened, 'value')
     opened()
     return VBox([slider, HBox(buttons), answer])
 
@@ -336,18 +524,44 @@ def threshold_slider(
 def _filters():
     "The controls of `browser`, by the names that `choose` knows."
     from ipywidgets import Dropdown, FloatRangeSlider, Select
-    any_of = lambda values: [('all', ''), *((str(v), v) for v in values)]
+
+    def any_of(values):
+        return [('all', ''), *((str(v), v) for v in values)]
+
     wide = dict(width='min(24em, 95%)')
-    return dict(split=Dropdown(options=['test', 'validation', 'train'], description='Split'), level=Dropdown(options=any_of(genant.LEVELS), description='Level'),
-                grade=Dropdown(options=[('all', None), *((str(g), g) for g in range(4))], description='Grade'), kind=Dropdown(options=any_of(OUTCOMES), description='Outcome'),
-                by=Dropdown(options=['error', 'probability', 'sq'], description='Sorted by'), score=FloatRangeSlider(value=(0, 1), min=0, max=1, step=.01, description='Score', layout=wide)), \
-        Select(rows=10, description='Body', layout=dict(width='min(36em, 95%)'))
+    return dict(
+        split=Dropdown(options=['test', 'validation', 'train'], description='Split'),
+        level=Dropdown(options=any_of(genant.LEVELS), description='Level'),
+        grade=Dropdown(
+            options=[('all', None), *((str(g), g) for g in range(4))], description='Grade'
+        ),
+        kind=Dropdown(options=any_of(OUTCOMES), description='Outcome'),
+        by=Dropdown(options=['error', 'probability', 'sq'], description='Sorted by'),
+        score=FloatRangeSlider(
+            value=(0, 1), min=0, max=1, step=0.01, description='Score', layout=wide
+        ),
+    ), Select(rows=10, description='Body', layout=dict(width='min(36em, 95%)'))
 
 # %% ../nbs/method/17a_explore.ipynb #a29c8bfc
-VIEWS = {'Film': (lambda run, b: film_figure(b), 'The film with its bodies, and the body near by with six points, axes and squares'),
-         'Nine steps': (lambda run, b: steps_figure(b, size=run.choices['size']), 'The nine steps from the stored film to the patch, with an augmented copy'),
-         'Inversion': (lambda run, b: inversion_figure(b, variant=run.choices['variant']), 'The patch, its gradient, the end-plates found, and their distance from the highest and lowest grey near by'),
-         'Saliency': (saliency_figure, 'The patch, the map of the network on it, and that of a network with shuffled weights')}
+VIEWS = {
+    'Film': (
+        lambda run, b: film_figure(b),
+        'The film with its bodies, and the body near by with six points, axes and squares',
+    ),
+    'Nine steps': (
+        lambda run, b: steps_figure(b, size=run.choices['size']),
+        'The nine steps from the stored film to the patch, with an augmented copy',
+    ),
+    'Inversion': (
+        lambda run, b: inversion_figure(b, variant=run.choices['variant']),
+        'The patch, its gradient, the end-plates found, and their distance from the highest and lowest grey near by',
+    ),
+    'Saliency': (
+        saliency_figure,
+        'The patch, the map of the network on it, and that of a network with shuffled weights',
+    ),
+}
+
 
 def browser(
     pick,  # of `run_picker`
@@ -355,33 +569,55 @@ def browser(
 ):  # `ipywidgets.VBox`: filters, the list of bodies, a tab for each of `VIEWS`
     "Pick a body by level, grade, score or error, and look at it."
     from ipywidgets import HTML, HBox, Layout, Tab, VBox
+
     (filters, chosen), count = _filters(), HTML()
     tabs, now = Tab([HTML() for _ in VIEWS], titles=list(VIEWS)), []
+
     def listed(*_):
         f = {k: w.value for k, w in filters.items()}
         low, high = f.pop('score')
         df = choose(_open(pick.value), low=low, high=high, **f)
-        count.value = f'{len(df):,} bodies' + (f', the first {most} listed' if len(df) > most else '')
-        chosen.options = [(f'{r.level:<4} SQ {r.sq:g}  {r.probability:.3f}  {r.outcome}  {r.film_id}', r.body_id) for r in df.head(most).itertuples()]
+        count.value = f'{len(df):,} bodies' + (
+            f', the first {most} listed' if len(df) > most else ''
+        )
+        chosen.options = [
+            (f'{r.level:<4} SQ {r.sq:g}  {r.probability:.3f}  {r.outcome}  {r.film_id}', r.body_id)
+            for r in df.head(most).itertuples()
+        ]
         chosen.index = 0 if len(df) else None
         shown()
+
     def shown(*_):
-        if now == [pick.value, chosen.value]: return
+        if now == [pick.value, chosen.value]:
+            return
         now[:] = [pick.value, chosen.value]
-        for tab in tabs.children: tab.value = ''
+        for tab in tabs.children:
+            tab.value = ''
         drawn()
+
     def drawn(*_):
-        tab, (draw, alt) = tabs.children[tabs.selected_index], list(VIEWS.values())[tabs.selected_index]
-        if tab.value: return
-        if chosen.value is None: tab.value = 'No body is like this.'; return
+        tab, (draw, alt) = (
+            tabs.children[tabs.selected_index],
+            list(VIEWS.values())[tabs.selected_index],
+        )
+        if tab.value:
+            return
+        if chosen.value is None:
+            tab.value = 'No body is like this.'
+            return
         run = _open(pick.value)
         b = body(run, chosen.value)
         tab.value = picture(draw(run, b), f'{alt}. {b.title}')
-    for w in (*filters.values(), pick): w.observe(listed, 'value')
-    chosen.observe(shown, 'value'); tabs.observe(drawn, 'selected_index')
+
+    for w in (*filters.values(), pick):
+        w.observe(listed, 'value')
+    chosen.observe(shown, 'value')
+    tabs.observe(drawn, 'selected_index')
     tabs.selected_index = 0
     listed()
-    return VBox([HBox(list(filters.values()), layout=Layout(flex_flow='row wrap')), count, chosen, tabs])
+    return VBox(
+        [HBox(list(filters.values()), layout=Layout(flex_flow='row wrap')), count, chosen, tabs]
+    )
 
 # %% ../nbs/method/17a_explore.ipynb #5e213d35
 def gallery_browser(
@@ -389,8 +625,20 @@ def gallery_browser(
 ):  # `ipywidgets.VBox`
     "The worst errors of a split."
     from ipywidgets import HTML, Dropdown, HBox, IntSlider, VBox
-    split, n, answer = Dropdown(options=['test', 'validation', 'train'], description='Split'), IntSlider(value=6, min=2, max=12, description='Of each', continuous_update=False), HTML()
-    def drawn(*_): answer.value = picture(gallery(_open(pick.value), split.value, n.value), f'Patches of the worst errors of split {split.value}: label 1 with the lowest, label 0 with the highest probability')
-    for w in (pick, split, n): w.observe(drawn, 'value')
+
+    split, n, answer = (
+        Dropdown(options=['test', 'validation', 'train'], description='Split'),
+        IntSlider(value=6, min=2, max=12, description='Of each', continuous_update=False),
+        HTML(),
+    )
+
+    def drawn(*_):
+        answer.value = picture(
+            gallery(_open(pick.value), split.value, n.value),
+            f'Patches of the worst errors of split {split.value}: label 1 with the lowest, label 0 with the highest probability',
+        )
+
+    for w in (pick, split, n):
+        w.observe(drawn, 'value')
     drawn()
     return VBox([HBox([split, n]), answer])

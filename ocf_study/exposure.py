@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 
 # %% ../nbs/method/02a_exposure.ipynb #07d83264
-BEAM = dict(share=(.55, .45), soft=(.0215, .0185), bone=(.072, .047))  # two effective energies (about 52 and 75 keV); attenuation per mm of water and of cortical bone (NIST)
+BEAM = dict(
+    share=(0.55, 0.45), soft=(0.0215, 0.0185), bone=(0.072, 0.047)
+)  # two effective energies (about 52 and 75 keV); attenuation per mm of water and of cortical bone (NIST)
+
 
 #| export
 def attenuate(
@@ -21,20 +24,24 @@ def attenuate(
     bone,  # (H, W) mm of cortical bone in place of water
 ):  # (H, W) share of the beam that comes through
     "Beer-Lambert with two effective energies."
-    return sum(w*cv2.exp(cv2.addWeighted(soft, -s, bone, s - b, 0)) for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone']))
+    return sum(
+        w * cv2.exp(cv2.addWeighted(soft, -s, bone, s - b, 0))
+        for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone'])
+    )
 
 # %% ../nbs/method/02a_exposure.ipynb #6b8c24dd
 @dataclass(frozen=True)
 class Exposure:
     "How one film was exposed, developed and stored."
+
     source: str = 'film'  # film | digital
-    noise: float = .02  # standard deviation of the quantum noise at the spine, share of the signal in a pixel of 0.4 mm
-    blur_mm: float = .30  # focal spot, screen and motion, standard deviation
-    scatter: float = .5  # scattered part of what reaches the film, of the primary
-    heel: float = .1  # fall of the beam along the film
-    density: float = 0.  # over- (+) or underexposure, log10
+    noise: float = 0.02  # standard deviation of the quantum noise at the spine, share of the signal in a pixel of 0.4 mm
+    blur_mm: float = 0.30  # focal spot, screen and motion, standard deviation
+    scatter: float = 0.5  # scattered part of what reaches the film, of the primary
+    heel: float = 0.1  # fall of the beam along the film
+    density: float = 0.0  # over- (+) or underexposure, log10
     gamma: float = 2.4  # slope of the characteristic curve
-    enhance: float = .5  # edge enhancement of a digital system
+    enhance: float = 0.5  # edge enhancement of a digital system
     bits: int = 12  # of stored content
     inverted: bool = False  # bone is dark
 
@@ -46,8 +53,10 @@ def smooth_field(
 ):  # (H, W) float32, about N(0, 1)
     "Random field without detail below `cell`."
     across, down = np.broadcast_to(cell, 2)
-    grid = draw.standard_normal((int(shape[0]/max(down, 1)) + 4, int(shape[1]/max(across, 1)) + 4), dtype=np.float32)
-    return cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)*1.25
+    grid = draw.standard_normal(
+        (int(shape[0] / max(down, 1)) + 4, int(shape[1] / max(across, 1)) + 4), dtype=np.float32
+    )
+    return cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC) * 1.25
 
 # %% ../nbs/method/02a_exposure.ipynb #afc3eb0b
 def detect(
@@ -60,21 +69,28 @@ def detect(
     "Scatter, heel, quantum noise and blur."
     h, w = beam.shape
     reference = float(np.median(beam[spine]))
-    small = cv2.resize(np.minimum(beam, 3*reference), (max(w//16, 2), max(h//16, 2)), interpolation=cv2.INTER_AREA)  # where hardly anybody is in the beam, hardly anything scatters
-    spread = cv2.GaussianBlur(small, (0, 0), 28/pixel_mm/16, borderType=cv2.BORDER_REPLICATE)
+    small = cv2.resize(
+        np.minimum(beam, 3 * reference),
+        (max(w // 16, 2), max(h // 16, 2)),
+        interpolation=cv2.INTER_AREA,
+    )  # where hardly anybody is in the beam, hardly anything scatters
+    spread = cv2.GaussianBlur(small, (0, 0), 28 / pixel_mm / 16, borderType=cv2.BORDER_REPLICATE)
     signal = cv2.resize(spread, (w, h))
     signal *= exposure.scatter
-    signal += np.minimum(beam, 25*reference)
-    signal *= ((1 + exposure.heel*np.linspace(.5, -.5, h, dtype=np.float32))/np.median(signal[spine]))[:, None]
-    blur = exposure.blur_mm/pixel_mm
-    sd = exposure.noise*.4/pixel_mm
+    signal += np.minimum(beam, 25 * reference)
+    signal *= (
+        (1 + exposure.heel * np.linspace(0.5, -0.5, h, dtype=np.float32)) / np.median(signal[spine])
+    )[:, None]
+    blur = exposure.blur_mm / pixel_mm
+    sd = exposure.noise * 0.4 / pixel_mm
     noise = draw.standard_normal((h, w), dtype=np.float32)
     noise *= cv2.sqrt(signal)
     signal = cv2.scaleAdd(noise, sd, signal, signal)
     del noise  # a film of memory
-    if blur > .4: signal = cv2.GaussianBlur(signal, (0, 0), blur)
+    if blur > 0.4:
+        signal = cv2.GaussianBlur(signal, (0, 0), blur)
     log = cv2.log(np.maximum(signal, 1e-3, out=signal))
-    return cv2.addWeighted(log, 1/np.log(10), log, 0, exposure.density)
+    return cv2.addWeighted(log, 1 / np.log(10), log, 0, exposure.density)
 
 # %% ../nbs/method/02a_exposure.ipynb #95cfde20
 def develop(
@@ -85,21 +101,33 @@ def develop(
 ):  # (H, W) 0 to 1, bone bright
     "Characteristic curve of a film, or the processing of a digital system."
     if exposure.source == 'film':
-        slope = -exposure.gamma*2.3/1.5
-        density = 3.0/(1 + cv2.exp(cv2.addWeighted(log_exposure, slope, log_exposure, 0, -.12*slope)))
-        density = cv2.scaleAdd(draw.standard_normal(density.shape, dtype=np.float32), .012*.4/pixel_mm, density)
-        return np.clip(cv2.addWeighted(density, -1/3.3, density, 0, 1 - .18/3.3), 0, 1)
+        slope = -exposure.gamma * 2.3 / 1.5
+        density = 3.0 / (
+            1 + cv2.exp(cv2.addWeighted(log_exposure, slope, log_exposure, 0, -0.12 * slope))
+        )
+        density = cv2.scaleAdd(
+            draw.standard_normal(density.shape, dtype=np.float32), 0.012 * 0.4 / pixel_mm, density
+        )
+        return np.clip(cv2.addWeighted(density, -1 / 3.3, density, 0, 1 - 0.18 / 3.3), 0, 1)
     h, w = log_exposure.shape
-    step = max(int(4/pixel_mm), 1)
-    low = cv2.resize(cv2.GaussianBlur(cv2.resize(log_exposure, (w//step, h//step), interpolation=cv2.INTER_AREA), (0, 0), 3), (w, h))
-    fine = log_exposure - cv2.GaussianBlur(log_exposure, (0, 0), .8/pixel_mm)
-    level = .72*low + 1.15*(log_exposure - low) + exposure.enhance*fine
-    return 1/(1 + cv2.exp(exposure.gamma*1.25*(level - .10)))
+    step = max(int(4 / pixel_mm), 1)
+    low = cv2.resize(
+        cv2.GaussianBlur(
+            cv2.resize(log_exposure, (w // step, h // step), interpolation=cv2.INTER_AREA),
+            (0, 0),
+            3,
+        ),
+        (w, h),
+    )
+    fine = log_exposure - cv2.GaussianBlur(log_exposure, (0, 0), 0.8 / pixel_mm)
+    level = 0.72 * low + 1.15 * (log_exposure - low) + exposure.enhance * fine
+    return 1 / (1 + cv2.exp(exposure.gamma * 1.25 * (level - 0.10)))
 
 # %% ../nbs/method/02a_exposure.ipynb #06d4cdc5
 @dataclass(frozen=True)
 class Frame:
     "What surrounds the picture on one film."
+
     border: bool = False  # the scanned sheet lies askew, its surroundings show
     collimated: bool = False  # a strip behind the patient was not exposed
     marker: str = 'R'  # lead letter; empty: none
@@ -109,100 +137,217 @@ class Frame:
 # %% ../nbs/method/02a_exposure.ipynb #7fea28db
 def letters(
     shape,  # (H, W) px
-    text: str, at,  # (2,) mm, baseline
-    size_mm: float, stroke_mm: float, pixel_mm: float,
+    text: str,
+    at,  # (2,) mm, baseline
+    size_mm: float,
+    stroke_mm: float,
+    pixel_mm: float,
     font=cv2.FONT_HERSHEY_SIMPLEX,
 ):  # (H, W) uint8
     "Text as a mask."
     ink = np.zeros(shape, np.uint8)
-    cv2.putText(ink, text, tuple(int(v/pixel_mm) for v in at), font, size_mm/pixel_mm/22, 255, max(1, round(stroke_mm/pixel_mm)), cv2.LINE_AA)
+    cv2.putText(
+        ink,
+        text,
+        tuple(int(v / pixel_mm) for v in at),
+        font,
+        size_mm / pixel_mm / 22,
+        255,
+        max(1, round(stroke_mm / pixel_mm)),
+        cv2.LINE_AA,
+    )
     return ink
 
 # %% ../nbs/method/02a_exposure.ipynb #0dcc9169
 def ink_box(
-    text: str, at,  # (2,) mm, baseline
-    size_mm: float, stroke_mm: float,
+    text: str,
+    at,  # (2,) mm, baseline
+    size_mm: float,
+    stroke_mm: float,
     font=cv2.FONT_HERSHEY_SIMPLEX,
 ):  # (2, 2) mm
     "Upper left and lower right corner of what `letters` writes."
-    fine, start = .25, np.array([2., 3.])*size_mm
-    x, y, w, h = cv2.boundingRect(letters((int(5*size_mm/fine), int((4 + len(text))*size_mm/fine)), text, start, size_mm, stroke_mm, fine, font))  # OpenCV's own text size has a margin
-    return np.asarray(at) - start + np.array([[x, y], [x + w, y + h]])*fine
+    fine, start = 0.25, np.array([2.0, 3.0]) * size_mm
+    x, y, w, h = cv2.boundingRect(
+        letters(
+            (int(5 * size_mm / fine), int((4 + len(text)) * size_mm / fine)),
+            text,
+            start,
+            size_mm,
+            stroke_mm,
+            fine,
+            font,
+        )
+    )  # OpenCV's own text size has a margin
+    return np.asarray(at) - start + np.array([[x, y], [x + w, y + h]]) * fine
 
 # %% ../nbs/method/02a_exposure.ipynb #9bf72e85
-def blend(grey, ink, value, strength=1.):
+def blend(grey, ink, value, strength=1.0):
     "Paint `value` (0 to 1, one or (H, W)) where `ink` (uint8) is, in place and only there."
     x, y, w, h = cv2.boundingRect(ink)
-    at = np.s_[y:y+h, x:x+w]
+    at = np.s_[y : y + h, x : x + w]
     value = np.float32(value)
-    grey[at] += ((value if value.ndim == 0 else value[at]) - grey[at])*(ink[at]*np.float32(strength/255))
+    grey[at] += ((value if value.ndim == 0 else value[at]) - grey[at]) * (
+        ink[at] * np.float32(strength / 255)
+    )
 
 # %% ../nbs/method/02a_exposure.ipynb #96dbea3a
 def _collimate(grey, pixel_mm, draw):
     "A strip behind the patient that was not exposed."
-    x, edge = np.arange(grey.shape[1], dtype=np.float32)*pixel_mm, draw.uniform(6, 24)
-    grey += (np.float32(draw.uniform(.88, .95)) - grey)*(.5 - .5*np.tanh((x - edge)/1.6))[None]
+    x, edge = np.arange(grey.shape[1], dtype=np.float32) * pixel_mm, draw.uniform(6, 24)
+    grey += (np.float32(draw.uniform(0.88, 0.95)) - grey) * (0.5 - 0.5 * np.tanh((x - edge) / 1.6))[
+        None
+    ]
+
 
 def _mark(grey, frame, pixel_mm, draw):
     "Lead letter and number."
-    mm = np.array(grey.shape[::-1])*pixel_mm
+    mm = np.array(grey.shape[::-1]) * pixel_mm
     if frame.marker:
-        corner = np.array([draw.uniform(.04, .12) if draw.random() < .5 else draw.uniform(.8, .88), draw.uniform(.05, .12) if draw.random() < .5 else draw.uniform(.9, .97)])*mm
-        blend(grey, letters(grey.shape, frame.marker, corner, draw.uniform(9, 14), draw.uniform(1.4, 2.2), pixel_mm), .96, .92)
+        corner = (
+            np.array(
+                [
+                    draw.uniform(0.04, 0.12) if draw.random() < 0.5 else draw.uniform(0.8, 0.88),
+                    draw.uniform(0.05, 0.12) if draw.random() < 0.5 else draw.uniform(0.9, 0.97),
+                ]
+            )
+            * mm
+        )
+        blend(
+            grey,
+            letters(
+                grey.shape,
+                frame.marker,
+                corner,
+                draw.uniform(9, 14),
+                draw.uniform(1.4, 2.2),
+                pixel_mm,
+            ),
+            0.96,
+            0.92,
+        )
     if frame.label:
-        corner = np.array([draw.choice([.02, .70]), draw.choice([.015, .95])])*mm
-        cv2.rectangle(grey, tuple((corner/pixel_mm).astype(int).tolist()), tuple(((corner + [70, 16])/pixel_mm).astype(int).tolist()), float(draw.uniform(.8, .93)), -1)
-        for k in range(2): blend(grey, letters(grey.shape, str(draw.integers(10**5, 10**7)), corner + [3, 7 + 7*k], 5, .5, pixel_mm), .1, .8)
+        corner = np.array([draw.choice([0.02, 0.70]), draw.choice([0.015, 0.95])]) * mm
+        cv2.rectangle(
+            grey,
+            tuple((corner / pixel_mm).astype(int).tolist()),
+            tuple(((corner + [70, 16]) / pixel_mm).astype(int).tolist()),
+            float(draw.uniform(0.8, 0.93)),
+            -1,
+        )
+        for k in range(2):
+            blend(
+                grey,
+                letters(
+                    grey.shape,
+                    str(draw.integers(10**5, 10**7)),
+                    corner + [3, 7 + 7 * k],
+                    5,
+                    0.5,
+                    pixel_mm,
+                ),
+                0.1,
+                0.8,
+            )
+
 
 def _dust(grey, frame, pixel_mm, draw):
     "Specks and hairs."
     for _ in range(frame.dust):
-        hair = draw.random(2)*grey.shape[::-1] + np.cumsum(draw.normal(0, .7/pixel_mm, (int(draw.integers(2, 9)), 2)), 0)
-        low, high = np.maximum(np.floor(hair.min(0)).astype(int) - 3, 0), np.maximum(hair.max(0).astype(int) + 4, 0)
-        part, tone = grey[low[1]:high[1], low[0]:high[0]], np.float32(draw.choice([.05, .95]))
-        if not part.size: continue  # it lies beside the film
+        hair = draw.random(2) * grey.shape[::-1] + np.cumsum(
+            draw.normal(0, 0.7 / pixel_mm, (int(draw.integers(2, 9)), 2)), 0
+        )
+        low, high = (
+            np.maximum(np.floor(hair.min(0)).astype(int) - 3, 0),
+            np.maximum(hair.max(0).astype(int) + 4, 0),
+        )
+        part, tone = grey[low[1] : high[1], low[0] : high[0]], np.float32(draw.choice([0.05, 0.95]))
+        if not part.size:
+            continue  # it lies beside the film
         ink = np.zeros(part.shape, np.uint8)
-        cv2.polylines(ink, [np.rint((hair - low)*16).astype(np.int32)], False, 255, max(1, round(.25/pixel_mm)), cv2.LINE_AA, 4)
-        part += (tone - part)*(ink*np.float32(.7/255))
+        cv2.polylines(
+            ink,
+            [np.rint((hair - low) * 16).astype(np.int32)],
+            False,
+            255,
+            max(1, round(0.25 / pixel_mm)),
+            cv2.LINE_AA,
+            4,
+        )
+        part += (tone - part) * (ink * np.float32(0.7 / 255))
+
 
 def _edge(grey, pixel_mm, draw):
     "The sheet's edge, a little askew; what lies around is black or white."
     h, w = grey.shape
-    left, top, right, low = (draw.uniform(1, 9), draw.uniform(.3, 2.2), draw.uniform(1, 9), draw.uniform(.3, 2.2))
-    lean, (x, y) = np.tan(draw.normal(0, .008)), (w*pixel_mm, h*pixel_mm)
-    sheet = np.array([(left, top), (x - right, top + 30*lean), (x - right - lean*y, y - low), (left - lean*y, y - low)])
+    left, top, right, low = (
+        draw.uniform(1, 9),
+        draw.uniform(0.3, 2.2),
+        draw.uniform(1, 9),
+        draw.uniform(0.3, 2.2),
+    )
+    lean, (x, y) = np.tan(draw.normal(0, 0.008)), (w * pixel_mm, h * pixel_mm)
+    sheet = np.array(
+        [
+            (left, top),
+            (x - right, top + 30 * lean),
+            (x - right - lean * y, y - low),
+            (left - lean * y, y - low),
+        ]
+    )
     mask = np.full((h, w), 255, np.uint8)
-    cv2.fillPoly(mask, [np.rint(sheet/pixel_mm*16).astype(np.int32)], 0, cv2.LINE_AA, 4)
-    blend(grey, mask, draw.choice([.0, .0, .97]))
+    cv2.fillPoly(mask, [np.rint(sheet / pixel_mm * 16).astype(np.int32)], 0, cv2.LINE_AA, 4)
+    blend(grey, mask, draw.choice([0.0, 0.0, 0.97]))
 
 # %% ../nbs/method/02a_exposure.ipynb #ae96160d
 def surround(
     grey,  # (H, W) 0 to 1, bone bright; changed in place
-    frame: Frame, pixel_mm: float,
+    frame: Frame,
+    pixel_mm: float,
     draw,  # numpy Generator
 ):
     "Collimation, lead marker, number, dust, and the sheet's edge."
-    if frame.collimated: _collimate(grey, pixel_mm, draw)
+    if frame.collimated:
+        _collimate(grey, pixel_mm, draw)
     _mark(grey, frame, pixel_mm, draw)
     _dust(grey, frame, pixel_mm, draw)
-    if frame.border: _edge(grey, pixel_mm, draw)
+    if frame.border:
+        _edge(grey, pixel_mm, draw)
 
 # %% ../nbs/method/02a_exposure.ipynb #8c1f0a02
 def stick(
     grey,  # (H, W) 0 to 1; changed in place
     corners,  # (4, 2) mm, from the upper left one round clockwise
     lines,  # printed on it
-    paper: float, pixel_mm: float,
+    paper: float,
+    pixel_mm: float,
 ):
     "A sticker with its printed lines."
-    (wide, high), at = np.linalg.norm(corners[[1, 3]] - corners[0], axis=1), np.float32(corners[:3]/pixel_mm)
-    shape = max(round(high/pixel_mm), 2), max(round(wide/pixel_mm), 2)
+    (wide, high), at = (
+        np.linalg.norm(corners[[1, 3]] - corners[0], axis=1),
+        np.float32(corners[:3] / pixel_mm),
+    )
+    shape = max(round(high / pixel_mm), 2), max(round(wide / pixel_mm), 2)
     card, whole = np.full(shape, paper, np.float32), np.full(shape, 255, np.uint8)
-    for k, text in enumerate(lines): blend(card, letters(shape, text, [.06*wide, high*(k + .78)/len(lines)], .5*high/len(lines), .5, pixel_mm), .12, .8)
+    for k, text in enumerate(lines):
+        blend(
+            card,
+            letters(
+                shape,
+                text,
+                [0.06 * wide, high * (k + 0.78) / len(lines)],
+                0.5 * high / len(lines),
+                0.5,
+                pixel_mm,
+            ),
+            0.12,
+            0.8,
+        )
     turn = cv2.getAffineTransform(np.float32([[0, 0], [shape[1], 0], shape[::-1]]), at)
     whole = cv2.warpAffine(whole, turn, grey.shape[::-1])
-    blend(grey, whole, cv2.warpAffine(card, turn, grey.shape[::-1], borderMode=cv2.BORDER_REPLICATE))
-
+    blend(
+        grey, whole, cv2.warpAffine(card, turn, grey.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    )
 
 # %% ../nbs/method/02a_exposure.ipynb #94734faa
 def store(
@@ -211,5 +356,5 @@ def store(
 ):  # (H, W) uint16
     "Stored grey levels."
     top = 2**exposure.bits - 1
-    levels = np.rint(grey*(.97*top) + .01*top).astype(np.uint16)
+    levels = np.rint(grey * (0.97 * top) + 0.01 * top).astype(np.uint16)
     return np.uint16(top) - levels if exposure.inverted else levels

@@ -8,7 +8,8 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'SQ_COLORS', 'MEASURES', 'style
            'pr', 'measures_table', 'confusion', 'by_level', 'calibration', 'forest']
 
 # %% ../nbs/method/17_figures.ipynb #eaf19ab8
-import json, os
+import json
+import os
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,24 +22,50 @@ from matplotlib.figure import Figure
 from . import __version__, genant, metrics, runtime
 
 # %% ../nbs/method/17_figures.ipynb #29d5ae4a
-COLORS = dict(zip(('blue', 'orange', 'green', 'red', 'purple', 'brown', 'pink', 'grey', 'yellow', 'sky'), sns.color_palette('colorblind').as_hex()))
+COLORS = dict(
+    zip(
+        ('blue', 'orange', 'green', 'red', 'purple', 'brown', 'pink', 'grey', 'yellow', 'sky'),
+        sns.color_palette('colorblind').as_hex(),
+    )
+)
 LABEL_COLORS = {0: COLORS['blue'], 1: COLORS['orange']}  # normal to mild, moderate to severe
 
 # %% ../nbs/method/17_figures.ipynb #511682c2
 def style():
     "Set the look of every figure, in a notebook's first cell"
-    sns.set_theme(context='notebook', style='ticks', palette=list(COLORS.values()), font_scale=.9, rc={
-        'figure.dpi': 80, 'savefig.dpi': 150, 'savefig.bbox': 'tight', 'figure.constrained_layout.use': True,
-        'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': .8, 'axes.titleweight': 'bold', 'axes.titlesize': 'medium', 'legend.frameon': False,
-        'image.cmap': 'gray', 'svg.fonttype': 'path', 'svg.hashsalt': 'ocf_study'})
+    sns.set_theme(
+        context='notebook',
+        style='ticks',
+        palette=list(COLORS.values()),
+        font_scale=0.9,
+        rc={
+            'figure.dpi': 80,
+            'savefig.dpi': 150,
+            'savefig.bbox': 'tight',
+            'figure.constrained_layout.use': True,
+            'axes.spines.top': False,
+            'axes.spines.right': False,
+            'axes.linewidth': 0.8,
+            'axes.titleweight': 'bold',
+            'axes.titlesize': 'medium',
+            'legend.frameon': False,
+            'image.cmap': 'gray',
+            'svg.fonttype': 'path',
+            'svg.hashsalt': 'ocf_study',
+        },
+    )
 
 # %% ../nbs/method/17_figures.ipynb #7870fcb6
 def about(
-    out: str|Path,  # run folder
-) -> dict:          # `rendered`: bool, `data`: one sentence
+    out: str | Path,  # run folder
+) -> dict:  # `rendered`: bool, `data`: one sentence
     "What the films of a run are"
-    path = Path(out)/'work'/'cohort'/'about.json'
-    return json.loads(path.read_text()) if path.exists() else dict(rendered=False, data='No cohort has been read in this run folder.')
+    path = Path(out) / 'work' / 'cohort' / 'about.json'
+    return (
+        json.loads(path.read_text())
+        if path.exists()
+        else dict(rendered=False, data='No cohort has been read in this run folder.')
+    )
 
 # %% ../nbs/method/17_figures.ipynb #0a36306d
 RENDERED = 'Rendered films (NHANES 2013-14 morphometry), not radiographs of patients'
@@ -46,72 +73,102 @@ RENDERED = 'Rendered films (NHANES 2013-14 morphometry), not radiographs of pati
 # %% ../nbs/method/17_figures.ipynb #80e8aba6
 def _note(out, name, kind, **values):
     "Write beside the heavy artefacts what the report says of one figure or table"
-    path = Path(out)/'work'/'artefacts'/f'{kind}-{name}.json'
-    with runtime.atomic(path) as t: t.write_text(json.dumps(dict(name=name, kind=kind, stage=os.environ.get('OCF_STAGE', ''), version=__version__, **about(out), **values), indent=1))
+    path = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
+    with runtime.atomic(path) as t:
+        t.write_text(
+            json.dumps(
+                dict(
+                    name=name,
+                    kind=kind,
+                    stage=os.environ.get('OCF_STAGE', ''),
+                    version=__version__,
+                    **about(out),
+                    **values,
+                ),
+                indent=1,
+            )
+        )
 
 # %% ../nbs/method/17_figures.ipynb #c28dd615
 def stamped(
     fig: Figure,
     rendered: bool,  # are its films? Of others nothing is written
-) -> Figure:         # the same figure
+) -> Figure:  # the same figure
     "A figure that says on its face that its films were rendered"
     if rendered and not getattr(fig, '_stamped', False):
-        fig.text(.995, -.01, RENDERED, ha='right', va='top', fontsize=7, style='italic', color='.35')
+        fig.text(
+            0.995, -0.01, RENDERED, ha='right', va='top', fontsize=7, style='italic', color='.35'
+        )
         fig._stamped = True
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #6fc737a1
 def save(
-    fig: Figure,              # the figure
-    name: str,                # its name in the run folder: `figure1`, `figure6a`, ...
-    out: str|Path,            # run folder
+    fig: Figure,  # the figure
+    name: str,  # its name in the run folder: `figure1`, `figure6a`, ...
+    out: str | Path,  # run folder
     *,
-    caption: str,             # what it shows, with n and the interval's method
-    alt: str,                 # alternative text: what a reader sees in it
-    data: pd.DataFrame|None = None,  # the numbers behind it, written as CSV beside it
-) -> Figure:                  # the same figure
+    caption: str,  # what it shows, with n and the interval's method
+    alt: str,  # alternative text: what a reader sees in it
+    data: pd.DataFrame | None = None,  # the numbers behind it, written as CSV beside it
+) -> Figure:  # the same figure
     "Save a figure as SVG and PNG with its data and provenance, stamped where its films were rendered"
     stamped(fig, about(out)['rendered'])
     files = {}
-    for kind, extra in (('svg', {'metadata': {'Date': None}}), ('png', {'metadata': {'Software': None}})):
-        path = Path(out)/'figures'/f'{name}.{kind}'
-        with runtime.atomic(path) as t: fig.savefig(t, format=kind, **extra)
+    for kind, extra in (
+        ('svg', {'metadata': {'Date': None}}),
+        ('png', {'metadata': {'Software': None}}),
+    ):
+        path = Path(out) / 'figures' / f'{name}.{kind}'
+        with runtime.atomic(path) as t:
+            fig.savefig(t, format=kind, **extra)
         files[f'figures/{path.name}'] = runtime.sha256(path)
-    if data is not None: files |= _csv(_shared(data, out), Path(out)/'figures'/f'{name}.csv', out)
+    if data is not None:
+        files |= _csv(_shared(data, out), Path(out) / 'figures' / f'{name}.csv', out)
     _note(out, name, kind='figure', caption=caption, alt=alt, files=files)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #ee168c3c
 def _shared(df, out):
     "What of a table may be seen: who is who stays in work/"
-    if 'films' in df: raise ValueError('a column "films" would be lost: it says what the films of a run are')
-    return df if about(out)['rendered'] else df.drop(columns=['subject_id', 'person', 'film_id', 'body_id', 'path'], errors='ignore')
+    if 'films' in df:
+        raise ValueError('a column "films" would be lost: it says what the films of a run are')
+    return (
+        df
+        if about(out)['rendered']
+        else df.drop(
+            columns=['subject_id', 'person', 'film_id', 'body_id', 'path'], errors='ignore'
+        )
+    )
+
 
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"
-    with runtime.atomic(path) as t: (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
+    with runtime.atomic(path) as t:
+        (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
 # %% ../nbs/method/17_figures.ipynb #b715d239
 def may_tell(
-    n,                # a count of bodies or people
-    below: int,       # counts under this are not told; 0, as for rendered films: every one is
-    out: str|Path = '',  # run folder, whose certificate masks what must not be told
+    n,  # a count of bodies or people
+    below: int,  # counts under this are not told; 0, as for rendered films: every one is
+    out: str | Path = '',  # run folder, whose certificate masks what must not be told
     split: str = '',  # train, validation or test
     what: str = 'label1',  # its column: subjects, radiographs, bodies, label0, label1, bodies_used
 ) -> bool:
     "Whether a count may be told"
-    path = Path(out)/'tables'/'certificate.csv'
+    path = Path(out) / 'tables' / 'certificate.csv'
     if below and split and path.exists():
         proof = pd.read_csv(path).set_index('split')
-        if what in proof and (pd.isna(whole := proof.loc[split, what]) or 0 < whole - n < below): return False
+        if what in proof and (pd.isna(whole := proof.loc[split, what]) or 0 < whole - n < below):
+            return False
     return not 0 < n < below
 
 # %% ../nbs/method/17_figures.ipynb #0ebb1bc8
 def told(
-    n,                # a count of bodies or people
-    below: int,       # counts under this are not told; 0: every one is
-    *where,           # run folder, split and column, as in `may_tell`
+    n,  # a count of bodies or people
+    below: int,  # counts under this are not told; 0: every one is
+    *where,  # run folder, split and column, as in `may_tell`
 ) -> str:
     "A count for a sentence"
     return f'{n:,}' if may_tell(n, below, *where) else '[masked]'
@@ -119,60 +176,84 @@ def told(
 # %% ../nbs/method/17_figures.ipynb #776d67c6
 def on_grid(
     curve: pd.DataFrame,  # two columns among others, a row per body
-    x: str,               # column of 0 to 1, rising
-    y: str,               # the other column
-    below: int,           # 0: the curve is left as it is
-) -> pd.DataFrame:        # x, y at 101 points
+    x: str,  # column of 0 to 1, rising
+    y: str,  # the other column
+    below: int,  # 0: the curve is left as it is
+) -> pd.DataFrame:  # x, y at 101 points
     "A curve that holds no single body"
-    if not below: return curve
+    if not below:
+        return curve
     grid = np.linspace(0, 1, 101)
-    return pd.DataFrame({x: grid, y: curve[y].to_numpy()[np.searchsorted(curve[x], grid, side='right') - 1]})
+    return pd.DataFrame(
+        {x: grid, y: curve[y].to_numpy()[np.searchsorted(curve[x], grid, side='right') - 1]}
+    )
 
 # %% ../nbs/method/17_figures.ipynb #453e1280
 def _number(v):
     "Three decimals; three digits where these would show none of a small number"
-    return v if not isinstance(v, float) else f'{v:.3f}' if v == 0 or abs(v) >= .01 else f'{v:.3g}'
+    return v if not isinstance(v, float) else f'{v:.3f}' if v == 0 or abs(v) >= 0.01 else f'{v:.3g}'
 
 # %% ../nbs/method/17_figures.ipynb #d23ad87b
 def save_table(
     df: pd.DataFrame,  # as it is to be read: columns named for people, no index needed to understand a row
-    name: str,         # its name in the run folder: `table1`, ...
-    out: str|Path,     # run folder
+    name: str,  # its name in the run folder: `table1`, ...
+    out: str | Path,  # run folder
     *,
-    caption: str,      # what it shows, with n and the interval's method
-):                     # a styled table to show in the notebook
+    caption: str,  # what it shows, with n and the interval's method
+):  # a styled table to show in the notebook
     "Save a table as CSV with its provenance, marked where its films were rendered"
     df = _shared(df, out)
-    files = _csv(df, Path(out)/'tables'/f'{name}.csv', out)
+    files = _csv(df, Path(out) / 'tables' / f'{name}.csv', out)
     _note(out, name, kind='table', caption=caption, alt='', files=files)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
     return df.style.hide(axis='index').set_caption(caption + mark).format(_number, na_rep='')
 
 # %% ../nbs/method/17_figures.ipynb #adad1c0a
 def record(
-    out: str|Path,  # run folder
-    stage: str,     # notebook that says it
-    **values,       # JSON-able; nested dictionaries become nested entries of summary.json
+    out: str | Path,  # run folder
+    stage: str,  # notebook that says it
+    **values,  # JSON-able; nested dictionaries become nested entries of summary.json
 ):
     "Note headline numbers of a stage; the run gathers them in summary.json"
-    path = Path(out)/'work'/'summary'/f'{stage}.json'
-    with runtime.atomic(path) as t: t.write_text(json.dumps(values, indent=1, default=lambda v: v.item() if hasattr(v, 'item') else str(v)))
+    path = Path(out) / 'work' / 'summary' / f'{stage}.json'
+    with runtime.atomic(path) as t:
+        t.write_text(
+            json.dumps(
+                values, indent=1, default=lambda v: v.item() if hasattr(v, 'item') else str(v)
+            )
+        )
 
 # %% ../nbs/method/17_figures.ipynb #eda1268a
-_LOSS = {0: 0, 1: .23, 2: .34, 3: .52}  # height lost by a drawn body of each Genant grade
+_LOSS = {0: 0, 1: 0.23, 2: 0.34, 3: 0.52}  # height lost by a drawn body of each Genant grade
 
-def _vertebra(ax, grade, kind, color, width=1.0, height=.62):
+
+def _vertebra(ax, grade, kind, color, width=1.0, height=0.62):
     "Draw a schematic body, front to the left, in its unit box."
     x = np.linspace(-1, 1, 61)
-    share = dict(wedge=(1 - x) / 2, biconcave=(1 - x**2) ** .8, crush=.8 + .2 * (1 + x) / 2)  # of the loss, front to back
-    waist = .04 * (1 - np.linspace(-1, 1, 31) ** 2)
+    share = dict(
+        wedge=(1 - x) / 2, biconcave=(1 - x**2) ** 0.8, crush=0.8 + 0.2 * (1 + x) / 2
+    )  # of the loss, front to back
+    waist = 0.04 * (1 - np.linspace(-1, 1, 31) ** 2)
+
     def outline(loss):
-        top, low = height / 2 - .65 * height * loss, -height / 2 + .35 * height * loss
-        top, low = top - .012 * (1 - x**2), low + .012 * (1 - x**2)
+        top, low = height / 2 - 0.65 * height * loss, -height / 2 + 0.35 * height * loss
+        top, low = top - 0.012 * (1 - x**2), low + 0.012 * (1 - x**2)
         back, front = np.linspace(top[-1], low[-1], 31), np.linspace(low[0], top[0], 31)
-        return np.vstack([np.c_[x * width / 2, top], np.c_[width / 2 - waist, back], np.c_[x[::-1] * width / 2, low[::-1]], np.c_[-width / 2 + waist, front]])
-    ax.add_patch(mpl.patches.Polygon(outline(0 * x), fc='none', ec='.65', lw=.8, ls=(0, (3, 2))))
-    ax.add_patch(mpl.patches.Polygon(outline(_LOSS[grade] * share.get(kind, 0 * x)), fc=color, ec='.15', lw=1.2, alpha=.95))
+        return np.vstack(
+            [
+                np.c_[x * width / 2, top],
+                np.c_[width / 2 - waist, back],
+                np.c_[x[::-1] * width / 2, low[::-1]],
+                np.c_[-width / 2 + waist, front],
+            ]
+        )
+
+    ax.add_patch(mpl.patches.Polygon(outline(0 * x), fc='none', ec='.65', lw=0.8, ls=(0, (3, 2))))
+    ax.add_patch(
+        mpl.patches.Polygon(
+            outline(_LOSS[grade] * share.get(kind, 0 * x)), fc=color, ec='.15', lw=1.2, alpha=0.95
+        )
+    )
 
 # %% ../nbs/method/17_figures.ipynb #bc696088
 def sq_classes(
@@ -180,41 +261,107 @@ def sq_classes(
 ) -> Figure:
     "Figure 1: the ten SQ classes, their label, and how many bodies of each there are"
     n = counts.groupby(['sq', 'region']).n.sum()
-    fig, axs = plt.subplots(4, 3, figsize=(6.6, 6.4), gridspec_kw=dict(hspace=.02, wspace=.02))
-    for ax in axs.flat: ax.set(xlim=(-.8, .8), ylim=(-.72, .55), xticks=[], yticks=[]); ax.spines[:].set_visible(False)
+    fig, axs = plt.subplots(4, 3, figsize=(6.6, 6.4), gridspec_kw=dict(hspace=0.02, wspace=0.02))
+    for ax in axs.flat:
+        ax.set(xlim=(-0.8, 0.8), ylim=(-0.72, 0.55), xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     for c in genant.SQ_CLASSES.itertuples():
         ax = axs[c.grade, genant.TYPES.index(c.type) if c.grade else 1]
-        ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[c.label]), .13))
+        ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[c.label]), 0.13))
         _vertebra(ax, c.grade, c.type, 'white')
-        ax.text(-.72, .46, f'{c.sq:g}', ha='left', va='top', weight='bold', fontsize=10)
-        ax.text(0, -.45, f"{n.get((c.sq, 'T'), 0):,} thoracic\n{n.get((c.sq, 'L'), 0):,} lumbar", ha='center', va='top', fontsize=8, color='.2')
-    for ax in (axs[0, 0], axs[0, 2]): ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[0]), .13))
-    for ax, kind in zip(axs[1], genant.TYPES): ax.set_title(kind, fontsize=9, pad=3)
-    for ax, severity in zip(axs[:, 0], genant.SEVERITIES): ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
-    handles = [mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), .3), label=t) for k, t in ((0, 'label 0: normal to mild'), (1, 'label 1: moderate to severe'))]
+        ax.text(-0.72, 0.46, f'{c.sq:g}', ha='left', va='top', weight='bold', fontsize=10)
+        ax.text(
+            0,
+            -0.45,
+            f'{n.get((c.sq, "T"), 0):,} thoracic\n{n.get((c.sq, "L"), 0):,} lumbar',
+            ha='center',
+            va='top',
+            fontsize=8,
+            color='.2',
+        )
+    for ax in (axs[0, 0], axs[0, 2]):
+        ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[0]), 0.13))
+    for ax, kind in zip(axs[1], genant.TYPES):
+        ax.set_title(kind, fontsize=9, pad=3)
+    for ax, severity in zip(axs[:, 0], genant.SEVERITIES):
+        ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
+    handles = [
+        mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), 0.3), label=t)
+        for k, t in ((0, 'label 0: normal to mild'), (1, 'label 1: moderate to severe'))
+    ]
     fig.legend(handles=handles, loc='outside upper center', ncols=2, fontsize=8.5)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #de9a18f9
 def _counted(row, names=('subjects', 'films', 'bodies')):
     "The counts of a row that are known and not zero, a text each."
-    return [f'{row[k]:,.0f} {k if row[k] != 1 else dict(bodies="body").get(k, k[:-1])}' for k in names if pd.notna(row.get(k)) and row[k]]
+    return [
+        f'{row[k]:,.0f} {k if row[k] != 1 else dict(bodies="body").get(k, k[:-1])}'
+        for k in names
+        if pd.notna(row.get(k)) and row[k]
+    ]
+
 
 def _flow_box(ax, x, y, title, lines, color):
     "A box with a bold title and some lines, as high as they need."
-    height = .2 + .13 * len(lines)
-    ax.add_patch(mpl.patches.FancyBboxPatch((x - .47, y - height / 2 - .06), .94, height + .12, boxstyle='round,pad=0,rounding_size=.05', fc=(*mpl.colors.to_rgb(color), .13), ec=color, lw=1))
+    height = 0.2 + 0.13 * len(lines)
+    ax.add_patch(
+        mpl.patches.FancyBboxPatch(
+            (x - 0.47, y - height / 2 - 0.06),
+            0.94,
+            height + 0.12,
+            boxstyle='round,pad=0,rounding_size=.05',
+            fc=(*mpl.colors.to_rgb(color), 0.13),
+            ec=color,
+            lw=1,
+        )
+    )
     ax.text(x, y + height / 2, title, ha='center', va='top', fontsize=8.5, weight='bold')
-    ax.text(x, y + height / 2 - .2, '\n'.join(lines), ha='center', va='top', fontsize=7.6, linespacing=1.3)
-    return y - height / 2 - .06, y + height / 2 + .06
+    ax.text(
+        x,
+        y + height / 2 - 0.2,
+        '\n'.join(lines),
+        ha='center',
+        va='top',
+        fontsize=7.6,
+        linespacing=1.3,
+    )
+    return y - height / 2 - 0.06, y + height / 2 + 0.06
+
 
 def _flow_step(ax, x, y, row, color):
     "One step of the flow chart: subjects and films, bodies, labels."
-    labels = ' · '.join(f'label {k}: {row[f"label{k}"]:,.0f}' for k in (0, 1) if pd.notna(row.get(f'label{k}')))
-    return _flow_box(ax, x, y, row['step'], list(filter(None, [' · '.join(_counted(row, ('subjects', 'films'))), *_counted(row, ('bodies',)), labels])), color)
+    labels = ' · '.join(
+        f'label {k}: {row[f"label{k}"]:,.0f}' for k in (0, 1) if pd.notna(row.get(f'label{k}'))
+    )
+    return _flow_box(
+        ax,
+        x,
+        y,
+        row['step'],
+        list(
+            filter(
+                None,
+                [
+                    ' · '.join(_counted(row, ('subjects', 'films'))),
+                    *_counted(row, ('bodies',)),
+                    labels,
+                ],
+            )
+        ),
+        color,
+    )
+
 
 def _flow_arrow(ax, start, end):
-    ax.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', color='.4', lw=.9, shrinkA=0, shrinkB=0, mutation_scale=9))
+    ax.annotate(
+        '',
+        end,
+        start,
+        arrowprops=dict(
+            arrowstyle='-|>', color='.4', lw=0.9, shrinkA=0, shrinkB=0, mutation_scale=9
+        ),
+    )
 
 # %% ../nbs/method/17_figures.ipynb #a62addc6
 def flow(
@@ -223,20 +370,41 @@ def flow(
     "Figure 2: subjects, films and bodies through the exclusions, the partition and the down-sampling"
     steps = steps.reset_index(drop=True)
     aside = steps.step.str.startswith('Excluded')
-    trunk, columns = steps[(steps.split == '') & ~aside], [steps[steps.split == s] for s in steps.split.unique() if s]
+    trunk, columns = (
+        steps[(steps.split == '') & ~aside],
+        [steps[steps.split == s] for s in steps.split.unique() if s],
+    )
     depth = len(trunk) + max(map(len, columns), default=0)
     fig, ax = plt.subplots(figsize=(2.45 * max(len(columns), 2), 1.06 * depth))
-    ax.set(xlim=(-.5, max(len(columns), 2) - .5), ylim=(-depth + .5, .45)); ax.axis('off')
-    middle = (len(columns) - 1) / 2
+    ax.set(xlim=(-0.5, max(len(columns), 2) - 0.5), ylim=(-depth + 0.5, 0.45))
+    ax.axis('off')
+    middle, last = (len(columns) - 1) / 2, 0.45
     for k, (place, row) in enumerate(trunk.iterrows()):
         low, high = _flow_step(ax, middle, -k, row, COLORS['grey'])
-        if k: _flow_arrow(ax, (middle, last), (middle, high))
-        out = steps[aside & (steps.index > place) & (steps.index < (trunk.index[k + 1] if k + 1 < len(trunk) else len(steps)))]
+        if k:
+            _flow_arrow(ax, (middle, last), (middle, high))
+        out = steps[
+            aside
+            & (steps.index > place)
+            & (steps.index < (trunk.index[k + 1] if k + 1 < len(trunk) else len(steps)))
+        ]
         if len(out):
-            _flow_box(ax, middle + 1, -k - .5, 'Excluded', [f"{' · '.join(_counted(r)) or 'none'}: {r.step.partition(': ')[2]}" for _, r in out.iterrows()], COLORS['red'])
-            _flow_arrow(ax, (middle, -k - .5), (middle + .53, -k - .5))
+            _flow_box(
+                ax,
+                middle + 1,
+                -k - 0.5,
+                'Excluded',
+                [
+                    f'{" · ".join(_counted(r)) or "none"}: {r.step.partition(": ")[2]}'
+                    for _, r in out.iterrows()
+                ],
+                COLORS['red'],
+            )
+            _flow_arrow(ax, (middle, -k - 0.5), (middle + 0.53, -k - 0.5))
         last = low
-    for x, (column, color) in enumerate(zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))):
+    for x, (column, color) in enumerate(
+        zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))
+    ):
         above, start = last, middle
         for k, (_, row) in enumerate(column.iterrows(), len(trunk)):
             low, high = _flow_step(ax, x, -k, row, color)
@@ -248,30 +416,78 @@ def flow(
 def _panel(ax, title, image, overlay, zoom=1.25):
     "One image with its overlay; zoomed to what is drawn on it."
     height, width = np.shape(image)[:2]
-    if np.size(image) > 1e6: image = image[::(k := max(1, height // 1200)), ::k]
-    low, high = np.percentile(image, [.5, 99.5])
-    ax.imshow(image, cmap='gray', vmin=low, vmax=max(high, low + 1e-9), extent=(0, width, height, 0), interpolation='antialiased')
+    if np.size(image) > 1e6:
+        image = image[:: (k := max(1, height // 1200)), ::k]
+    low, high = np.percentile(image, [0.5, 99.5])
+    ax.imshow(
+        image,
+        cmap='gray',
+        vmin=low,
+        vmax=max(high, low + 1e-9),
+        extent=(0, width, height, 0),
+        interpolation='antialiased',
+    )
     if (mask := overlay.get('mask')) is not None:
-        ax.imshow(np.where(mask, 1, np.nan), cmap=mpl.colors.ListedColormap([COLORS['orange']]), extent=(0, width, height, 0), interpolation='nearest')
-    for line in overlay.get('lines', []): ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
-    for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])): ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
-    drawn = [np.asarray(p).reshape(-1, 2) for p in (*overlay.get('lines', []), *overlay.get('polygons', []))]
-    if (points := overlay.get('points')) is not None: ax.plot(*np.asarray(points).T, '*', color=COLORS['red'], mec='white', mew=.3, ms=7 if drawn else 4)
+        ax.imshow(
+            np.where(mask, 1, np.nan),
+            cmap=mpl.colors.ListedColormap([COLORS['orange']]),
+            extent=(0, width, height, 0),
+            interpolation='nearest',
+        )
+    for line in overlay.get('lines', []):
+        ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
+    for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])):
+        ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
+    drawn = [
+        np.asarray(p).reshape(-1, 2)
+        for p in (*overlay.get('lines', []), *overlay.get('polygons', []))
+    ]
+    if (points := overlay.get('points')) is not None:
+        ax.plot(
+            *np.asarray(points).T,
+            '*',
+            color=COLORS['red'],
+            mec='white',
+            mew=0.3,
+            ms=7 if drawn else 4,
+        )
     if drawn:
         low, high = np.vstack(drawn).min(0), np.vstack(drawn).max(0)
         centre, half = (low + high) / 2, (high - low).max() / 2 * zoom
         ax.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] + half, centre[1] - half))
-    ax.set_title(title, fontsize=8, weight='normal', pad=3); ax.axis('off')
+    ax.set_title(title, fontsize=8, weight='normal', pad=3)
+    ax.axis('off')
+
 
 def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
-    rows = [[h] * bool(h) + list(row) for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))]
-    fig, axs = plt.subplots(len(rows), max(map(len, rows)), figsize=(cell * max(map(len, rows)), (cell + .22) * len(rows)), squeeze=False)
-    for ax in axs.flat: ax.axis('off')
+    rows = [
+        [h] * bool(h) + list(row)
+        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))
+    ]
+    fig, axs = plt.subplots(
+        len(rows),
+        max(map(len, rows)),
+        figsize=(cell * max(map(len, rows)), (cell + 0.22) * len(rows)),
+        squeeze=False,
+    )
+    for ax in axs.flat:
+        ax.axis('off')
     for row, line in zip(rows, axs):
         for panel, ax in zip(row, line):
-            if isinstance(panel, str): ax.text(.5, .5, panel, ha='center', va='center', fontsize=9, weight='bold', transform=ax.transAxes)
-            elif panel: _panel(ax, *panel)
+            if isinstance(panel, str):
+                ax.text(
+                    0.5,
+                    0.5,
+                    panel,
+                    ha='center',
+                    va='center',
+                    fontsize=9,
+                    weight='bold',
+                    transform=ax.transAxes,
+                )
+            elif panel:
+                _panel(ax, *panel)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #d7107b6d
@@ -280,10 +496,17 @@ def patch_steps(
 ) -> Figure:
     "Figure 3: the nine steps from film to patch; then the branch of every body, then that of the augmented copies"
     step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
-    branch = lambda training: {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+
+    def branch(training):
+        return {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+
     film, every, copies = [p for k, p in zip(step, panels) if k < 6], branch(False), branch(True)
     kept = sorted({*every, *copies})
-    rows = [(film, '')] + [([b.get(k) for k in kept], head) for b, head in ((every, 'every\nbody'), (copies, 'augmented\ncopies')) if b]
+    rows = [(film, '')] + [
+        ([b.get(k) for k in kept], head)
+        for b, head in ((every, 'every\nbody'), (copies, 'augmented\ncopies'))
+        if b
+    ]
     return _panel_rows([r for r, _ in rows], heads=[h for _, h in rows])
 
 # %% ../nbs/method/17_figures.ipynb #0e5daef8
@@ -293,81 +516,176 @@ def inversion_steps(
 ) -> Figure:
     "Figure 4: the inversion test on a normal and an inverted film"
     width = -(-len(panels) // rows)
-    return _panel_rows([panels[k:k + width] for k in range(0, len(panels), width)], cell=1.75)
+    return _panel_rows([panels[k : k + width] for k in range(0, len(panels), width)], cell=1.75)
 
 # %% ../nbs/method/17_figures.ipynb #e52d5b68
-SQ_COLORS = {0: '.85', **{sq: sns.light_palette(COLORS[hue], 7)[depth] for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
-                         for sq, hue in zip(sqs, ('blue', 'orange', 'green'))}}
+SQ_COLORS = {
+    0: '.85',
+    **{
+        sq: sns.light_palette(COLORS[hue], 7)[depth]
+        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
+        for sq, hue in zip(sqs, ('blue', 'orange', 'green'))
+    },
+}
+
 
 def levels(
     counts: pd.DataFrame,  # sq, level, n and any further columns
-    normal: bool = True,   # with the normal bodies (figure 5 B) or without (figure 5 A)
+    normal: bool = True,  # with the normal bodies (figure 5 B) or without (figure 5 A)
 ) -> Figure:
     "Figure 5: bodies of each SQ class at each level"
-    n = counts.pivot_table(index='level', columns='sq', values='n', aggfunc='sum', fill_value=0).reindex(genant.LEVELS, fill_value=0)
+    n = counts.pivot_table(
+        index='level', columns='sq', values='n', aggfunc='sum', fill_value=0
+    ).reindex(genant.LEVELS, fill_value=0)
     fig, ax = plt.subplots(figsize=(6.6, 3.3))
     base = np.zeros(len(n))
     for c in genant.SQ_CLASSES.itertuples():
-        if c.sq == 0 and not normal: continue
+        if c.sq == 0 and not normal:
+            continue
         height = n.get(c.sq, pd.Series(0, n.index)).to_numpy()
-        ax.bar(n.index, height, bottom=base, color=SQ_COLORS[c.sq], ec='white', lw=.4, width=.8, label=f'{c.sq:g}  {c.severity} {c.type}')
+        ax.bar(
+            n.index,
+            height,
+            bottom=base,
+            color=SQ_COLORS[c.sq],
+            ec='white',
+            lw=0.4,
+            width=0.8,
+            label=f'{c.sq:g}  {c.severity} {c.type}',
+        )
         base += height
-    for x, total in enumerate(base.astype(int)): ax.annotate(f'{total:,}', (x, total), (0, 2), textcoords='offset points', ha='center', va='bottom', fontsize=7, color='.3')
-    ax.set(xlabel='level', ylabel='vertebral bodies'); ax.margins(x=.01); ax.yaxis.set_major_formatter('{x:,.0f}')
-    ax.legend(*(v[::-1] for v in ax.get_legend_handles_labels()), loc='center left', bbox_to_anchor=(1, .5), fontsize=7.5, title='SQ class', title_fontsize=8)
+    for x, total in enumerate(base.astype(int)):
+        ax.annotate(
+            f'{total:,}',
+            (x, total),
+            (0, 2),
+            textcoords='offset points',
+            ha='center',
+            va='bottom',
+            fontsize=7,
+            color='.3',
+        )
+    ax.set(xlabel='level', ylabel='vertebral bodies')
+    ax.margins(x=0.01)
+    ax.yaxis.set_major_formatter('{x:,.0f}')
+    ax.legend(
+        *(v[::-1] for v in ax.get_legend_handles_labels()),
+        loc='center left',
+        bbox_to_anchor=(1, 0.5),
+        fontsize=7.5,
+        title='SQ class',
+        title_fontsize=8,
+    )
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #8d45caa2
 def _curve(ax, x, y, band, thresholds, at, **line):
     "A curve with its band and the thresholds' points."
     if band is not None:
-        if 'low_all' in band: ax.fill_between(band.x, band.low_all, band.high_all, color=COLORS['blue'], alpha=.10, lw=0, label='simultaneous band')
-        ax.fill_between(band.x, band.low, band.high, color=COLORS['blue'], alpha=.22, lw=0, label='pointwise band')
+        if 'low_all' in band:
+            ax.fill_between(
+                band.x,
+                band.low_all,
+                band.high_all,
+                color=COLORS['blue'],
+                alpha=0.10,
+                lw=0,
+                label='simultaneous band',
+            )
+        ax.fill_between(
+            band.x,
+            band.low,
+            band.high,
+            color=COLORS['blue'],
+            alpha=0.22,
+            lw=0,
+            label='pointwise band',
+        )
     ax.plot(x, y, color=COLORS['blue'], lw=1.6, **line)
-    for (name, t), marker, color in zip((thresholds or {}).items(), 'os^D', (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red'])):
+    for (name, t), marker, color in zip(
+        (thresholds or {}).items(),
+        'os^D',
+        (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']),
+    ):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)
     ax.set(xlim=(0, 1), ylim=(0, 1.005), aspect='equal')
-    ax.xaxis.set_major_formatter('{x:.1f}'); ax.yaxis.set_major_formatter('{x:.1f}')
-    if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7.5, loc='lower right' if band is None else 'lower center', frameon=True, facecolor='white', edgecolor='none', framealpha=.9)
+    ax.xaxis.set_major_formatter('{x:.1f}')
+    ax.yaxis.set_major_formatter('{x:.1f}')
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            fontsize=7.5,
+            loc='lower right' if band is None else 'lower center',
+            frameon=True,
+            facecolor='white',
+            edgecolor='none',
+            framealpha=0.9,
+        )
+
 
 def _area(name, value, interval):
-    return f'{name} {value:.3f}' + (f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else '')
+    return f'{name} {value:.3f}' + (
+        f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else ''
+    )
+
 
 def roc(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1
-    band: pd.DataFrame|None = None,  # from `resampling.band(curve='roc')`
-    interval=None,      # (low, high) of the area
-    thresholds=None,    # dict name -> `metrics.Threshold` or number, marked on the curve
+    band: pd.DataFrame | None = None,  # from `resampling.band(curve='roc')`
+    interval=None,  # (low, high) of the area
+    thresholds=None,  # dict name -> `metrics.Threshold` or number, marked on the curve
 ) -> Figure:
     "Figure 6 A: ROC curve"
     fig, ax = plt.subplots(figsize=(3.6, 3.6))
     curve = metrics.roc(y, p)
-    at = lambda t: (1 - (m := metrics.measures(y, p, t))['specificity'], m['sensitivity'])
-    ax.plot([0, 1], [0, 1], color='.7', lw=.8, ls='--')
+
+    def at(t):
+        return (1 - (m := metrics.measures(y, p, t))['specificity'], m['sensitivity'])
+
+    ax.plot([0, 1], [0, 1], color='.7', lw=0.8, ls='--')
     _curve(ax, curve.fpr, curve.tpr, band, thresholds, at)
-    ax.set(xlabel='1 - specificity', ylabel='sensitivity', title=_area('AUC-ROC', metrics.auc_roc(y, p), interval))
+    ax.set(
+        xlabel='1 - specificity',
+        ylabel='sensitivity',
+        title=_area('AUC-ROC', metrics.auc_roc(y, p), interval),
+    )
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #e3471b55
 def pr(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1
-    band: pd.DataFrame|None = None,  # from `resampling.band(curve='pr')`
-    interval=None,      # (low, high) of the area
-    thresholds=None,    # dict name -> `metrics.Threshold` or number, marked on the curve
+    band: pd.DataFrame | None = None,  # from `resampling.band(curve='pr')`
+    interval=None,  # (low, high) of the area
+    thresholds=None,  # dict name -> `metrics.Threshold` or number, marked on the curve
 ) -> Figure:
     "Figure 6 B: precision-recall curve, with the prevalence that chance would give"
     fig, ax = plt.subplots(figsize=(3.6, 3.6))
     curve = metrics.pr(y, p)
-    at = lambda t: ((m := metrics.measures(y, p, t))['sensitivity'], m['ppv'])
-    ax.axhline(np.mean(y), color='.7', lw=.8, ls='--', label='prevalence')
+
+    def at(t):
+        return ((m := metrics.measures(y, p, t))['sensitivity'], m['ppv'])
+
+    ax.axhline(np.mean(y), color='.7', lw=0.8, ls='--', label='prevalence')
     _curve(ax, curve.recall, curve.precision, band, thresholds, at, drawstyle='steps')
-    ax.set(xlabel='sensitivity (recall)', ylabel='PPV (precision)', title=_area('AUC-PR', metrics.average_precision(y, p), interval))
+    ax.set(
+        xlabel='sensitivity (recall)',
+        ylabel='PPV (precision)',
+        title=_area('AUC-PR', metrics.average_precision(y, p), interval),
+    )
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #4c21cd26
-MEASURES = dict(accuracy='accuracy', sensitivity='sensitivity', specificity='specificity', ppv='PPV', npv='NPV', fdr='FDR', f1='F1')
+MEASURES = dict(
+    accuracy='accuracy',
+    sensitivity='sensitivity',
+    specificity='specificity',
+    ppv='PPV',
+    npv='NPV',
+    fdr='FDR',
+    f1='F1',
+)
+
 
 def measures_table(
     df: pd.DataFrame,  # threshold, measure, value, low, high: rows of `resampling.bootstrap`
@@ -376,25 +694,37 @@ def measures_table(
     df = df[df.measure.isin(MEASURES) & (df.threshold != '')]
     names = list(df.threshold.unique())
     at = df.set_index(['threshold', 'measure'])
+
     def text(t, m):
-        if (t, m) not in at.index or np.isnan(at.value[t, m]): return '-'
+        if (t, m) not in at.index or np.isnan(at.value[t, m]):
+            return '-'
         v, low, high = at.loc[(t, m), ['value', 'low', 'high']].astype(float)
-        return f'{v:.2f}\n[{low:.2f}, {high:.2f}]' if m == 'f1' else f'{100*v:.1f}\n[{100*low:.1f}, {100*high:.1f}]'
-    fig, ax = plt.subplots(figsize=(8.2, .5 + .5 * len(names)), layout='none')
+        return (
+            f'{v:.2f}\n[{low:.2f}, {high:.2f}]'
+            if m == 'f1'
+            else f'{100 * v:.1f}\n[{100 * low:.1f}, {100 * high:.1f}]'
+        )
+
+    fig, ax = plt.subplots(figsize=(8.2, 0.5 + 0.5 * len(names)), layout='none')
     ax.axis('off')
-    table = ax.table([[text(t, m) for m in MEASURES] for t in names], rowLabels=names, cellLoc='center', bbox=(.13, 0, .87, 1),
-                     colLabels=[n if m == 'f1' else f'{n}\n(%)' for m, n in MEASURES.items()])
+    table = ax.table(
+        [[text(t, m) for m in MEASURES] for t in names],
+        rowLabels=names,
+        cellLoc='center',
+        bbox=(0.13, 0, 0.87, 1),
+        colLabels=[n if m == 'f1' else f'{n}\n(%)' for m, n in MEASURES.items()],
+    )
     table.auto_set_font_size(False)
     for (row, column), cell in table.get_celld().items():
-        cell.set(ec='.8', lw=.5, facecolor='.95' if row == 0 or column < 0 else 'white')
+        cell.set(ec='.8', lw=0.5, facecolor='.95' if row == 0 or column < 0 else 'white')
         cell.get_text().set(fontsize=7.6, weight='bold' if row == 0 or column < 0 else 'normal')
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #0ea07518
 def confusion(
-    matrix,                    # (2, 2) from `metrics.confusion`: rows label 0, 1; columns not flagged, flagged
+    matrix,  # (2, 2) from `metrics.confusion`: rows label 0, 1; columns not flagged, flagged
     normalised: bool = False,  # were its rows divided by their sums (F, G)?
-    title: str = '',           # the threshold
+    title: str = '',  # the threshold
 ) -> Figure:
     "Figure 6 D to G: one confusion matrix, shaded by the share of its row"
     matrix = np.asarray(matrix, float)
@@ -402,77 +732,176 @@ def confusion(
     fig, ax = plt.subplots(figsize=(2.7, 2.5))
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1.15)
     for (i, j), v in np.ndenumerate(matrix):
-        ax.text(j, i, '-' if np.isnan(v) else f'{v:.3f}' if normalised else f'{v:,.0f}', ha='center', va='center', fontsize=11, color='white' if share[i, j] > .6 else '.15')
-    ax.set(xticks=[0, 1], xticklabels=['0', '1'], yticks=[0, 1], yticklabels=['0', '1'], xlabel='predicted label', ylabel='true label')
-    ax.set_title(title, fontsize=9); ax.spines[:].set_visible(False); ax.tick_params(length=0)
+        ax.text(
+            j,
+            i,
+            '-' if np.isnan(v) else f'{v:.3f}' if normalised else f'{v:,.0f}',
+            ha='center',
+            va='center',
+            fontsize=11,
+            color='white' if share[i, j] > 0.6 else '.15',
+        )
+    ax.set(
+        xticks=[0, 1],
+        xticklabels=['0', '1'],
+        yticks=[0, 1],
+        yticklabels=['0', '1'],
+        xlabel='predicted label',
+        ylabel='true label',
+    )
+    ax.set_title(title, fontsize=9)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #b0274c92
 def by_level(
     df: pd.DataFrame,  # group, bodies, fractures, accuracy, sensitivity, ppv, f1: from `metrics.by_group`
-    few: int = 5,      # fractures up to which a level's marks are hollow
-    title: str = '',   # the threshold
+    few: int = 5,  # fractures up to which a level's marks are hollow
+    title: str = '',  # the threshold
 ) -> Figure:
     "Figure 6 H and I: accuracy, sensitivity, PPV and F1 at each level"
     fig, ax = plt.subplots(figsize=(6.6, 2.9))
-    for k, (m, marker, color) in enumerate(zip(('accuracy', 'sensitivity', 'ppv', 'f1'), 'osD^', (COLORS['blue'], COLORS['orange'], COLORS['green'], COLORS['purple']))):
-        x = np.arange(len(df)) + .12 * (k - 1.5)
-        ax.plot(x, df[m], color=color, lw=.7, alpha=.5)
-        for rows, face in ((df.fractures > few, color), (df.fractures <= few, 'white')): ax.plot(x[rows], df[m][rows], marker, color=color, mfc=face, ms=5.5, ls='', clip_on=False)
+    for k, (m, marker, color) in enumerate(
+        zip(
+            ('accuracy', 'sensitivity', 'ppv', 'f1'),
+            'osD^',
+            (COLORS['blue'], COLORS['orange'], COLORS['green'], COLORS['purple']),
+        )
+    ):
+        x = np.arange(len(df)) + 0.12 * (k - 1.5)
+        ax.plot(x, df[m], color=color, lw=0.7, alpha=0.5)
+        for rows, face in ((df.fractures > few, color), (df.fractures <= few, 'white')):
+            ax.plot(
+                x[rows], df[m][rows], marker, color=color, mfc=face, ms=5.5, ls='', clip_on=False
+            )
         ax.plot([], [], marker, color=color, ls='', ms=5.5, label=MEASURES[m])
-    ax.set(xticks=range(len(df)), xticklabels=[f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}') for g, f in zip(df.group, df.fractures)], ylim=(0, 1.02), xlabel=f'level, and bodies of label 1 (hollow: at most {few})', ylabel='measure')
-    ax.set_title(title, fontsize=9); ax.grid(axis='y', color='.92'); ax.set_axisbelow(True)
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5), fontsize=8)
+    ax.set(
+        xticks=range(len(df)),
+        xticklabels=[
+            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}') for g, f in zip(df.group, df.fractures)
+        ],
+        ylim=(0, 1.02),
+        xlabel=f'level, and bodies of label 1 (hollow: at most {few})',
+        ylabel='measure',
+    )
+    ax.set_title(title, fontsize=9)
+    ax.grid(axis='y', color='.92')
+    ax.set_axisbelow(True)
+    ax.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=8)
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #a45e7bf5
 def calibration(
     curve: pd.DataFrame,  # predicted, observed, low, high and, for several curves, `model`: a row per bin
-    p=None,               # (N,) probabilities, shown as a histogram below
+    p=None,  # (N,) probabilities, shown as a histogram below
 ) -> Figure:
     "Reliability curve: how often bodies given a probability are of label 1"
-    fig, axs = plt.subplots(1 + (p is not None), 1, figsize=(3.6, 3.6 + (p is not None)), height_ratios=[4, 1][:1 + (p is not None)], sharex=True, squeeze=False)
-    ax, groups = axs[0, 0], curve.groupby('model', sort=False) if 'model' in curve else [('', curve)]
-    ax.plot([0, 1], [0, 1], color='.7', lw=.8, ls='--')
+    fig, axs = plt.subplots(
+        1 + (p is not None),
+        1,
+        figsize=(3.6, 3.6 + (p is not None)),
+        height_ratios=[4, 1][: 1 + (p is not None)],
+        sharex=True,
+        squeeze=False,
+    )
+    ax, groups = (
+        axs[0, 0],
+        curve.groupby('model', sort=False) if 'model' in curve else [('', curve)],
+    )
+    ax.plot([0, 1], [0, 1], color='.7', lw=0.8, ls='--')
     for (name, c), marker in zip(groups, 'osD^'):
-        ax.errorbar(c.predicted, c.observed, [(c.observed - c.low).clip(lower=0), (c.high - c.observed).clip(lower=0)], fmt=f'{marker}-', ms=4, lw=1.1, elinewidth=.8, capsize=2, label=name or None)
+        ax.errorbar(
+            c.predicted,
+            c.observed,
+            [(c.observed - c.low).clip(lower=0), (c.high - c.observed).clip(lower=0)],
+            fmt=f'{marker}-',
+            ms=4,
+            lw=1.1,
+            elinewidth=0.8,
+            capsize=2,
+            label=name or None,
+        )
     ax.set(xlim=(0, 1), ylim=(0, 1), ylabel='observed share of label 1')
-    if 'model' in curve: ax.legend(fontsize=7.5)
+    if 'model' in curve:
+        ax.legend(fontsize=7.5)
     if p is not None:
-        axs[1, 0].hist(p, np.linspace(0, 1, 21), color='.7'); axs[1, 0].set(yscale='log', ylabel='bodies')
+        axs[1, 0].hist(p, np.linspace(0, 1, 21), color='.7')
+        axs[1, 0].set(yscale='log', ylabel='bodies')
     axs[-1, 0].set_xlabel('predicted probability')
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
 def forest(
-    df: pd.DataFrame,       # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
-    log: bool = True,       # log scale, as for odds ratios
-    reference=1.0,          # where "no difference" is; None for no line
+    df: pd.DataFrame,  # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
+    log: bool = True,  # log scale, as for odds ratios
+    reference=1.0,  # where "no difference" is; None for no line
     xlabel: str = 'odds ratio (95 % interval)',
 ) -> Figure:
     "Estimates with intervals, one a row: odds ratios of table 2, or a measure by subgroup; hollow without an interval"
     df = df.reset_index(drop=True)
     headed = df['group'].ne(df['group'].shift()) if 'group' in df else pd.Series(False, df.index)
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())
-    height = .26 * (1 - y.min(initial=0)) + .6
-    fig, ax = plt.subplots(figsize=(6.6, height), gridspec_kw=dict(top=1 - .05/height, bottom=.45/height))  # inches: a long figure has no wider margins
+    height = 0.26 * (1 - y.min(initial=0)) + 0.6
+    fig, ax = plt.subplots(
+        figsize=(6.6, height), gridspec_kw=dict(top=1 - 0.05 / height, bottom=0.45 / height)
+    )  # inches: a long figure has no wider margins
     finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
-    left, right = (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (.5, 2)
-    pad = (right / left) ** .08 if log else (right - left) * .06
+    left, right = (
+        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
+    )
+    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
     left, right = (left / pad, right * pad) if log else (left - pad, right + pad)
     low, high = df.low.clip(lower=left).fillna(left), df.high.clip(upper=right).fillna(right)
     sure = (df.value.notna() & ~df[['low', 'high']].isna().all(axis=1)).to_numpy()
     ax.hlines(y[sure], low[sure], high[sure], color=COLORS['blue'], lw=1.4)
-    for some, face in ((sure, COLORS['blue']), (df.value.notna().to_numpy() & ~sure, 'white')): ax.plot(df.value[some].clip(left, right), y[some], 's', color=COLORS['blue'], mfc=face, ms=5)
-    for beyond, x, marker in ((df.low < left, left, '<'), (df.high > right, right, '>')): ax.plot(np.full(beyond.sum(), x), y[beyond], marker, color=COLORS['blue'], ms=4, clip_on=False)
-    if reference is not None: ax.axvline(reference, color='.6', lw=.8, ls='--', zorder=0)
+    for some, face in ((sure, COLORS['blue']), (df.value.notna().to_numpy() & ~sure, 'white')):
+        ax.plot(
+            df.value[some].clip(left, right), y[some], 's', color=COLORS['blue'], mfc=face, ms=5
+        )
+    for beyond, x, marker in ((df.low < left, left, '<'), (df.high > right, right, '>')):
+        ax.plot(
+            np.full(beyond.sum(), x), y[beyond], marker, color=COLORS['blue'], ms=4, clip_on=False
+        )
+    if reference is not None:
+        ax.axvline(reference, color='.6', lw=0.8, ls='--', zorder=0)
     if log:
-        ax.set_xscale('log'); ax.xaxis.set_major_formatter('{x:g}'); ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if right / left < 200 else (1,)))
+        ax.set_xscale('log')
+        ax.xaxis.set_major_formatter('{x:g}')
+        ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        ax.xaxis.set_major_locator(
+            mpl.ticker.LogLocator(subs=(1, 2, 5) if right / left < 200 else (1,))
+        )
     heads = [(y[k] + 1, df['group'][k]) for k in np.flatnonzero(headed)]
-    ax.set(yticks=[*y, *(h for h, _ in heads)], yticklabels=[*df.label, *(g for _, g in heads)], xlim=(left, right), ylim=(y.min(initial=0) - .6, 1.1 if len(heads) else .6), xlabel=xlabel)
-    for tick in ax.get_yticklabels()[len(df):]: tick.set_weight('bold')
-    notes = df['note'] if 'note' in df else [(f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})') if np.isfinite(v) else '-' for v, a, b in zip(df.value, df.low, df.high)]
-    for row, note in zip(y, notes): ax.annotate(note, (1, row), (6, 0), xycoords=('axes fraction', 'data'), textcoords='offset points', va='center', fontsize=7.5)
-    ax.spines['left'].set_visible(False); ax.tick_params(axis='y', length=0, labelsize=8)
+    ax.set(
+        yticks=[*y, *(h for h, _ in heads)],
+        yticklabels=[*df.label, *(g for _, g in heads)],
+        xlim=(left, right),
+        ylim=(y.min(initial=0) - 0.6, 1.1 if len(heads) else 0.6),
+        xlabel=xlabel,
+    )
+    for tick in ax.get_yticklabels()[len(df) :]:
+        tick.set_weight('bold')
+    notes = (
+        df['note']
+        if 'note' in df
+        else [
+            (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
+            if np.isfinite(v)
+            else '-'
+            for v, a, b in zip(df.value, df.low, df.high)
+        ]
+    )
+    for row, note in zip(y, notes):
+        ax.annotate(
+            note,
+            (1, row),
+            (6, 0),
+            xycoords=('axes fraction', 'data'),
+            textcoords='offset points',
+            va='center',
+            fontsize=7.5,
+        )
+    ax.spines['left'].set_visible(False)
+    ax.tick_params(axis='y', length=0, labelsize=8)
     return fig

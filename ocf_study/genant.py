@@ -15,10 +15,12 @@ LEVELS = [*(f'T{i}' for i in range(4, 13)), *(f'L{i}' for i in range(1, 5))]  # 
 TYPES = ['wedge', 'biconcave', 'crush']
 SEVERITIES = ['normal', 'mild', 'moderate', 'severe']
 
+
 def _classes() -> pd.DataFrame:
     cells = [(0, 0, ''), *zip([1, 2, 2.5, 3, 4, 4.5, 5, 6, 7], np.repeat([1, 2, 3], 3), TYPES * 3)]
     d = pd.DataFrame(cells, columns=['sq', 'grade', 'type']).astype({'sq': float, 'grade': int})
     return d.assign(severity=[SEVERITIES[g] for g in d.grade], label=(d.grade >= 2).astype(int))
+
 
 SQ_CLASSES = _classes()
 
@@ -30,10 +32,15 @@ def _lookup(sq, column):
     at = np.searchsorted(SQ_CLASSES.sq, numbers).clip(max=len(SQ_CLASSES) - 1)
     unknown = SQ_CLASSES.sq.to_numpy()[at] != numbers
     if unknown.any():
-        shown = ', '.join(map(repr, pd.unique(pd.Series(values.ravel()[unknown]).astype(object))[:10]))
-        raise ValueError(f'no SQ class: {shown} (known: {", ".join(f"{x:g}" for x in SQ_CLASSES.sq)})')
+        shown = ', '.join(
+            map(repr, pd.unique(pd.Series(values.ravel()[unknown]).astype(object))[:10])
+        )
+        raise ValueError(
+            f'no SQ class: {shown} (known: {", ".join(f"{x:g}" for x in SQ_CLASSES.sq)})'
+        )
     found = SQ_CLASSES[column].to_numpy()[at].reshape(values.shape)
     return found if values.ndim else found.item()
+
 
 def to_label(
     sq,  # (N,) SQ classes or one of them
@@ -65,7 +72,9 @@ def sq_class(
     known = {(g, t): sq for g, t, sq in zip(SQ_CLASSES.grade, SQ_CLASSES.type, SQ_CLASSES.sq)}
     keys = [(g, t if g else '') for g, t in zip(grade.ravel().tolist(), type.ravel())]
     if unknown := sorted(set(keys) - known.keys(), key=str):
-        raise ValueError('no SQ class for ' + ', '.join(f'grade {g!r} with type {t!r}' for g, t in unknown[:10]))
+        raise ValueError(
+            'no SQ class for ' + ', '.join(f'grade {g!r} with type {t!r}' for g, t in unknown[:10])
+        )
     found = np.array([known[k] for k in keys]).reshape(grade.shape)
     return found if grade.ndim else found.item()
 
@@ -75,7 +84,8 @@ def heights(
 ):  # (N, 3) posterior, middle, anterior height, px
     "Three heights of a body, each the distance from a superior point to the inferior point below it."
     points = np.asarray(points, float)
-    if points.shape[-2:] != (6, 2): raise ValueError(f'six points a body, (N, 6, 2), are needed, not {points.shape}')
+    if points.shape[-2:] != (6, 2):
+        raise ValueError(f'six points a body, (N, 6, 2), are needed, not {points.shape}')
     return np.linalg.norm(points[..., :3, :] - points[..., :2:-1, :], axis=-1)
 
 # %% ../nbs/method/00_genant.ipynb #4353ff7d
@@ -89,25 +99,48 @@ def neighbour_height(
     "Posterior height expected of each body: the mean of its neighbours', brought to its level."
     row = pd.Categorical(film).codes
     column = pd.Index(LEVELS).get_indexer(np.asarray(level))
-    if (column < 0).any(): raise ValueError(f'unknown level: {", ".join(map(str, sorted(set(np.asarray(level)[column < 0]))))}')
-    if pd.DataFrame({'film': row, 'level': column}).duplicated().any(): raise ValueError('a level stands twice on one film')
+    if (column < 0).any():
+        raise ValueError(
+            f'unknown level: {", ".join(map(str, sorted(set(np.asarray(level)[column < 0]))))}'
+        )
+    if pd.DataFrame({'film': row, 'level': column}).duplicated().any():
+        raise ValueError('a level stands twice on one film')
     profile = np.ones(len(LEVELS)) if profile is None else np.asarray(profile, float)
     scale = np.full((row.max(initial=-1) + 1, len(LEVELS) + 2 * reach), np.nan)
     scale[row, column + reach] = np.asarray(posterior, float) / profile[column]
     around = np.stack([scale[row, column + reach + d] for d in range(-reach, reach + 1) if d])
     seen = np.isfinite(around)
-    return np.divide(np.where(seen, around, 0).sum(0), seen.sum(0), out=np.full(len(row), np.nan), where=seen.any(0)) * profile[column]
+    return (
+        np.divide(
+            np.where(seen, around, 0).sum(0),
+            seen.sum(0),
+            out=np.full(len(row), np.nan),
+            where=seen.any(0),
+        )
+        * profile[column]
+    )
 
 # %% ../nbs/method/00_genant.ipynb #53001c58
 def deformities(
     points,  # (N, 6, 2) px
     neighbour=None,  # (N,) expected posterior height, px, as from `neighbour_height`; None: no crush is looked for
-) -> pd.DataFrame:  # N rows: wedge, biconcave, crush (NaN without neighbours), each the share of height lost
+) -> (
+    pd.DataFrame
+):  # N rows: wedge, biconcave, crush (NaN without neighbours), each the share of height lost
     "Height lost in front, in the middle and behind (Genant 1993)."
     posterior, middle, anterior = heights(points).T
-    if (coincident := np.flatnonzero(~(posterior > 0))).size: raise ValueError(f'no posterior height in rows {coincident[:10].tolist()}')
-    expected = np.full(len(posterior), np.nan) if neighbour is None else np.asarray(neighbour, float)
-    return pd.DataFrame({'wedge': 1 - anterior / posterior, 'biconcave': 1 - middle / posterior, 'crush': 1 - posterior / expected})
+    if (coincident := np.flatnonzero(~(posterior > 0))).size:
+        raise ValueError(f'no posterior height in rows {coincident[:10].tolist()}')
+    expected = (
+        np.full(len(posterior), np.nan) if neighbour is None else np.asarray(neighbour, float)
+    )
+    return pd.DataFrame(
+        {
+            'wedge': 1 - anterior / posterior,
+            'biconcave': 1 - middle / posterior,
+            'crush': 1 - posterior / expected,
+        }
+    )
 
 # %% ../nbs/method/00_genant.ipynb #1cc52d22
 def largest_deformity(
@@ -118,7 +151,12 @@ def largest_deformity(
     return deformities(points, neighbour).max(axis=1).to_numpy()
 
 # %% ../nbs/method/00_genant.ipynb #a05ad0b6
-GRADE_LOSS = (.20, .25, .40)  # share of height lost from which a body is grade 1, 2, 3 (Genant 1993)
+GRADE_LOSS = (
+    0.20,
+    0.25,
+    0.40,
+)  # share of height lost from which a body is grade 1, 2, 3 (Genant 1993)
+
 
 def grade_from_points(
     points,  # (N, 6, 2) px
@@ -143,4 +181,9 @@ def z_scores(
     "Measures of bodies in standard deviations of normal bodies of their level and sex."
     mine = norms.reindex(pd.MultiIndex.from_arrays([np.asarray(level), np.asarray(sex)]))
     shared = [m for m in measures if m in norms['mean']]
-    return pd.DataFrame((measures[shared].to_numpy(float) - mine['mean'][shared].to_numpy()) / mine['sd'][shared].to_numpy(), measures.index, shared)
+    return pd.DataFrame(
+        (measures[shared].to_numpy(float) - mine['mean'][shared].to_numpy())
+        / mine['sd'][shared].to_numpy(),
+        measures.index,
+        shared,
+    )

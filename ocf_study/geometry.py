@@ -19,7 +19,7 @@ def corners(
     "The four corners of each body (points 1, 3, 4 and 6)."
     points = np.asarray(points, float)
     if points.ndim != 3 or points.shape[1] not in (4, 6) or points.shape[2] != 2:
-        raise ValueError(f"points must be (N, 6, 2) or (N, 4, 2), not {points.shape}")
+        raise ValueError(f'points must be (N, 6, 2) or (N, 4, 2), not {points.shape}')
     return points[:, [0, 2, 3, 5]] if points.shape[1] == 6 else points
 
 # %% ../nbs/method/06_geometry.ipynb #d48c6217
@@ -28,13 +28,17 @@ def axes(
 ):  # (N, 2, 2): row 0 the unit x axis (backwards), row 1 the unit y axis (towards the feet)
     "Axes of each body: x bisects the two diagonals (paper, figure 3)."
     sp, sa, ia, ip = np.moveaxis(corners(points), 1, 0)
-    unit = lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+    def unit(v):
+        return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
     x = unit(unit(sp - ia) + unit(ip - sa))
     return np.stack([x, np.stack([-x[:, 1], x[:, 0]], -1)], 1)
 
 # %% ../nbs/method/06_geometry.ipynb #7c5ecc44
 class Square(NamedTuple):
     "One square per body, in film pixels."
+
     centre: np.ndarray  # (N, 2) px
     side: np.ndarray  # (N,) px
     axes: np.ndarray  # (N, 2, 2) unit x and y axis
@@ -54,7 +58,7 @@ def square(
     own = axes(points) if own is None else own
     local = corners(points) @ np.swapaxes(own, 1, 2)
     low, high = local.min(1), local.max(1)
-    centre = np.einsum("ni,nij->nj", (low + high) / 2, own)
+    centre = np.einsum('ni,nij->nj', (low + high) / 2, own)
     return Square(centre, (high - low).max(1) * enlarge, own)
 
 # %% ../nbs/method/06_geometry.ipynb #5bff2ab0
@@ -65,30 +69,39 @@ def mirror(
     "Points on the film mirrored left to right: x' = width - x."
     points = np.array(points, float)
     width = np.asarray(width, float)
-    points[..., 0] = width.reshape(width.shape + (1,) * (points.ndim - 1 - width.ndim)) - points[..., 0]
+    points[..., 0] = (
+        width.reshape(width.shape + (1,) * (points.ndim - 1 - width.ndim)) - points[..., 0]
+    )
     return points
 
 # %% ../nbs/method/06_geometry.ipynb #7ec60557
 class Variant(NamedTuple):
     "Choices of the geometry; each can be set alone."
+
     truncate: bool = False  # coordinates in the rotated film cut to integers, and the square's corner and side again
     cut_short: bool = False  # a square that leaves the rotated film is cut there and stretched to the patch, instead of zero padded
-    two_steps: bool = False  # the rotated film is sampled on its own pixels first, then resized, instead of once
+    two_steps: bool = (
+        False  # the rotated film is sampled on its own pixels first, then resized, instead of once
+    )
 
-VARIANTS = {"paper": Variant(), "published": Variant(True, True, True)}
+
+VARIANTS = {'paper': Variant(), 'published': Variant(True, True, True)}
 
 # %% ../nbs/method/06_geometry.ipynb #601ad395
 def variant_of(
     variant,  # "paper", "published" or a `Variant`
 ):  # `Variant`
     "The choices behind a name."
-    if isinstance(variant, Variant): return variant
-    if variant not in VARIANTS: raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}, or a Variant")
+    if isinstance(variant, Variant):
+        return variant
+    if variant not in VARIANTS:
+        raise ValueError(f'unknown variant {variant!r}: one of {", ".join(VARIANTS)}, or a Variant')
     return VARIANTS[variant]
 
 # %% ../nbs/method/06_geometry.ipynb #2dfaa022
 class Draw(NamedTuple):
     "Affine part of an augmentation draw; arrays of one value per body."
+
     area_scale: np.ndarray  # factor of the body's area, 0.81 to 1.21
     rotation: np.ndarray  # degrees, clockwise on the screen
     dx: np.ndarray  # parts of the patch's edge, backwards
@@ -100,15 +113,22 @@ def draw_of(
     n,  # number of bodies
 ):  # `Draw` of (n,) arrays
     "Draws as arrays; none is a draw that changes nothing."
-    if draws is None: draws = dict(area_scale=1, rotation=0, dx=0, dy=0)
-    get = lambda k: getattr(draws, k) if isinstance(draws, Draw) else draws[k]
+    if draws is None:
+        draws = dict(area_scale=1, rotation=0, dx=0, dy=0)
+
+    def get(k):
+        return getattr(draws, k) if isinstance(draws, Draw) else draws[k]
+
     return Draw(*(np.broadcast_to(np.asarray(get(k), float), n) for k in Draw._fields))
 
 # %% ../nbs/method/06_geometry.ipynb #2855b9c6
 def _turn(degrees):
     "Rotations by degrees, clockwise on the screen, (N, 2, 2)."
     t = np.radians(degrees)
-    return np.stack([np.stack([np.cos(t), -np.sin(t)], -1), np.stack([np.sin(t), np.cos(t)], -1)], -2)
+    return np.stack(
+        [np.stack([np.cos(t), -np.sin(t)], -1), np.stack([np.sin(t), np.cos(t)], -1)], -2
+    )
+
 
 def window(
     points,  # (N, 6, 2) or (N, 4, 2) px, subject facing left
@@ -122,7 +142,7 @@ def window(
     turned = _turn(draw.rotation) @ body.axes
     side = body.side / np.sqrt(draw.area_scale)
     shift = side[:, None] * np.stack([draw.dx, draw.dy], 1)
-    return Square(body.centre - np.einsum("ni,nij->nj", shift, turned), side, turned)
+    return Square(body.centre - np.einsum('ni,nij->nj', shift, turned), side, turned)
 
 # %% ../nbs/method/06_geometry.ipynb #b0895528
 def apply(
@@ -143,11 +163,17 @@ def invert(
 # %% ../nbs/method/06_geometry.ipynb #28ac8d52
 def _about(linear, centre, target):
     "Affine maps with the given linear part that take `centre` to `target`."
-    return np.concatenate([linear, (target - np.einsum("nij,nj->ni", linear, centre))[..., None]], -1)
+    return np.concatenate(
+        [linear, (target - np.einsum('nij,nj->ni', linear, centre))[..., None]], -1
+    )
+
 
 def _compose(outer, inner):
     "Affine maps outer(inner(.))."
-    return np.concatenate([outer[..., :2] @ inner[..., :2], outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], -1)
+    return np.concatenate(
+        [outer[..., :2] @ inner[..., :2], outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], -1
+    )
+
 
 def _turned_film(
     turned,  # (N, 2, 2) axes of the squares
@@ -158,22 +184,31 @@ def _turned_film(
     bounds = np.floor(np.abs(turned) @ extent)
     return _about(turned, np.broadcast_to(extent // 2, bounds.shape), bounds / 2), bounds
 
+
 def _usable(points):
     "Corners that span a square in finite axes; the rows of others are named."
-    with np.errstate(invalid="ignore", divide="ignore"): fine = np.isfinite(square(points).vertices()).all((1, 2)) & (square(points).side > 0)
-    if not fine.all(): raise ValueError(f"no square around the corners of row {', '.join(map(str, np.flatnonzero(~fine)))}: points missing or coincident")
+    with np.errstate(invalid='ignore', divide='ignore'):
+        fine = np.isfinite(square(points).vertices()).all((1, 2)) & (square(points).side > 0)
+    if not fine.all():
+        raise ValueError(
+            f'no square around the corners of row {", ".join(map(str, np.flatnonzero(~fine)))}: points missing or coincident'
+        )
     return points
 
 # %% ../nbs/method/06_geometry.ipynb #581e2906
 def _stages(points, draws, variant, shape, facing, enlarge):
     "The two halves of the map: film -> turned film (N, 2, 3), and the box cut out of it (N, 2, 2), low and high corner."
-    if facing not in ("left", "right"): raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
+    if facing not in ('left', 'right'):
+        raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
     if shape is None:
-        if facing == "right" or variant.truncate or variant.cut_short:
-            raise ValueError("the film's shape is needed when it faces right or is cut the published way")
+        if facing == 'right' or variant.truncate or variant.cut_short:
+            raise ValueError(
+                "the film's shape is needed when it faces right or is cut the published way"
+            )
         shape = (0, 0)
     points = _usable(corners(points))
-    if facing == "right": points = mirror(points, shape[1])
+    if facing == 'right':
+        points = mirror(points, shape[1])
     square = window(points, draws, enlarge)
     turn, bounds = _turned_film(square.axes, shape)
     if variant.truncate:
@@ -181,9 +216,12 @@ def _stages(points, draws, variant, shape, facing, enlarge):
         square = window(snapped, draws, enlarge, axes(points))
     low = apply(turn, square.centre[:, None]) - square.side[:, None, None] / 2
     box = np.concatenate([low, low + square.side[:, None, None]], 1)
-    if variant.truncate: box = np.trunc(box)
-    if variant.cut_short: box = np.clip(box, 0, bounds[:, None])
-    if facing == "right": turn = _compose(turn, np.array([[-1.0, 0, shape[1]], [0, 1, 0]]))
+    if variant.truncate:
+        box = np.trunc(box)
+    if variant.cut_short:
+        box = np.clip(box, 0, bounds[:, None])
+    if facing == 'right':
+        turn = _compose(turn, np.array([[-1.0, 0, shape[1]], [0, 1, 0]]))
     return turn, box
 
 # %% ../nbs/method/06_geometry.ipynb #86cb7621
@@ -198,9 +236,9 @@ def affine(
     points,  # (N, 6, 2) or (N, 4, 2) px of the film as it is stored
     size=224,  # patch's edge, px
     draws=None,  # None, or area_scale, rotation, dx, dy of each body (`augmentation.draws`)
-    variant="paper",  # "paper", "published" or a `Variant`
+    variant='paper',  # "paper", "published" or a `Variant`
     shape=None,  # (height, width) of the film, px; needed when it faces right or is cut the published way
-    facing="left",  # where the subject on the film looks
+    facing='left',  # where the subject on the film looks
     enlarge=2.0,  # patch's side over the smallest square's side
 ):  # (N, 2, 3) maps film -> patch
     "Mirroring, tilt, enlargement, augmentation draw and resize as one map (paper, figure 3)."
@@ -211,11 +249,22 @@ def _warp(film, forward, width, height):
     "Film through one map (2, 3) in continuous pixels; zero outside."
     linear = forward[:, :2]
     shift = forward[:, 2] + linear @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(film, np.column_stack([linear, shift]), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return cv2.warpAffine(
+        film,
+        np.column_stack([linear, shift]),
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+
 
 def _film_pixels(forward):
     "Film pixels to a patch pixel, the nearest whole number, for maps (N, 2, 3)."
-    return np.maximum(np.floor(1 / np.sqrt(np.abs(np.linalg.det(forward[:, :, :2]))) + 0.5), 1).astype(int)
+    return np.maximum(
+        np.floor(1 / np.sqrt(np.abs(np.linalg.det(forward[:, :, :2]))) + 0.5), 1
+    ).astype(int)
+
 
 def _read(film, forward, size, n):
     "A patch for each map (N, 2, 3): one reading a pixel of the means of n x n film pixels, zero outside."
@@ -226,11 +275,20 @@ def _read(film, forward, size, n):
     low, high = first.min(0), last.max(0)
     means = film[low[1] : high[1], low[0] : high[0]]
     margin = n if n > 1 else 0
-    if margin: means = cv2.boxFilter(cv2.copyMakeBorder(means, n, n, n, n, cv2.BORDER_CONSTANT, value=0), -1, (n, n), anchor=(0, 0))
-    for one, start in zip(forward, first):  # from the patch's own corner, so that its last bit depends on no other patch
+    if margin:
+        means = cv2.boxFilter(
+            cv2.copyMakeBorder(means, n, n, n, n, cv2.BORDER_CONSTANT, value=0),
+            -1,
+            (n, n),
+            anchor=(0, 0),
+        )
+    for one, start in zip(
+        forward, first
+    ):  # from the patch's own corner, so that its last bit depends on no other patch
         x, y = start - low
         away = start - margin + (n - 1) / 2  # a mean stands at the first of its pixels
         yield _warp(means[y:, x:], _compose(one, np.column_stack([np.eye(2), away])), size, size)
+
 
 def _resample(film, forward, size):
     "Patches (N, size, size) through maps (N, 2, 3), each pixel read once; zero where there is no map."
@@ -239,7 +297,8 @@ def _resample(film, forward, size):
     pixels = _film_pixels(forward[mapped])
     for n in np.unique(pixels):
         rows = mapped[pixels == n]
-        for row, patch in zip(rows, _read(film, forward[rows], size, n)): patches[row] = patch
+        for row, patch in zip(rows, _read(film, forward[rows], size, n)):
+            patches[row] = patch
     return patches
 
 # %% ../nbs/method/06_geometry.ipynb #48ff42b8
@@ -247,7 +306,8 @@ def _resample_twice(film, turns, boxes, size):
     "Patches as published: the turned film's own pixels inside the box, then those resized; zero where the box is empty."
     patches = np.zeros((len(turns), size, size), film.dtype)
     for patch, turn, (low, high) in zip(patches, turns, boxes):
-        if not (high > low).all(): continue
+        if not (high > low).all():
+            continue
         width, height = np.maximum(np.rint(high - low).astype(int), 1)
         cut = _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - low]), width, height)
         patch[:] = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -258,16 +318,20 @@ def extract_patches(
     film,  # (H, W) uint8, uint16 or float32
     points,  # (N, 6, 2) or (N, 4, 2) px of this film
     size=224,  # patch's edge, px
-    variant="paper",  # "paper", "published" or a `Variant`
+    variant='paper',  # "paper", "published" or a `Variant`
     draws=None,  # None, or area_scale, rotation, dx, dy of each body (`augmentation.draws`)
-    facing="left",  # where the subject on the film looks
+    facing='left',  # where the subject on the film looks
     enlarge=2.0,  # patch's side over the smallest square's side
 ):  # (N, size, size), the film's type
     "Upright patches of one film's bodies, zero outside the film (paper, figure 3)."
-    if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32): raise ValueError(f"film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}")
+    if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ValueError(
+            f'film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}'
+        )
     variant = variant_of(variant)
     turns, boxes = _stages(corners(points), draws, variant, film.shape, facing, enlarge)
-    if variant.two_steps: return _resample_twice(film, turns, boxes, size)
+    if variant.two_steps:
+        return _resample_twice(film, turns, boxes, size)
     return _resample(film, _into_patch(turns, boxes, size), size)
 
 # %% ../nbs/method/06_geometry.ipynb #bc38950b
@@ -276,30 +340,37 @@ def _reasons(points, width, height, facing):
     c = corners(points)
     posterior, anterior = c[:, [0, 3], 0].mean(1), c[:, [1, 2], 0].mean(1)
     edge = np.roll(c, -1, 1) - c
-    cross = edge[..., 0] * np.roll(edge, -1, 1)[..., 1] - edge[..., 1] * np.roll(edge, -1, 1)[..., 0]
+    cross = (
+        edge[..., 0] * np.roll(edge, -1, 1)[..., 1] - edge[..., 1] * np.roll(edge, -1, 1)[..., 0]
+    )
     gap = np.linalg.norm(c[:, :, None] - c[:, None], axis=-1)[:, *np.triu_indices(4, 1)].min(1)
-    behind = posterior - anterior if facing == "left" else anterior - posterior
+    behind = posterior - anterior if facing == 'left' else anterior - posterior
     limits = np.stack(np.broadcast_arrays(width, height), -1).astype(float).reshape(-1, 1, 2)
     return {
-        "a point is missing": ~np.isfinite(points).all((1, 2)),
-        "a point lies outside the film": ((points < 0) | (points > limits)).any((1, 2)),
-        "two corners coincide": gap < 1,
-        "the superior points lie below the inferior ones": c[:, :2, 1].mean(1) >= c[:, 2:, 1].mean(1),
-        f"the anterior points lie behind the posterior ones (the film faces {facing})": behind <= 0,
-        "the corners are not convex in their order": ~((cross > 0).all(1) | (cross < 0).all(1)),
+        'a point is missing': ~np.isfinite(points).all((1, 2)),
+        'a point lies outside the film': ((points < 0) | (points > limits)).any((1, 2)),
+        'two corners coincide': gap < 1,
+        'the superior points lie below the inferior ones': c[:, :2, 1].mean(1)
+        >= c[:, 2:, 1].mean(1),
+        f'the anterior points lie behind the posterior ones (the film faces {facing})': behind <= 0,
+        'the corners are not convex in their order': ~((cross > 0).all(1) | (cross < 0).all(1)),
     }
+
 
 def problems(
     points,  # (N, 6, 2) or (N, 4, 2) px of the film as `facing` says
     width,  # film's width, px: a number or (N,)
     height,  # film's height, px: a number or (N,)
-    facing="left",  # where the subject on the film looks
+    facing='left',  # where the subject on the film looks
 ):  # [(row, reason), ...], one reason a row, none when all is well
     "Bodies whose points cannot make a patch, and why."
-    if facing not in ("left", "right"): raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
+    if facing not in ('left', 'right'):
+        raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
     points = np.asarray(points, float)
-    with np.errstate(invalid="ignore"): reasons = _reasons(points, width, height, facing)
+    with np.errstate(invalid='ignore'):
+        reasons = _reasons(points, width, height, facing)
     first = {}
     for reason, rows in reasons.items():
-        for row in np.flatnonzero(rows): first.setdefault(int(row), reason)
+        for row in np.flatnonzero(rows):
+            first.setdefault(int(row), reason)
     return sorted(first.items())

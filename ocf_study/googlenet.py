@@ -25,71 +25,108 @@ from keras import layers
 
 # %% ../nbs/method/11_googlenet.ipynb #40004063
 BLOCKS = {  # name -> TF-Slim's name and the filters of 1x1, 3x3 reduce, 3x3, "5x5" reduce, "5x5", pool projection
-    "inception3a": ("Mixed_3b", 64, 96, 128, 16, 32, 32),
-    "inception3b": ("Mixed_3c", 128, 128, 192, 32, 96, 64),
-    "inception4a": ("Mixed_4b", 192, 96, 208, 16, 48, 64),
-    "inception4b": ("Mixed_4c", 160, 112, 224, 24, 64, 64),
-    "inception4c": ("Mixed_4d", 128, 128, 256, 24, 64, 64),
-    "inception4d": ("Mixed_4e", 112, 144, 288, 32, 64, 64),
-    "inception4e": ("Mixed_4f", 256, 160, 320, 32, 128, 128),
-    "inception5a": ("Mixed_5b", 256, 160, 320, 32, 128, 128),
-    "inception5b": ("Mixed_5c", 384, 192, 384, 48, 128, 128),
+    'inception3a': ('Mixed_3b', 64, 96, 128, 16, 32, 32),
+    'inception3b': ('Mixed_3c', 128, 128, 192, 32, 96, 64),
+    'inception4a': ('Mixed_4b', 192, 96, 208, 16, 48, 64),
+    'inception4b': ('Mixed_4c', 160, 112, 224, 24, 64, 64),
+    'inception4c': ('Mixed_4d', 128, 128, 256, 24, 64, 64),
+    'inception4d': ('Mixed_4e', 112, 144, 288, 32, 64, 64),
+    'inception4e': ('Mixed_4f', 256, 160, 320, 32, 128, 128),
+    'inception5a': ('Mixed_5b', 256, 160, 320, 32, 128, 128),
+    'inception5b': ('Mixed_5c', 384, 192, 384, 48, 128, 128),
 }
-AUXILIARY = {"aux1": "inception4a", "aux2": "inception4d"}  # head -> the block whose output it sees
-DIALECTS = ("slim", "torchvision")
+AUXILIARY = {'aux1': 'inception4a', 'aux2': 'inception4d'}  # head -> the block whose output it sees
+DIALECTS = ('slim', 'torchvision')
 
 # %% ../nbs/method/11_googlenet.ipynb #646a6ad1
 class _Maker:
     "Makes the layers of one dialect."
-    def __init__(self, dialect, bn_momentum, seed): self.dialect, self.bn_momentum, self.seed = dialect, bn_momentum, seed
+
+    def __init__(self, dialect, bn_momentum, seed):
+        self.dialect, self.bn_momentum, self.seed = dialect, bn_momentum, seed
 
     def he(self, name):
-        return keras.initializers.HeNormal(seed=int(runtime.rng(self.seed, "googlenet", name).integers(2**31)))
+        return keras.initializers.HeNormal(
+            seed=int(runtime.rng(self.seed, 'googlenet', name).integers(2**31))
+        )
 
     def conv(self, x, name, filters, size=1, stride=1):
-        padding = "same"
-        if self.dialect == "torchvision" and stride == 2:
-            x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-        x = layers.Conv2D(filters, size, stride, padding, use_bias=False, kernel_initializer=self.he(name), name=f"{name}_conv")(x)
-        x = layers.BatchNormalization(momentum=self.bn_momentum, epsilon=1e-3, scale=self.dialect == "torchvision", name=f"{name}_bn")(x)
+        padding = 'same'
+        if self.dialect == 'torchvision' and stride == 2:
+            x, padding = layers.ZeroPadding2D(size // 2, name=f'{name}_pad')(x), 'valid'
+        x = layers.Conv2D(
+            filters,
+            size,
+            stride,
+            padding,
+            use_bias=False,
+            kernel_initializer=self.he(name),
+            name=f'{name}_conv',
+        )(x)
+        x = layers.BatchNormalization(
+            momentum=self.bn_momentum,
+            epsilon=1e-3,
+            scale=self.dialect == 'torchvision',
+            name=f'{name}_bn',
+        )(x)
         return layers.ReLU(name=name)(x)
 
     def pool(self, x, name, size=3):
         # torch's ceil_mode adds a row after the last only where one is left over: "valid" on odd sides, "same" on even ones
-        valid = self.dialect == "torchvision" and size == 3 and x.shape[1] % 2
-        return layers.MaxPooling2D(size, 2, "valid" if valid else "same", name=name)(x)
+        valid = self.dialect == 'torchvision' and size == 3 and x.shape[1] % 2
+        return layers.MaxPooling2D(size, 2, 'valid' if valid else 'same', name=name)(x)
 
     def block(self, x, name):
         _, one, reduce3, three, reduce5, five, projection = BLOCKS[name]
-        pooled = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
-        return layers.Concatenate(name=name)([
-            self.conv(x, f"{name}_branch1", one),
-            self.conv(self.conv(x, f"{name}_branch2_0", reduce3), f"{name}_branch2_1", three, 3),
-            self.conv(self.conv(x, f"{name}_branch3_0", reduce5), f"{name}_branch3_1", five, 3),
-            self.conv(pooled, f"{name}_branch4_1", projection)])
+        pooled = layers.MaxPooling2D(3, 1, 'same', name=f'{name}_pool')(x)
+        return layers.Concatenate(name=name)(
+            [
+                self.conv(x, f'{name}_branch1', one),
+                self.conv(
+                    self.conv(x, f'{name}_branch2_0', reduce3), f'{name}_branch2_1', three, 3
+                ),
+                self.conv(self.conv(x, f'{name}_branch3_0', reduce5), f'{name}_branch3_1', five, 3),
+                self.conv(pooled, f'{name}_branch4_1', projection),
+            ]
+        )
 
-    def head(self, x, name, dropout=.7):
+    def head(self, x, name, dropout=0.7):
         side = min(5, x.shape[1])
-        x = layers.AveragePooling2D(side, 3, name=f"{name}_pool")(x)
-        x = layers.Conv2D(128, 1, activation="relu", kernel_initializer=self.he(f"{name}_conv"), name=f"{name}_conv")(x)
-        x = layers.Flatten(name=f"{name}_flatten")(x)
-        x = layers.Dense(1024, activation="relu", kernel_initializer=self.he(f"{name}_dense"), name=f"{name}_dense")(x)
-        return self.output(layers.Dropout(dropout, name=f"{name}_dropout")(x), name)
+        x = layers.AveragePooling2D(side, 3, name=f'{name}_pool')(x)
+        x = layers.Conv2D(
+            128,
+            1,
+            activation='relu',
+            kernel_initializer=self.he(f'{name}_conv'),
+            name=f'{name}_conv',
+        )(x)
+        x = layers.Flatten(name=f'{name}_flatten')(x)
+        x = layers.Dense(
+            1024,
+            activation='relu',
+            kernel_initializer=self.he(f'{name}_dense'),
+            name=f'{name}_dense',
+        )(x)
+        return self.output(layers.Dropout(dropout, name=f'{name}_dropout')(x), name)
 
     def output(self, x, name, classes=1):
-        return layers.Dense(classes, kernel_initializer=self.he(name), dtype="float32", name=name)(x)
+        return layers.Dense(classes, kernel_initializer=self.he(name), dtype='float32', name=name)(
+            x
+        )
 
 # %% ../nbs/method/11_googlenet.ipynb #780d5374
 def _googlenet(make, x, aux):
     "The trunk up to inception5b, and the auxiliary logits."
     heads = []
-    x = make.pool(make.conv(x, "conv1", 64, 7, 2), "pool1")
-    x = make.pool(make.conv(make.conv(x, "conv2", 64), "conv3", 192, 3), "pool2")
+    x = make.pool(make.conv(x, 'conv1', 64, 7, 2), 'pool1')
+    x = make.pool(make.conv(make.conv(x, 'conv2', 64), 'conv3', 192, 3), 'pool2')
     for name in BLOCKS:
         x = make.block(x, name)
         heads += [make.head(x, head) for head, block in AUXILIARY.items() if aux and block == name]
-        if name == "inception3b": x = make.pool(x, "pool3")
-        if name == "inception4e": x = make.pool(x, "pool4", 2)
+        if name == 'inception3b':
+            x = make.pool(x, 'pool3')
+        if name == 'inception4e':
+            x = make.pool(x, 'pool4', 2)
     return x, heads
 
 # %% ../nbs/method/11_googlenet.ipynb #db577f53
@@ -97,21 +134,25 @@ def _resnet50(make, patch):
     "The trunk of ResNet-50, from keras.applications, its kernels drawn from the seed."
     trunk = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=patch)
     for layer in trunk.layers:
-        if isinstance(layer, layers.BatchNormalization): layer.momentum = make.bn_momentum
-        if isinstance(layer, layers.Conv2D): layer.kernel.assign(make.he(layer.name)(layer.kernel.shape))
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = make.bn_momentum
+        if isinstance(layer, layers.Conv2D):
+            layer.kernel.assign(make.he(layer.name)(layer.kernel.shape))
     return trunk.output, []
 
 # %% ../nbs/method/11_googlenet.ipynb #3af60f48
 def _freeze(model, last):
     "Stops the training of every layer up to and including `last`."
     names = [layer.name for layer in model.layers]
-    if last and last not in names: raise ValueError(f"freeze={last!r} is no layer of {model.name}")
-    for layer in model.layers[:names.index(last) + 1] if last else []: layer.trainable = False
+    if last and last not in names:
+        raise ValueError(f'freeze={last!r} is no layer of {model.name}')
+    for layer in model.layers[: names.index(last) + 1] if last else []:
+        layer.trainable = False
     return model
 
 # %% ../nbs/method/11_googlenet.ipynb #b8b5a6a7
 def build(
-    dialect: str = "slim",  # "slim" (TF-Slim's inception_v1, as in the paper) | "torchvision"
+    dialect: str = 'slim',  # "slim" (TF-Slim's inception_v1, as in the paper) | "torchvision"
     aux: bool = True,  # with the two auxiliary heads: outputs [logit, aux1, aux2]; False: the logit alone
     dropout: float = 0.2,  # share of the 1024 features dropped before the output
     bn_momentum: float = 0.9,  # of the moving mean and variance of every batch normalisation
@@ -119,17 +160,22 @@ def build(
     channels: int = 1,  # 1: grey, the threefold copy folded into conv1; 3: as in the checkpoint
     classes: int = 1,  # 1: the logit; 1000: ImageNet's, to compare with other implementations
     seed: int = 0,  # of the He draws
-    backbone: str = "googlenet",  # "googlenet" | "resnet50", which has no auxiliary heads
-    freeze: str = "",  # last layer that is not trained; "": none is frozen, as in the paper
+    backbone: str = 'googlenet',  # "googlenet" | "resnet50", which has no auxiliary heads
+    freeze: str = '',  # last layer that is not trained; "": none is frozen, as in the paper
 ) -> keras.Model:  # z-scored patches (B, size, size, channels) -> logits (B, classes)
     "GoogLeNet with one logit (Szegedy et al. 2015; the paper, Methods)."
-    if dialect not in DIALECTS: raise ValueError(f"dialect {dialect!r} is none of {', '.join(DIALECTS)}")
-    if backbone not in ("googlenet", "resnet50"): raise ValueError(f"backbone {backbone!r} is neither googlenet nor resnet50")
-    make, patch = _Maker(dialect, bn_momentum, seed), keras.Input((size, size, channels), name="patch")
-    x, heads = _googlenet(make, patch, aux) if backbone == "googlenet" else _resnet50(make, patch)
-    x = layers.Dropout(dropout, name="dropout")(layers.GlobalAveragePooling2D(name="average")(x))
-    logit = make.output(x, "logit", classes)
-    name = f"googlenet_{dialect}" if backbone == "googlenet" else backbone
+    if dialect not in DIALECTS:
+        raise ValueError(f'dialect {dialect!r} is none of {", ".join(DIALECTS)}')
+    if backbone not in ('googlenet', 'resnet50'):
+        raise ValueError(f'backbone {backbone!r} is neither googlenet nor resnet50')
+    make, patch = (
+        _Maker(dialect, bn_momentum, seed),
+        keras.Input((size, size, channels), name='patch'),
+    )
+    x, heads = _googlenet(make, patch, aux) if backbone == 'googlenet' else _resnet50(make, patch)
+    x = layers.Dropout(dropout, name='dropout')(layers.GlobalAveragePooling2D(name='average')(x))
+    logit = make.output(x, 'logit', classes)
+    name = f'googlenet_{dialect}' if backbone == 'googlenet' else backbone
     return _freeze(keras.Model(patch, [logit, *heads] if heads else logit, name=name), freeze)
 
 # %% ../nbs/method/11_googlenet.ipynb #217f0a48
@@ -146,8 +192,11 @@ def features(
 ) -> keras.Model:  # patches -> their outputs, in that order; one name: that output alone
     "The network read out at the layers asked for."
     known = {layer.name for layer in model.layers}
-    if unknown := [name for name in names if name not in known]: raise ValueError(f"no layer {', '.join(unknown)} in {model.name}")
-    return keras.Model(model.input, [model.get_layer(name).output for name in names], name=f"{model.name}_features")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f'no layer {", ".join(unknown)} in {model.name}')
+    return keras.Model(
+        model.input, [model.get_layer(name).output for name in names], name=f'{model.name}_features'
+    )
 
 # %% ../nbs/method/11_googlenet.ipynb #720f146d
 def fold_grey(
@@ -159,26 +208,40 @@ def fold_grey(
 # %% ../nbs/method/11_googlenet.ipynb #007a5ceb
 def _convolutions():
     "Layer, TF-Slim's name, side, filters in and filters out of the 57 convolutions."
-    yield from [("conv1", "Conv2d_1a_7x7", 7, 3, 64), ("conv2", "Conv2d_2b_1x1", 1, 64, 64), ("conv3", "Conv2d_2c_3x3", 3, 64, 192)]
+    yield from [
+        ('conv1', 'Conv2d_1a_7x7', 7, 3, 64),
+        ('conv2', 'Conv2d_2b_1x1', 1, 64, 64),
+        ('conv3', 'Conv2d_2c_3x3', 3, 64, 192),
+    ]
     width = 192
     for block, (slim, one, reduce3, three, reduce5, five, projection) in BLOCKS.items():
-        last = "Conv2d_0a_3x3" if slim == "Mixed_5b" else "Conv2d_0b_3x3"
-        yield f"{block}_branch1", f"{slim}/Branch_0/Conv2d_0a_1x1", 1, width, one
-        yield f"{block}_branch2_0", f"{slim}/Branch_1/Conv2d_0a_1x1", 1, width, reduce3
-        yield f"{block}_branch2_1", f"{slim}/Branch_1/Conv2d_0b_3x3", 3, reduce3, three
-        yield f"{block}_branch3_0", f"{slim}/Branch_2/Conv2d_0a_1x1", 1, width, reduce5
-        yield f"{block}_branch3_1", f"{slim}/Branch_2/{last}", 3, reduce5, five
-        yield f"{block}_branch4_1", f"{slim}/Branch_3/Conv2d_0b_1x1", 1, width, projection
+        last = 'Conv2d_0a_3x3' if slim == 'Mixed_5b' else 'Conv2d_0b_3x3'
+        yield f'{block}_branch1', f'{slim}/Branch_0/Conv2d_0a_1x1', 1, width, one
+        yield f'{block}_branch2_0', f'{slim}/Branch_1/Conv2d_0a_1x1', 1, width, reduce3
+        yield f'{block}_branch2_1', f'{slim}/Branch_1/Conv2d_0b_3x3', 3, reduce3, three
+        yield f'{block}_branch3_0', f'{slim}/Branch_2/Conv2d_0a_1x1', 1, width, reduce5
+        yield f'{block}_branch3_1', f'{slim}/Branch_2/{last}', 3, reduce5, five
+        yield f'{block}_branch4_1', f'{slim}/Branch_3/Conv2d_0b_1x1', 1, width, projection
         width = one + three + five + projection
 
 # %% ../nbs/method/11_googlenet.ipynb #8b39e5fb
 OUTPUT = {  # names and shapes of the output layer in the file: kernel, bias
-    "slim": (("InceptionV1/Logits/Conv2d_0c_1x1/weights", (1, 1, 1024, 1001)), ("InceptionV1/Logits/Conv2d_0c_1x1/biases", (1001,))),
-    "torchvision": (("fc.weight", (1000, 1024)), ("fc.bias", (1000,))),
+    'slim': (
+        ('InceptionV1/Logits/Conv2d_0c_1x1/weights', (1, 1, 1024, 1001)),
+        ('InceptionV1/Logits/Conv2d_0c_1x1/biases', (1001,)),
+    ),
+    'torchvision': (('fc.weight', (1000, 1024)), ('fc.bias', (1000,))),
 }
 BATCH_NORM = {  # our name -> the file's
-    "slim": {weight: f"BatchNorm/{weight}" for weight in ("beta", "moving_mean", "moving_variance")},
-    "torchvision": {"gamma": "bn.weight", "beta": "bn.bias", "moving_mean": "bn.running_mean", "moving_variance": "bn.running_var"},
+    'slim': {
+        weight: f'BatchNorm/{weight}' for weight in ('beta', 'moving_mean', 'moving_variance')
+    },
+    'torchvision': {
+        'gamma': 'bn.weight',
+        'beta': 'bn.bias',
+        'moving_mean': 'bn.running_mean',
+        'moving_variance': 'bn.running_var',
+    },
 }
 
 # %% ../nbs/method/11_googlenet.ipynb #79c27e10
@@ -188,12 +251,23 @@ def names(
     "Every tensor of an ImageNet checkpoint, and the weight it becomes."
     rows = []
     for layer, slim, side, into, out in _convolutions():
-        if dialect == "slim": start, kernel, shape = f"InceptionV1/{slim}/", "weights", (side, side, into, out)
-        else: start, kernel, shape = layer.replace("_", ".") + ".", "conv.weight", (out, into, side, side)
-        rows.append((start + kernel, shape, f"{layer}_conv", "kernel"))
-        rows += [(start + name, (out,), f"{layer}_bn", weight) for weight, name in BATCH_NORM[dialect].items()]
-    rows += [(*stored, "logit", weight) for stored, weight in zip(OUTPUT[dialect], ("kernel", "bias"))]
-    return pd.DataFrame(rows, columns=["name", "shape", "layer", "weight"])
+        if dialect == 'slim':
+            start, kernel, shape = f'InceptionV1/{slim}/', 'weights', (side, side, into, out)
+        else:
+            start, kernel, shape = (
+                layer.replace('_', '.') + '.',
+                'conv.weight',
+                (out, into, side, side),
+            )
+        rows.append((start + kernel, shape, f'{layer}_conv', 'kernel'))
+        rows += [
+            (start + name, (out,), f'{layer}_bn', weight)
+            for weight, name in BATCH_NORM[dialect].items()
+        ]
+    rows += [
+        (*stored, 'logit', weight) for stored, weight in zip(OUTPUT[dialect], ('kernel', 'bias'))
+    ]
+    return pd.DataFrame(rows, columns=['name', 'shape', 'layer', 'weight'])
 
 # %% ../nbs/method/11_googlenet.ipynb #484bc588
 def from_file(
@@ -202,8 +276,10 @@ def from_file(
 ) -> np.ndarray:  # convolutions (side, side, in, out), output (1024, 1000) and (1000,)
     "A stored tensor as the network holds it; TF-Slim's class 0, background, left out."
     stored = np.asarray(stored, np.float32)
-    if dialect == "torchvision": return stored.transpose(2, 3, 1, 0) if stored.ndim == 4 else stored.T
-    if stored.shape[-1] != 1001: return stored
+    if dialect == 'torchvision':
+        return stored.transpose(2, 3, 1, 0) if stored.ndim == 4 else stored.T
+    if stored.shape[-1] != 1001:
+        return stored
     return stored[..., 1:].reshape(-1, 1000) if stored.ndim == 4 else stored[1:]
 
 # %% ../nbs/method/11_googlenet.ipynb #4cf471f9
@@ -213,8 +289,10 @@ def to_file(
 ) -> np.ndarray:
     "The inverse of `from_file`; TF-Slim's background class becomes zeros."
     weight = np.asarray(weight)
-    if dialect == "torchvision": return weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T
-    if weight.shape[-1] != 1000: return weight
+    if dialect == 'torchvision':
+        return weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T
+    if weight.shape[-1] != 1000:
+        return weight
     weight = np.concatenate([np.zeros_like(weight[..., :1]), weight], -1)
     return weight[None, None] if weight.ndim == 2 else weight
 
@@ -223,74 +301,122 @@ def tensors(
     model: keras.Model,  # with three channels and 1000 classes
 ) -> dict:  # name in the file -> array
     "A network's weights under the names and in the layout of its dialect's file."
-    dialect = model.name.removeprefix("googlenet_")
-    return {row.name: np.ascontiguousarray(to_file(getattr(model.get_layer(row.layer), row.weight), dialect))
-            for row in names(dialect).itertuples(index=False)}
+    dialect = model.name.removeprefix('googlenet_')
+    return {
+        row.name: np.ascontiguousarray(
+            to_file(getattr(model.get_layer(row.layer), row.weight), dialect)
+        )
+        for row in names(dialect).itertuples(index=False)
+    }
 
 # %% ../nbs/method/11_googlenet.ipynb #6f2eb9e4
 LARGEST = 2**28  # bytes: five times the larger of the two known files
 
+
 def _files(path):
     "The file, or files, that a checkpoint consists of."
-    path = Path(re.sub(r"\.(index|data-\d+-of-\d+)$", "", str(path)))
-    found = [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.index")) + sorted(path.parent.glob(f"{path.name}.data-*"))
-    if not found: raise ValueError(f"{path}: no such file of weights")
-    if (size := sum(f.stat().st_size for f in found)) > LARGEST: raise ValueError(f"{path.name}: {size} bytes are too many for a GoogLeNet")
+    path = Path(re.sub(r'\.(index|data-\d+-of-\d+)$', '', str(path)))
+    found = (
+        [path]
+        if path.is_file()
+        else sorted(path.parent.glob(f'{path.name}.index'))
+        + sorted(path.parent.glob(f'{path.name}.data-*'))
+    )
+    if not found:
+        raise ValueError(f'{path}: no such file of weights')
+    if (size := sum(f.stat().st_size for f in found)) > LARGEST:
+        raise ValueError(f'{path.name}: {size} bytes are too many for a GoogLeNet')
     return path, found
 
 # %% ../nbs/method/11_googlenet.ipynb #1f68e40a
 def _torch_state(path):
     "Tensors of a .pth file, by torch's loader that runs none of its code."
-    try: import torch
-    except ImportError: raise ValueError("a .pth file is read by torch, which is not installed; `ocf-study weights convert` it where torch is") from None
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            'a .pth file is read by torch, which is not installed; `ocf-study weights convert` it where torch is'
+        ) from None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if sum(i.file_size for i in archive.infolist()) > LARGEST: raise ValueError("unpacks to too many bytes for a GoogLeNet")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()): raise ValueError("holds no state dict")
+            if sum(i.file_size for i in archive.infolist()) > LARGEST:
+                raise ValueError('unpacks to too many bytes for a GoogLeNet')
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise ValueError('holds no state dict')
     return {name: t.detach().float().numpy() for name, t in state.items()}
 
 # %% ../nbs/method/11_googlenet.ipynb #525ef3f7
 def _stored(path):
     "Shapes of the tensors in a file, by name, and a function that reads one."
-    if path.suffix == ".safetensors":
+    if path.suffix == '.safetensors':
         from safetensors import safe_open
-        file = safe_open(path, "np")
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.get_tensor
-    if path.suffix in (".pth", ".pt"):
+
+        file = safe_open(path, 'np')
+        return {
+            name: tuple(file.get_slice(name).get_shape()) for name in file.keys()
+        }, file.get_tensor
+    if path.suffix in ('.pth', '.pt'):
         state = _torch_state(path)
         return {name: array.shape for name, array in state.items()}, state.get
     reader = tf.train.load_checkpoint(str(path))
-    return {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}, reader.get_tensor
+    return {
+        name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()
+    }, reader.get_tensor
 
 # %% ../nbs/method/11_googlenet.ipynb #273e2d7b
-_IGNORED = re.compile(r"^aux[12]\.|num_batches_tracked$|^global_step$")
+_IGNORED = re.compile(r'^aux[12]\.|num_batches_tracked$|^global_step$')
+
 
 def _dialect(shapes):
     "The dialect of a set of names and shapes, or an error that says what is missing and what is left over."
     shapes = {name: shape for name, shape in shapes.items() if not _IGNORED.search(name)}
-    tables = {dialect: dict(zip(*names(dialect)[["name", "shape"]].values.T)) for dialect in DIALECTS}
+    tables = {
+        dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T)) for dialect in DIALECTS
+    }
     dialect = max(DIALECTS, key=lambda d: len(tables[d].keys() & shapes.keys()))
-    wanted, some = tables[dialect], lambda found: f"{len(found)} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-    faults = {"missing": [n for n in wanted if n not in shapes], "left over": [n for n in shapes if n not in wanted],
-              "of another shape": [f"{n} {shapes[n]} for {wanted[n]}" for n in wanted if n in shapes and shapes[n] != wanted[n]]}
-    if not wanted.keys() & shapes.keys(): raise ValueError(f"no tensor has a name of TF-Slim's or torchvision's GoogLeNet: {some(list(shapes))}")
+    wanted, some = (
+        tables[dialect],
+        lambda found: f'{len(found)} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})',
+    )
+    faults = {
+        'missing': [n for n in wanted if n not in shapes],
+        'left over': [n for n in shapes if n not in wanted],
+        'of another shape': [
+            f'{n} {shapes[n]} for {wanted[n]}'
+            for n in wanted
+            if n in shapes and shapes[n] != wanted[n]
+        ],
+    }
+    if not wanted.keys() & shapes.keys():
+        raise ValueError(
+            f"no tensor has a name of TF-Slim's or torchvision's GoogLeNet: {some(list(shapes))}"
+        )
     if any(faults.values()):
-        raise ValueError(f"not a whole {dialect} GoogLeNet: " + "; ".join(f"{what}: {some(f)}" for what, f in faults.items() if f))
+        raise ValueError(
+            f'not a whole {dialect} GoogLeNet: '
+            + '; '.join(f'{what}: {some(f)}' for what, f in faults.items() if f)
+        )
     return dialect
 
 # %% ../nbs/method/11_googlenet.ipynb #c547e264
-def accepted() -> dict:  # file name -> dialect, tensors, sha256 (its beginning; null: unknown), input
+def accepted() -> (
+    dict
+):  # file name -> dialect, tensors, sha256 (its beginning; null: unknown), input
     "The ImageNet files that the manifest knows."
-    path = manifest.root() / "weights.json"
+    path = manifest.root() / 'weights.json'
     return json.loads(path.read_text()) if path.is_file() else {}
+
 
 def _checksums(files):
     "sha256 of each file, checked where the manifest knows it."
     sums = {file.name: runtime.sha256(file) for file in files}
     for name, digest in sums.items():
-        known = accepted().get(name, {}).get("sha256")
-        if known and not digest.startswith(known): raise ValueError(f"its sha256 is {digest}, but weights.json knows {known}: damaged or another file")
+        known = accepted().get(name, {}).get('sha256')
+        if known and not digest.startswith(known):
+            raise ValueError(
+                f'its sha256 is {digest}, but weights.json knows {known}: damaged or another file'
+            )
     return sums
 
 # %% ../nbs/method/11_googlenet.ipynb #eab7e1c3
@@ -304,9 +430,10 @@ def read_checkpoint(
         shapes, read = _stored(path)
         dialect = _dialect(shapes)
         stored = {name: np.asarray(read(name)) for name in names(dialect).name}
-        if bad := [n for n, a in stored.items() if a.dtype.kind != "f" or not np.isfinite(a).all()]: raise ValueError(f"no finite numbers in {', '.join(bad[:3])}")
+        if bad := [n for n, a in stored.items() if a.dtype.kind != 'f' or not np.isfinite(a).all()]:
+            raise ValueError(f'no finite numbers in {", ".join(bad[:3])}')
     except Exception as error:  # each container's reader has its own kinds
-        raise ValueError(f"{path.name}: {str(error).strip() or type(error).__name__}") from None
+        raise ValueError(f'{path.name}: {str(error).strip() or type(error).__name__}') from None
     return dialect, stored, sums
 
 # %% ../nbs/method/11_googlenet.ipynb #9928062f
@@ -315,15 +442,20 @@ def load_checkpoint(
     path,  # .pth, .safetensors, or a TF-Slim checkpoint; for ResNet-50 the .h5 of keras.applications
 ) -> dict:  # what was loaded: dialect, tensors, sha256 by file
     "ImageNet weights into every layer but the output (unless it has 1000 classes) and the auxiliary heads."
-    if model.name == "resnet50": return _load_resnet50(model, path)
+    if model.name == 'resnet50':
+        return _load_resnet50(model, path)
     dialect, stored, sums = read_checkpoint(path)
-    if model.name != f"googlenet_{dialect}":
-        raise ValueError(f"{Path(path).name} is of the dialect {dialect}, the network is {model.name}: build it with dialect={dialect!r}")
+    if model.name != f'googlenet_{dialect}':
+        raise ValueError(
+            f'{Path(path).name} is of the dialect {dialect}, the network is {model.name}: build it with dialect={dialect!r}'
+        )
     for name, _, layer, weight in names(dialect).itertuples(index=False):
         target, value = getattr(model.get_layer(layer), weight), from_file(stored[name], dialect)
-        if layer == "conv1_conv" and target.shape[2] == 1: value = fold_grey(value)
-        if layer != "logit" or target.shape[-1] == value.shape[-1]: target.assign(value)
-    return {"dialect": dialect, "tensors": len(stored), "sha256": sums}
+        if layer == 'conv1_conv' and target.shape[2] == 1:
+            value = fold_grey(value)
+        if layer != 'logit' or target.shape[-1] == value.shape[-1]:
+            target.assign(value)
+    return {'dialect': dialect, 'tensors': len(stored), 'sha256': sums}
 
 # %% ../nbs/method/11_googlenet.ipynb #ae48aeeb
 def _load_resnet50(model, path):
@@ -332,12 +464,16 @@ def _load_resnet50(model, path):
     try:
         sums = _checksums(files)
         source = keras.applications.ResNet50(include_top=False, weights=str(path))
-    except Exception as error: raise ValueError(f"{path.name}: no ResNet-50 of keras.applications without its top: {str(error).strip()}") from None
+    except Exception as error:
+        raise ValueError(
+            f'{path.name}: no ResNet-50 of keras.applications without its top: {str(error).strip()}'
+        ) from None
     for layer in source.layers:
         weights = layer.get_weights()
-        if layer.name == "conv1_conv" and model.input.shape[-1] == 1: weights[0] = fold_grey(weights[0])
+        if layer.name == 'conv1_conv' and model.input.shape[-1] == 1:
+            weights[0] = fold_grey(weights[0])
         model.get_layer(layer.name).set_weights(weights) if weights else None
-    return {"dialect": "resnet50", "tensors": len(source.weights), "sha256": sums}
+    return {'dialect': 'resnet50', 'tensors': len(source.weights), 'sha256': sums}
 
 # %% ../nbs/method/11_googlenet.ipynb #449b7bd2
 def convert(
@@ -346,12 +482,19 @@ def convert(
 ) -> Path:
     "The same tensors under the same names as .safetensors, which needs neither torch nor TensorFlow to be read."
     from safetensors.numpy import save_file
+
     dialect, stored, sums = read_checkpoint(path)
-    out = Path(out or Path(path).with_suffix(".safetensors"))
-    if out.suffix != ".safetensors": raise ValueError(f"{out.name}: the file to write ends in .safetensors")
-    if out.exists(): raise ValueError(f"{out.name} is already there")
+    out = Path(out or Path(path).with_suffix('.safetensors'))
+    if out.suffix != '.safetensors':
+        raise ValueError(f'{out.name}: the file to write ends in .safetensors')
+    if out.exists():
+        raise ValueError(f'{out.name} is already there')
     with runtime.atomic(out) as temporary:
-        save_file({name: np.ascontiguousarray(a, np.float32) for name, a in stored.items()}, temporary, {"dialect": dialect, "source": json.dumps(sums)})
+        save_file(
+            {name: np.ascontiguousarray(a, np.float32) for name, a in stored.items()},
+            temporary,
+            {'dialect': dialect, 'source': json.dumps(sums)},
+        )
     return out
 
 # %% ../nbs/method/11_googlenet.ipynb #bd73ebc2
@@ -361,6 +504,15 @@ def show(
     "What a file of weights is: dialect, size, checksum, whether the manifest knows it, and the input it expects."
     dialect, stored, sums = read_checkpoint(path)
     known = accepted()
-    return {"file": Path(path).name, "dialect": dialect, "tensors": len(stored), "numbers": sum(a.size for a in stored.values()), "sha256": sums,
-            "in weights.json": any(known.get(name, {}).get("sha256") for name in sums),
-            "input": next((entry["input"] for entry in known.values() if entry["dialect"] == dialect), "RGB in [-1, 1]")}
+    return {
+        'file': Path(path).name,
+        'dialect': dialect,
+        'tensors': len(stored),
+        'numbers': sum(a.size for a in stored.values()),
+        'sha256': sums,
+        'in weights.json': any(known.get(name, {}).get('sha256') for name in sums),
+        'input': next(
+            (entry['input'] for entry in known.values() if entry['dialect'] == dialect),
+            'RGB in [-1, 1]',
+        ),
+    }

@@ -16,6 +16,7 @@ from . import runtime
 # %% ../nbs/method/07_inversion.ipynb #1b882775
 class Detector(NamedTuple):
     "Parameters of the inversion test."
+
     signed: bool = False  # keep positive gradients alone, and let them saturate at 65,535, as unsigned 16-bit arithmetic does
     relative: bool = True  # thresholds are parts of the largest gradient; otherwise of 65,535
     levels: tuple = ()  # the gradients that these shares of the pixels stay below become 0 and 1, of which the thresholds are parts then; (): as they are
@@ -24,21 +25,31 @@ class Detector(NamedTuple):
     strip: float = 0.05  # height of the strip, parts of the patch's edge
     erosion: int = 0  # edge of the square by which the gradient is eroded, px; 0: not at all
     around: tuple = ()  # margins beside and above or below each end-plate's corners that are looked at, parts of the patch's edge; (): the whole patch
-    side: int = 224  # edge of the patches for which px are meant, to which smaller ones are enlarged
+    side: int = (
+        224  # edge of the patches for which px are meant, to which smaller ones are enlarged
+    )
+
 
 DETECTORS = {
-    "paper": Detector(),
-    "published": Detector(signed=True, relative=False, low=0.6, strip=0.10),
-    "later": Detector(levels=(0.05, 0.95), low=0.6, strip=0.09, erosion=3, around=(0.05, 0.10), side=448),
+    'paper': Detector(),
+    'published': Detector(signed=True, relative=False, low=0.6, strip=0.10),
+    'later': Detector(
+        levels=(0.05, 0.95), low=0.6, strip=0.09, erosion=3, around=(0.05, 0.10), side=448
+    ),
 }
 KERNEL, WIDTH = 5, 1  # edge of the gradient's kernel and width of the strip, px
-DEFAULT = "later"  # the table at the end of the chapter says why
+DEFAULT = 'later'  # the table at the end of the chapter says why
+
 
 def _detector(detector, parameters):
     "The detector of that name, some of its parameters replaced."
-    if detector not in DETECTORS: raise ValueError(f"unknown detector {detector!r}: one of {', '.join(DETECTORS)}")
+    if detector not in DETECTORS:
+        raise ValueError(f'unknown detector {detector!r}: one of {", ".join(DETECTORS)}')
     unknown = set(parameters) - set(Detector._fields)
-    if unknown: raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: one of {', '.join(Detector._fields)}")
+    if unknown:
+        raise ValueError(
+            f'unknown parameter {", ".join(sorted(unknown))}: one of {", ".join(Detector._fields)}'
+        )
     return DETECTORS[detector]._replace(**parameters)
 
 # %% ../nbs/method/07_inversion.ipynb #a4883938
@@ -46,63 +57,99 @@ def _ranked(values, ranks):
     "The values, none negative, at these ranks of their order; of a histogram only the part in which one lies is sorted."
     bins = (values * (4095 / max(values.max(), 1))).astype(np.int32)
     below = np.r_[0, np.bincount(bins).cumsum()]
-    parts = [np.searchsorted(below, rank, "right") - 1 for rank in ranks]
-    return [np.partition(values[bins == part], rank - below[part])[rank - below[part]] for part, rank in zip(parts, ranks)]
+    parts = [np.searchsorted(below, rank, 'right') - 1 for rank in ranks]
+    return [
+        np.partition(values[bins == part], rank - below[part])[rank - below[part]]
+        for part, rank in zip(parts, ranks)
+    ]
+
 
 def _gradient(grey, d):
     "Vertical Sobel gradient with a kernel of 5 px, unsigned or absolute, stretched and eroded; and what its thresholds are parts of."
-    if d.signed: gradient = cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=KERNEL).astype(np.float32)
-    else: gradient = np.abs(cv2.Sobel(grey.astype(np.float32), cv2.CV_32F, 0, 1, ksize=KERNEL))
+    if d.signed:
+        gradient = cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=KERNEL).astype(np.float32)
+    else:
+        gradient = np.abs(cv2.Sobel(grey.astype(np.float32), cv2.CV_32F, 0, 1, ksize=KERNEL))
     if d.levels:
         low, high = (int(share * gradient.size) for share in d.levels)
         low, high = _ranked(gradient.ravel(), (low, high - 1))
         gradient = np.clip((gradient - low) / max(high - low, 1), 0, 1)
     if d.erosion:
         gradient = cv2.erode(gradient, np.ones((d.erosion, d.erosion), np.uint8))
-        if cv2.countNonZero(grey) < grey.size: gradient[cv2.erode(np.uint8(grey > 0), np.ones((9, 9), np.uint8)) == 0] = 0  # no edge of the zero padding
+        if cv2.countNonZero(grey) < grey.size:
+            gradient[cv2.erode(np.uint8(grey > 0), np.ones((9, 9), np.uint8)) == 0] = (
+                0  # no edge of the zero padding
+            )
     return gradient, 1 if d.levels else gradient.max() if d.relative else 65535
+
 
 def _hysteresis(gradient, low, high):
     "Pixels above `low` that hang together with one above `high`."
     weak, kept = np.uint8(gradient > low), np.zeros(gradient.shape, bool)
     x, y, width, height = cv2.boundingRect(weak)
     box = slice(y, y + height), slice(x, x + width)
-    if not height: return kept
+    if not height:
+        return kept
     count, part = cv2.connectedComponents(weak[box], connectivity=4, ltype=cv2.CV_32S)
     strong = np.bincount(part[gradient[box] > high], minlength=count) > 0
     strong[0] = False
     kept[box] = np.take(strong, part)
     return kept
 
+
 def _regions(edge, d, corners):
     "The parts of a patch that are looked at: all of it, or a box around the superior end-plate's corners and one around the inferior's."
-    if not d.around: return [(slice(None), slice(None))]
-    sp, sa, ia, ip = np.array([[0.75, 0.3], [0.25, 0.3], [0.25, 0.7], [0.75, 0.7]]) * edge if corners is None else np.asarray(corners, float)
+    if not d.around:
+        return [(slice(None), slice(None))]
+    sp, sa, ia, ip = (
+        np.array([[0.75, 0.3], [0.25, 0.3], [0.25, 0.7], [0.75, 0.7]]) * edge
+        if corners is None
+        else np.asarray(corners, float)
+    )
     margin = np.array(d.around) * edge
-    boxes = [(np.minimum(a, b) - margin, np.maximum(a, b) + margin) for a, b in ((sp, sa), (ip, ia))]
-    return [tuple(slice(*np.clip(ends, 0, edge).astype(int)) for ends in zip(low[::-1], high[::-1])) for low, high in boxes]
+    boxes = [
+        (np.minimum(a, b) - margin, np.maximum(a, b) + margin) for a, b in ((sp, sa), (ip, ia))
+    ]
+    return [
+        tuple(slice(*np.clip(ends, 0, edge).astype(int)) for ends in zip(low[::-1], high[::-1]))
+        for low, high in boxes
+    ]
 
 # %% ../nbs/method/07_inversion.ipynb #03939395
 def _enlarged(patch, corners, side):
     "A patch of less than `side` enlarged to it, and the corners in it."
-    if max(patch.shape) >= side: return patch, corners
+    if max(patch.shape) >= side:
+        return patch, corners
     k = side / max(patch.shape)
-    return cv2.resize(patch, None, fx=k, fy=k, interpolation=cv2.INTER_LINEAR), None if corners is None else (np.asarray(corners, float) + 0.5) * k - 0.5
+    return cv2.resize(
+        patch, None, fx=k, fy=k, interpolation=cv2.INTER_LINEAR
+    ), None if corners is None else (np.asarray(corners, float) + 0.5) * k - 0.5
 
 # %% ../nbs/method/07_inversion.ipynb #cff6ef7d
 def _looks(patch, detector, corners, parameters):
     "The patch at the detector's size, and what is computed in each part of it: rows and columns, gradient, endplates, highest, lowest."
-    if patch.ndim != 2 or patch.dtype != np.uint16: raise TypeError(f"patch must be (H, W) uint16, not {patch.shape} {patch.dtype}")
+    if patch.ndim != 2 or patch.dtype != np.uint16:
+        raise TypeError(f'patch must be (H, W) uint16, not {patch.shape} {patch.dtype}')
     d = _detector(detector, parameters)
     grey, corners = _enlarged(patch, corners, d.side)
     strip = np.ones((max(1, round(d.strip * max(grey.shape) / 2)) * 2 + 1, WIDTH), np.uint8)
     looks = []
     for part in _regions(max(grey.shape), d, corners):
         seen = grey[part]
-        if not seen.size: continue
+        if not seen.size:
+            continue
         gradient, full = _gradient(seen, d)
-        looks.append((part, gradient, _hysteresis(gradient, d.low * full, d.high * full), cv2.dilate(seen, strip), cv2.erode(seen, strip)))
+        looks.append(
+            (
+                part,
+                gradient,
+                _hysteresis(gradient, d.low * full, d.high * full),
+                cv2.dilate(seen, strip),
+                cv2.erode(seen, strip),
+            )
+        )
     return grey, looks
+
 
 def steps(
     patch,  # (H, W) uint16
@@ -112,10 +159,17 @@ def steps(
 ):  # dict name -> (H, W) array, H at least `Detector.side`: grey, gradient, endplates (bool), highest, lowest, d_high, d_low
     "What the inversion test computes on the way (paper, figure 4)."
     grey, looks = _looks(patch, detector, corners, parameters)
-    shown = dict(grey=grey, gradient=np.zeros(grey.shape, np.float32), endplates=np.zeros(grey.shape, bool), highest=grey.copy(), lowest=grey.copy())
+    shown = dict(
+        grey=grey,
+        gradient=np.zeros(grey.shape, np.float32),
+        endplates=np.zeros(grey.shape, bool),
+        highest=grey.copy(),
+        lowest=grey.copy(),
+    )
     for part, *found in looks:
-        for name, values in zip(("gradient", "endplates", "highest", "lowest"), found): shown[name][part] = values
-    return shown | dict(d_high=shown["highest"] - grey, d_low=grey - shown["lowest"])
+        for name, values in zip(('gradient', 'endplates', 'highest', 'lowest'), found):
+            shown[name][part] = values
+    return shown | dict(d_high=shown['highest'] - grey, d_low=grey - shown['lowest'])
 
 # %% ../nbs/method/07_inversion.ipynb #813f492f
 def evidence(
@@ -126,7 +180,10 @@ def evidence(
 ):  # mean distance to the lowest grey less mean distance to the highest, parts of 65,535; NaN where no end-plate is found
     "How much brighter than its surroundings the end-plates are; negative where the patch is inverted."
     grey, looks = _looks(patch, detector, corners, parameters)
-    brighter = [2.0 * grey[part][ends] - highest[ends] - lowest[ends] for part, _, ends, highest, lowest in looks]  # d_low - d_high
+    brighter = [
+        2.0 * grey[part][ends] - highest[ends] - lowest[ends]
+        for part, _, ends, highest, lowest in looks
+    ]  # d_low - d_high
     brighter = np.concatenate([np.zeros(0), *brighter])
     return brighter.mean() / 65535 if brighter.size else np.nan
 
@@ -144,20 +201,28 @@ def is_inverted(
 def film_vote(
     patches,  # (N, H, W) uint16: the bodies of one film, or (N,) bool: their decisions
     detector=DEFAULT,  # "paper", "published" or "later"
-    tie="random",  # "random" (paper) or "own" (published code)
+    tie='random',  # "random" (paper) or "own" (published code)
     seed=0,
-    key="",  # the film's name
+    key='',  # the film's name
     corners=None,  # (N, 4, 2) the bodies' corners in their patches, px; used by "later"
     **parameters,  # fields of `Detector` to replace
 ):  # (N,) bool
     "Whether each body of one film counts as inverted, by majority."
-    if tie not in ("random", "own"): raise ValueError(f"tie must be 'random' or 'own', not {tie!r}")
+    if tie not in ('random', 'own'):
+        raise ValueError(f"tie must be 'random' or 'own', not {tie!r}")
     patches = np.asarray(patches)
     corners = [None] * len(patches) if corners is None else corners
-    own = patches if patches.dtype == bool else np.array([is_inverted(p, detector, c, **parameters) for p, c in zip(patches, corners)], bool)
+    own = (
+        patches
+        if patches.dtype == bool
+        else np.array(
+            [is_inverted(p, detector, c, **parameters) for p, c in zip(patches, corners)], bool
+        )
+    )
     ayes = 2 * own.sum() - len(own)
-    if ayes == 0 and tie == "own": return own
-    winner = ayes > 0 if ayes else bool(runtime.rng(seed, "inversion", key).integers(2))
+    if ayes == 0 and tie == 'own':
+        return own
+    winner = ayes > 0 if ayes else bool(runtime.rng(seed, 'inversion', key).integers(2))
     return np.full(len(own), winner)
 
 # %% ../nbs/method/07_inversion.ipynb #1d760cc4
@@ -165,7 +230,7 @@ def decisions(
     patches,  # (N, H, W) uint16, before any inversion
     film_ids,  # (N,) the film of each body
     corners=None,  # (N, 4, 2) the bodies' corners in their patches, px
-    tie="random",  # "random" (paper) or "own" (published code)
+    tie='random',  # "random" (paper) or "own" (published code)
     seed=0,
 ):  # DataFrame detector, row, film_id, evidence, own, voted: a row per detector and body
     "Every detector's decision on every body, alone and after its film's vote."
@@ -174,7 +239,19 @@ def decisions(
     tables = []
     for detector in DETECTORS:
         found = np.array([evidence(p, detector, c) for p, c in zip(patches, corners)])
-        df = pd.DataFrame(dict(detector=detector, row=np.arange(len(found)), film_id=film_ids, evidence=found, own=found < 0))
-        df["voted"] = df.groupby("film_id").own.transform(lambda own: film_vote(own.to_numpy(bool), tie=tie, seed=seed, key=film_ids[own.index[0]]))
+        df = pd.DataFrame(
+            dict(
+                detector=detector,
+                row=np.arange(len(found)),
+                film_id=film_ids,
+                evidence=found,
+                own=found < 0,
+            )
+        )
+        df['voted'] = df.groupby('film_id').own.transform(
+            lambda own: film_vote(
+                own.to_numpy(bool), tie=tie, seed=seed, key=film_ids[own.index[0]]
+            )
+        )
         tables.append(df)
     return pd.concat(tables, ignore_index=True)

@@ -26,8 +26,11 @@ from .genant import SQ_CLASSES, to_label
 @dataclass(frozen=True)
 class Problem:
     "One thing wrong with the data, and where it stands."
+
     file: str  # as the user named it
-    row: int | None  # line of the file as an editor counts it, the header being line 1; None: the file as a whole
+    row: (
+        int | None
+    )  # line of the file as an editor counts it, the header being line 1; None: the file as a whole
     column: str | None  # None: the row as a whole
     value: object  # what stands there
     message: str
@@ -35,36 +38,61 @@ class Problem:
 
     def __str__(self):
         line = f'line {self.row}' if self.row else ''
-        cell = f'{self.column} = {self.value!r}' if self.column and self.value is not None else self.column or ''
+        cell = (
+            f'{self.column} = {self.value!r}'
+            if self.column and self.value is not None
+            else self.column or ''
+        )
         place = ', '.join(filter(None, [self.file, line, cell]))
         return f'{self.severity}: {place}{": " if place else ""}{self.message}'
 
 # %% ../nbs/method/01_manifest.ipynb #f6166bd2
 class DataError(ValueError):
     "Data that cannot be used: every problem, one a line."
-    def __init__(self,
+
+    def __init__(
+        self,
         problems,  # list of Problem
     ):
         self.problems = list(problems)
         super().__init__('\n'.join(map(str, self.problems)))
 
-    def __reduce__(self): return type(self), (self.problems,)  # so that it crosses from a worker process
+    def __reduce__(self):
+        return type(self), (self.problems,)  # so that it crosses from a worker process
 
 # %% ../nbs/method/01_manifest.ipynb #b5225fde
 def report(
     problems,  # list of Problem
 ) -> dict:  # ready for json.dumps
     "Problems for a machine: how many of each severity, and each with its place."
-    plain = lambda v: v if isinstance(v, (str, int, bool, type(None))) or isinstance(v, float) and np.isfinite(v) else str(v)  # JSON has no infinity
+
+    def plain(v):
+        return (
+            v
+            if isinstance(v, (str, int, bool, type(None)))
+            or isinstance(v, float)
+            and np.isfinite(v)
+            else str(v)
+        )  # JSON has no infinity
+
     rows = [asdict(p) | {'value': plain(p.value)} for p in problems]
-    return {'errors': sum(p.severity == 'error' for p in problems), 'warnings': sum(p.severity == 'warning' for p in problems), 'problems': rows}
+    return {
+        'errors': sum(p.severity == 'error' for p in problems),
+        'warnings': sum(p.severity == 'warning' for p in problems),
+        'problems': rows,
+    }
 
 # %% ../nbs/method/01_manifest.ipynb #c92faebe
 def root() -> Path:
     "Folder `data_manifest`: where OCF_DATA_MANIFEST says, or beside the package."
-    folder = Path(os.environ.get('OCF_DATA_MANIFEST') or Path(ocf_study.__file__).resolve().parent.parent / 'data_manifest')
+    folder = Path(
+        os.environ.get('OCF_DATA_MANIFEST')
+        or Path(ocf_study.__file__).resolve().parent.parent / 'data_manifest'
+    )
     if not folder.is_dir():
-        raise FileNotFoundError(f'no folder {folder}: install from a checkout, or set OCF_DATA_MANIFEST to its data_manifest')
+        raise FileNotFoundError(
+            f'no folder {folder}: install from a checkout, or set OCF_DATA_MANIFEST to its data_manifest'
+        )
     return folder
 
 # %% ../nbs/method/01_manifest.ipynb #5c734653
@@ -72,110 +100,202 @@ def schema(
     name: str,  # subjects, films, bodies, predictions, readings, mros_annotations, corrections, or one of the published tables
 ) -> dict:
     "Frictionless Table Schema of a table."
-    path = root()/'schema'/f'{name}.json'
-    if path.is_file(): return json.loads(path.read_text(encoding='utf-8'))
-    package = {x['name']: x['schema'] for x in json.loads((root()/'published/datapackage.json').read_text(encoding='utf-8'))['resources']}
-    if name in package: return package[name]
-    raise ValueError(f'no schema {name!r} (known: {", ".join(sorted([x.stem for x in path.parent.glob("*.json")] + [*package]))})')
+    path = root() / 'schema' / f'{name}.json'
+    if path.is_file():
+        return json.loads(path.read_text(encoding='utf-8'))
+    package = {
+        x['name']: x['schema']
+        for x in json.loads((root() / 'published/datapackage.json').read_text(encoding='utf-8'))[
+            'resources'
+        ]
+    }
+    if name in package:
+        return package[name]
+    raise ValueError(
+        f'no schema {name!r} (known: {", ".join(sorted([x.stem for x in path.parent.glob("*.json")] + [*package]))})'
+    )
 
 # %% ../nbs/method/01_manifest.ipynb #323fc8e4
-CONFOUNDERS = ['noise', 'cut_off', 'metal', 'inverted', 'sticker', 'schmorl', 'parallax', 'fused', 'disc_calcification',
-               'contrast_gradient', 'writing', 'overlying_lines', 'poor_margins', 'point_placement', 'osteophytes']  # rows of table 2, in its order
+CONFOUNDERS = [
+    'noise',
+    'cut_off',
+    'metal',
+    'inverted',
+    'sticker',
+    'schmorl',
+    'parallax',
+    'fused',
+    'disc_calcification',
+    'contrast_gradient',
+    'writing',
+    'overlying_lines',
+    'poor_margins',
+    'point_placement',
+    'osteophytes',
+]  # rows of table 2, in its order
 
 # %% ../nbs/method/01_manifest.ipynb #71d5e332
 def _lines(df):
     "Line of the file for each row: the index where `read_table` made it, else as if the table had just been written."
     return df.index.to_numpy() if df.index.name == 'line' else np.arange(2, len(df) + 2)
 
+
 def _boolean(column, field):
-    yes, no = field.get('trueValues', ['true', 'True', 'TRUE', '1']), field.get('falseValues', ['false', 'False', 'FALSE', '0'])
+    yes, no = (
+        field.get('trueValues', ['true', 'True', 'TRUE', '1']),
+        field.get('falseValues', ['false', 'False', 'FALSE', '0']),
+    )
     text = column.astype(str).str.removesuffix('.0')
-    return pd.Series(np.select([text.isin(yes), text.isin(no)], [1., 0.], np.nan), column.index), 'is neither true nor false'
+    return pd.Series(
+        np.select([text.isin(yes), text.isin(no)], [1.0, 0.0], np.nan), column.index
+    ), 'is neither true nor false'
+
 
 def _number(column, field):
     number = pd.to_numeric(column, errors='coerce').astype(float)
-    if field['type'] == 'integer': return number.where(number % 1 == 0), 'is not a whole number'
+    if field['type'] == 'integer':
+        return number.where(number % 1 == 0), 'is not a whole number'
     return number.where(np.isfinite(number)), 'is not a finite number'
+
 
 def _parse(df, spec):
     "The columns of the schema with its types (numbers and booleans as float), and a mask of the cells that could not be read, by column."
     parsed, unread = {}, {}
     for field in spec['fields']:
-        if (name := field['name']) not in df: continue
+        if (name := field['name']) not in df:
+            continue
         column = df[name].mask(df[name].isin(spec.get('missingValues', [''])))
         if field['type'] == 'string':
             parsed[name] = column.astype('str').mask(column.isna())
             continue
         parsed[name], message = (_boolean if field['type'] == 'boolean' else _number)(column, field)
-        if (bad := parsed[name].isna() & column.notna()).any(): unread[name] = bad.to_numpy(), message
+        if (bad := parsed[name].isna() & column.notna()).any():
+            unread[name] = bad.to_numpy(), message
     return pd.DataFrame(parsed, index=df.index), unread
 
 # %% ../nbs/method/01_manifest.ipynb #6db87b1b
 @lru_cache
 def _constraints(text):
     "pandera's reading of a schema: constraints of single cells alone; types and keys are looked at here, where the line is known."
-    from pandera.io.pandas_io import from_frictionless_schema  # seconds: not everybody who imports this module checks a table
+    from pandera.io.pandas_io import (
+        from_frictionless_schema,
+    )  # seconds: not everybody who imports this module checks a table
+
     spec = json.loads(text)
-    for field in spec['fields']: field.get('constraints', {}).pop('unique', None)
+    for field in spec['fields']:
+        field.get('constraints', {}).pop('unique', None)
     spec.pop('primaryKey', None)
     checks = from_frictionless_schema({**spec, 'foreignKeys': []})
-    columns = {field['name']: dict(required=False, coerce=False, dtype=None, nullable=not field.get('constraints', {}).get('required', False))
-               for field in spec['fields']}
+    columns = {
+        field['name']: dict(
+            required=False,
+            coerce=False,
+            dtype=None,
+            nullable=not field.get('constraints', {}).get('required', False),
+        )
+        for field in spec['fields']
+    }
     checks = checks.update_columns(columns)
     checks.strict, checks.coerce, checks.unique = False, False, None
     return checks
 
+
 def _broken(parsed, spec):
     "Cells that break a constraint: position of the row, column, kind of constraint."
     from pandera.errors import SchemaErrors
-    try: _constraints(json.dumps(spec)).validate(parsed.reset_index(drop=True), lazy=True)
+
+    try:
+        _constraints(json.dumps(spec)).validate(parsed.reset_index(drop=True), lazy=True)
     except SchemaErrors as e:
         cases = e.failure_cases
-        return cases.assign(kind=cases.check.str.partition('(')[0])[['index', 'column', 'kind']].astype({'index': int})
+        return cases.assign(kind=cases.check.str.partition('(')[0])[
+            ['index', 'column', 'kind']
+        ].astype({'index': int})
     return pd.DataFrame(columns=['index', 'column', 'kind'])
+
 
 def _say(kind, rule):
     "What a broken constraint means."
-    few = lambda values: ', '.join(f'{x:g}' if isinstance(x, (int, float)) else str(x) for x in values)
-    if kind == 'not_nullable': return 'is missing'
-    if kind == 'isin': return f'is not one of {few(rule["enum"])}'
-    if kind == 'str_matches': return f'does not have the form {rule["pattern"]}'
-    if kind == 'in_range': return f'is outside {rule["minimum"]:g} to {rule["maximum"]:g}'
-    if kind == 'greater_than_or_equal_to': return f'is below {rule["minimum"]:g}'
-    if kind == 'less_than_or_equal_to': return f'is above {rule["maximum"]:g}'
+
+    def few(values):
+        return ', '.join(f'{x:g}' if isinstance(x, (int, float)) else str(x) for x in values)
+
+    if kind == 'not_nullable':
+        return 'is missing'
+    if kind == 'isin':
+        return f'is not one of {few(rule["enum"])}'
+    if kind == 'str_matches':
+        return f'does not have the form {rule["pattern"]}'
+    if kind == 'in_range':
+        return f'is outside {rule["minimum"]:g} to {rule["maximum"]:g}'
+    if kind == 'greater_than_or_equal_to':
+        return f'is below {rule["minimum"]:g}'
+    if kind == 'less_than_or_equal_to':
+        return f'is above {rule["maximum"]:g}'
     return f'breaks the rule {kind}'
 
 # %% ../nbs/method/01_manifest.ipynb #591ad88e
 def _repeated(parsed, spec, lines):
     "Rows whose key has stood before, and the line where it first did."
     key = [k for k in np.atleast_1d(spec.get('primaryKey', [])).tolist() if k in parsed]
-    if not key or len(key) < len(np.atleast_1d(spec['primaryKey'])): return
+    if not key or len(key) < len(np.atleast_1d(spec['primaryKey'])):
+        return
     again = parsed.duplicated(key) & parsed[key].notna().all(axis=1)
-    if not again.any(): return
-    first = pd.Series(lines).groupby(parsed.groupby(key, dropna=False).ngroup().to_numpy()).transform('first')
+    if not again.any():
+        return
+    first = (
+        pd.Series(lines)
+        .groupby(parsed.groupby(key, dropna=False).ngroup().to_numpy())
+        .transform('first')
+    )
     same = f', with the same {" and ".join(key[1:])}' if key[1:] else ''
-    for i in np.flatnonzero(again): yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
+    for i in np.flatnonzero(again):
+        yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
+
 
 def _annotated_twice(parsed, lines):
     "Bodies that stand again: with the same label the second row is superfluous; with another, on another film or at another level it is an error."
-    if not {'body_id', 'sq'} <= set(parsed): return
+    if not {'body_id', 'sq'} <= set(parsed):
+        return
     label = parsed.sq.map(SQ_CLASSES.set_index('sq').label)
-    place = pd.Series(np.arange(len(parsed)), parsed.index).groupby(parsed.body_id).transform('first')
+    place = (
+        pd.Series(np.arange(len(parsed)), parsed.index).groupby(parsed.body_id).transform('first')
+    )
     for i in np.flatnonzero(parsed.duplicated('body_id') & parsed.body_id.notna()):
         first = int(place.iat[i])
         agree = label.iat[i] == label.iat[first]
-        if other := next((c for c in ('film_id', 'level') if c in parsed and parsed[c].iat[i] != parsed[c].iat[first]), ''):
-            yield i, 'body_id', f'stands on line {lines[first]} already, with another {other}', 'error'
+        if other := next(
+            (
+                c
+                for c in ('film_id', 'level')
+                if c in parsed and parsed[c].iat[i] != parsed[c].iat[first]
+            ),
+            '',
+        ):
+            yield (
+                i,
+                'body_id',
+                f'stands on line {lines[first]} already, with another {other}',
+                'error',
+            )
             continue
-        yield i, 'body_id', f'stands on line {lines[first]} already, with {"the same" if agree else "another"} label', 'warning' if agree else 'error'
+        yield (
+            i,
+            'body_id',
+            f'stands on line {lines[first]} already, with {"the same" if agree else "another"} label',
+            'warning' if agree else 'error',
+        )
+
 
 def _contradicted(parsed):
     "Rows of bodies whose label is not the one of their grade."
-    if not {'sq', 'label'} <= set(parsed): return
+    if not {'sq', 'label'} <= set(parsed):
+        return
     rows = np.flatnonzero(parsed.sq.isin(SQ_CLASSES.sq) & parsed.label.notna())
     sq, label = parsed.sq.to_numpy()[rows], parsed.label.to_numpy()[rows]
     implied = to_label(sq)
-    for i in np.flatnonzero(label != implied): yield rows[i], 'label', f'contradicts sq = {sq[i]:g}, which means {implied[i]}', 'error'
+    for i in np.flatnonzero(label != implied):
+        yield rows[i], 'label', f'contradicts sq = {sq[i]:g}, which means {implied[i]}', 'error'
 
 # %% ../nbs/method/01_manifest.ipynb #ba74d3d8
 def check(
@@ -186,22 +306,38 @@ def check(
     "Every cell of a table that its schema does not allow, each with its line."
     spec, lines = schema(name), _lines(df)
     keys = np.atleast_1d(spec.get('primaryKey', [])).tolist()
-    problems = [Problem(file, 1, x['name'], None, 'column is missing') for x in spec['fields']
-                if x['name'] not in df and (x.get('constraints', {}).get('required') or x['name'] in keys)]
+    problems = [
+        Problem(file, 1, x['name'], None, 'column is missing')
+        for x in spec['fields']
+        if x['name'] not in df and (x.get('constraints', {}).get('required') or x['name'] in keys)
+    ]
     parsed, unread = _parse(df, spec)
-    found = [(i, column, message, 'error') for column, (bad, message) in unread.items() for i in np.flatnonzero(bad)]
+    found = [
+        (i, column, message, 'error')
+        for column, (bad, message) in unread.items()
+        for i in np.flatnonzero(bad)
+    ]
     rules = {x['name']: x.get('constraints', {}) for x in spec['fields']}
     for (column, kind), cells in _broken(parsed, spec).groupby(['column', 'kind'], sort=False):
         message, skip = _say(kind, rules[column]), unread.get(column, (np.zeros(len(df), bool),))[0]
         found += [(i, column, message, 'error') for i in cells['index'] if not skip[i]]
-    found += [*_annotated_twice(parsed, lines), *_contradicted(parsed)] if name == 'bodies' else _repeated(parsed, spec, lines)
+    found += (
+        [*_annotated_twice(parsed, lines), *_contradicted(parsed)]
+        if name == 'bodies'
+        else _repeated(parsed, spec, lines)
+    )
     order = {c: i for i, c in enumerate(df.columns)}
     values = {c: df[c].to_numpy(object) for c in {c for _, c, *_ in found}}
-    return problems + [Problem(file, int(lines[i]), c, _plain(values[c][i]), *said) for i, c, *said in sorted(found, key=lambda x: (x[0], order[x[1]]))]
+    return problems + [
+        Problem(file, int(lines[i]), c, _plain(values[c][i]), *said)
+        for i, c, *said in sorted(found, key=lambda x: (x[0], order[x[1]]))
+    ]
+
 
 def _plain(value):
     "Value as Python's own type, None for a missing one."
-    if pd.isna(value) or (isinstance(value, str) and not value): return None
+    if pd.isna(value) or (isinstance(value, str) and not value):
+        return None
     return value.item() if isinstance(value, np.generic) else value
 
 # %% ../nbs/method/01_manifest.ipynb #41e98647
@@ -214,21 +350,35 @@ def check_references(
     for name, df in tables.items():
         for key in schema(name).get('foreignKeys', []):
             (column,), there = key['fields'], key['reference']['resource']
-            if column not in df or there not in tables: continue
-            missing = df[column].notna() & ~df[column].isin(tables[there][key['reference']['fields'][0]])
-            problems += [Problem(files.get(name, name), int(line), column, _plain(value), f'is not in {files.get(there, there)}')
-                         for line, value in zip(_lines(df)[missing], df.loc[missing, column])]
+            if column not in df or there not in tables:
+                continue
+            missing = df[column].notna() & ~df[column].isin(
+                tables[there][key['reference']['fields'][0]]
+            )
+            problems += [
+                Problem(
+                    files.get(name, name),
+                    int(line),
+                    column,
+                    _plain(value),
+                    f'is not in {files.get(there, there)}',
+                )
+                for line, value in zip(_lines(df)[missing], df.loc[missing, column])
+            ]
     return problems
 
 # %% ../nbs/method/01_manifest.ipynb #4b576e69
 MOST_CELLS = 50_000_000  # of a Parquet table, of which a small file can hold any number; the paper's bodies have 2.5 million
 
+
 def _parquet(source):
     "A Parquet table of bounded size whose columns have names of their own."
     table = pq.ParquetFile(source)
     names = table.schema_arrow.names
-    if again := sorted({n for n in names if names.count(n) > 1}): raise pyarrow.ArrowInvalid(f'column {", ".join(again)} stands twice')
-    if (cells := table.metadata.num_rows * len(names)) > MOST_CELLS: raise pyarrow.ArrowInvalid(f'{cells:,} cells are more than {MOST_CELLS:,}')
+    if again := sorted({n for n in names if names.count(n) > 1}):
+        raise pyarrow.ArrowInvalid(f'column {", ".join(again)} stands twice')
+    if (cells := table.metadata.num_rows * len(names)) > MOST_CELLS:
+        raise pyarrow.ArrowInvalid(f'{cells:,} cells are more than {MOST_CELLS:,}')
     return table.read().to_pandas(ignore_metadata=True)
 
 # %% ../nbs/method/01_manifest.ipynb #72184eca
@@ -237,28 +387,53 @@ def _raw_csv(path, file):
     with open(path, newline='', encoding='utf-8-sig') as f:
         rows = csv.reader(f, strict=True)
         header = next(rows, [])
-        if not header: raise DataError([Problem(file, 1, None, None, 'file has no header')])
-        if len(header) == 1 and ';' in header[0]: raise DataError([Problem(file, 1, None, None, 'cells are separated by semicolons, commas are needed')])
+        if not header:
+            raise DataError([Problem(file, 1, None, None, 'file has no header')])
+        if len(header) == 1 and ';' in header[0]:
+            raise DataError(
+                [
+                    Problem(
+                        file, 1, None, None, 'cells are separated by semicolons, commas are needed'
+                    )
+                ]
+            )
         if repeated := sorted({x for x in header if header.count(x) > 1}):
             raise DataError([Problem(file, 1, x, None, 'column stands twice') for x in repeated])
         lines, cells, problems = [], [], []
         start = rows.line_num + 1
         for row in rows:
             if row and len(row) != len(header):
-                problems.append(Problem(file, start, None, None, f'has {len(row)} cells where the header has {len(header)}'))
-            elif row: lines.append(start), cells.append(row)
+                problems.append(
+                    Problem(
+                        file,
+                        start,
+                        None,
+                        None,
+                        f'has {len(row)} cells where the header has {len(header)}',
+                    )
+                )
+            elif row:
+                lines.append(start), cells.append(row)
             start = rows.line_num + 1
-    if problems: raise DataError(problems)
+    if problems:
+        raise DataError(problems)
     return pd.DataFrame(cells, columns=header, index=pd.Index(lines, name='line'), dtype=str)
+
 
 def _raw(path, file):
     "A table as it lies in its file."
     try:
-        if path.suffix != '.parquet': return _raw_csv(path, file)
+        if path.suffix != '.parquet':
+            return _raw_csv(path, file)
         return _parquet(path)
-    except UnicodeDecodeError as e: raise DataError([Problem(file, None, None, None, f'is not UTF-8 text (byte {e.start})')]) from None
-    except csv.Error as e: raise DataError([Problem(file, None, None, None, f'cannot be read as CSV: {e}')]) from None
-    except (pyarrow.ArrowException, OSError) as e: raise DataError([Problem(file, None, None, None, f'cannot be read: {e}')]) from None
+    except UnicodeDecodeError as e:
+        raise DataError(
+            [Problem(file, None, None, None, f'is not UTF-8 text (byte {e.start})')]
+        ) from None
+    except csv.Error as e:
+        raise DataError([Problem(file, None, None, None, f'cannot be read as CSV: {e}')]) from None
+    except (pyarrow.ArrowException, OSError) as e:
+        raise DataError([Problem(file, None, None, None, f'cannot be read: {e}')]) from None
 
 # %% ../nbs/method/01_manifest.ipynb #452e4a12
 def read_table(
@@ -271,17 +446,25 @@ def read_table(
     "A table that keeps its schema, or a DataError with everything that does not."
     path = Path(path)
     file = file or path.name
-    if not path.is_file(): raise DataError([Problem(file, None, None, None, 'no such file')])
-    if (mb := path.stat().st_size / 2**20) > limit_mb: raise DataError([Problem(file, None, None, None, f'has {mb:.0f} MB, more than {limit_mb:g}')])
+    if not path.is_file():
+        raise DataError([Problem(file, None, None, None, 'no such file')])
+    if (mb := path.stat().st_size / 2**20) > limit_mb:
+        raise DataError(
+            [Problem(file, None, None, None, f'has {mb:.0f} MB, more than {limit_mb:g}')]
+        )
     df = _raw(path, file)
-    if problems := [p for p in check(df, name, file) if p.severity == 'error']: raise DataError(problems)
+    if problems := [p for p in check(df, name, file) if p.severity == 'error']:
+        raise DataError(problems)
     spec = schema(name)
     typed = _parse(df, spec)[0]
     for field in spec['fields']:
-        if field['name'] not in typed: continue
+        if field['name'] not in typed:
+            continue
         column = typed[field['name']]
-        if field['type'] == 'integer': typed[field['name']] = column.astype('Int64' if column.isna().any() else 'int64')
-        if field['type'] == 'boolean': typed[field['name']] = column.astype('boolean' if column.isna().any() else bool)
+        if field['type'] == 'integer':
+            typed[field['name']] = column.astype('Int64' if column.isna().any() else 'int64')
+        if field['type'] == 'boolean':
+            typed[field['name']] = column.astype('boolean' if column.isna().any() else bool)
     typed = typed.join(df[[c for c in df if c not in typed]])
     return typed if keep_lines else typed.reset_index(drop=True)
 
@@ -290,26 +473,46 @@ def published(
     name: str,  # table1 .. table5, figure6, text, related, differences
 ) -> pd.DataFrame:
     "A table of the paper, each row with a pointer to where it stands."
-    path = root()/'published'/f'{name}.csv'
-    if not path.is_file(): raise ValueError(f'nothing published as {name!r} (known: {", ".join(sorted(x.stem for x in path.parent.glob("*.csv")))})')
+    path = root() / 'published' / f'{name}.csv'
+    if not path.is_file():
+        raise ValueError(
+            f'nothing published as {name!r} (known: {", ".join(sorted(x.stem for x in path.parent.glob("*.csv")))})'
+        )
     return pd.read_csv(path)
 
 # %% ../nbs/method/01_manifest.ipynb #9c76a86d
 def published_numbers(
     names=('table1', 'table2', 'table3', 'table4', 'table5', 'figure6', 'text'),  # published tables
-) -> pd.DataFrame:  # table, row, column, value, decimals (digits printed after the point), unit, where
+) -> (
+    pd.DataFrame
+):  # table, row, column, value, decimals (digits printed after the point), unit, where
     "Every number of the paper, one a row."
     parts = []
     for name in names:
         spec = schema(name)
-        text = pd.read_csv(root()/'published'/f'{name}.csv', dtype=str, keep_default_na=False)
+        text = pd.read_csv(root() / 'published' / f'{name}.csv', dtype=str, keep_default_na=False)
         key = np.atleast_1d(spec['primaryKey']).tolist()
-        numeric = {x['name']: x.get('unit', '') for x in spec['fields'] if x['type'] in ('number', 'integer') and x['name'] not in [*key, 'threshold']}
-        long = text.assign(row=text[key].agg(' '.join, axis=1)).melt([c for c in ('row', 'unit', 'where') if c == 'row' or c in text], [*numeric], 'column', 'printed')
-        parts.append(long.assign(table=name, unit=long.unit if 'unit' in long else long.column.map(numeric)))
+        numeric = {
+            x['name']: x.get('unit', '')
+            for x in spec['fields']
+            if x['type'] in ('number', 'integer') and x['name'] not in [*key, 'threshold']
+        }
+        long = text.assign(row=text[key].agg(' '.join, axis=1)).melt(
+            [c for c in ('row', 'unit', 'where') if c == 'row' or c in text],
+            [*numeric],
+            'column',
+            'printed',
+        )
+        parts.append(
+            long.assign(table=name, unit=long.unit if 'unit' in long else long.column.map(numeric))
+        )
     d = pd.concat(parts, ignore_index=True)
     mantissa = d.printed.str.replace(r'e.*$', '', regex=True).str.partition('.')[2].str.len()
-    d = d.assign(value=d.printed.astype(float), decimals=mantissa - pd.to_numeric(d.printed.str.extract(r'e(.*)$')[0]).fillna(0).astype(int))
+    d = d.assign(
+        value=d.printed.astype(float),
+        decimals=mantissa
+        - pd.to_numeric(d.printed.str.extract(r'e(.*)$')[0]).fillna(0).astype(int),
+    )
     return d[['table', 'row', 'column', 'value', 'decimals', 'unit', 'where']]
 
 # %% ../nbs/method/01_manifest.ipynb #3557dfe3
@@ -323,37 +526,80 @@ def agreement(
 ) -> dict:  # a row of `arithmetic`
     "One printed number beside what follows from others."
     high = low if high is None else high
-    half = .5 * 10. ** -decimals + 1e-9
-    return dict(what=what, where=where, printed=printed, low=low, high=high, agrees=bool(low - half <= printed <= high + half))
+    half = 0.5 * 10.0**-decimals + 1e-9
+    return dict(
+        what=what,
+        where=where,
+        printed=printed,
+        low=low,
+        high=high,
+        agrees=bool(low - half <= printed <= high + half),
+    )
 
 # %% ../nbs/method/01_manifest.ipynb #1ed5ba6b
 def _rates(tp, flagged, P, N):
     "The seven measures of table 3 from counts, in its units."
     fp, fn = flagged - tp, P - tp
     tn = N - flagged - fn
-    return {'sensitivity': 100 * tp / P, 'specificity': 100 * tn / (tn + fp), 'ppv': 100 * tp / flagged, 'npv': 100 * tn / (tn + fn),
-            'fdr': 100 * fp / flagged, 'f1': 2 * tp / (tp + P + flagged - tp), 'accuracy': 100 * (tp + tn) / N}
+    return {
+        'sensitivity': 100 * tp / P,
+        'specificity': 100 * tn / (tn + fp),
+        'ppv': 100 * tp / flagged,
+        'npv': 100 * tn / (tn + fn),
+        'fdr': 100 * fp / flagged,
+        'f1': 2 * tp / (tp + P + flagged - tp),
+        'accuracy': 100 * (tp + tn) / N,
+    }
+
 
 def implied_counts(
     bodies=(14000, 16500),  # range of N to look through
     positives=(100, 250),  # range of P to look through
-) -> pd.DataFrame:  # bodies, positives, cutoff, true_positives, flagged: every combination that prints as table 3
+) -> (
+    pd.DataFrame
+):  # bodies, positives, cutoff, true_positives, flagged: every combination that prints as table 3
     "Counts that reproduce table 3 to its printed digits; the share of N is rounded down or up."
     table = published('table3').set_index('cutoff')
-    half = pd.Series(.05, table.columns).where(table.columns != 'f1', .005) + 1e-9
-    N, P = (x.ravel() for x in np.meshgrid(np.arange(bodies[0], bodies[1] + 1), np.arange(positives[0], positives[1] + 1), indexing='ij'))
+    half = pd.Series(0.05, table.columns).where(table.columns != 'f1', 0.005) + 1e-9
+    N, P = (
+        x.ravel()
+        for x in np.meshgrid(
+            np.arange(bodies[0], bodies[1] + 1),
+            np.arange(positives[0], positives[1] + 1),
+            indexing='ij',
+        )
+    )
     rows = []
     for cutoff, row in table.iterrows():
         share = cutoff / 100 * N
-        found = pd.concat([pd.DataFrame({'bodies': N, 'positives': P, 'cutoff': cutoff, 'true_positives': tp, 'flagged': flagged})
-                           for tp in (np.floor(row.sensitivity / 100 * P), np.ceil(row.sensitivity / 100 * P)) for flagged in (np.floor(share), np.ceil(share))])
+        found = pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        'bodies': N,
+                        'positives': P,
+                        'cutoff': cutoff,
+                        'true_positives': tp,
+                        'flagged': flagged,
+                    }
+                )
+                for tp in (np.floor(row.sensitivity / 100 * P), np.ceil(row.sensitivity / 100 * P))
+                for flagged in (np.floor(share), np.ceil(share))
+            ]
+        )
         rates = _rates(found.true_positives, found.flagged, found.positives, found.bodies)
-        found = found[np.all([(v - row[m]).abs() <= half[m] for m, v in rates.items()], axis=0)].drop_duplicates()
+        found = found[
+            np.all([(v - row[m]).abs() <= half[m] for m, v in rates.items()], axis=0)
+        ].drop_duplicates()
         rows.append(found)
         keep = pd.MultiIndex.from_frame(found[['bodies', 'positives']].drop_duplicates())
         N, P = keep.get_level_values(0).to_numpy(), keep.get_level_values(1).to_numpy()
     all_rows = pd.concat(rows)
-    return all_rows[pd.MultiIndex.from_frame(all_rows[['bodies', 'positives']]).isin(keep)].astype({'true_positives': int, 'flagged': int}).reset_index(drop=True)
+    return (
+        all_rows[pd.MultiIndex.from_frame(all_rows[['bodies', 'positives']]).isin(keep)]
+        .astype({'true_positives': int, 'flagged': int})
+        .reset_index(drop=True)
+    )
 
 # %% ../nbs/method/01_manifest.ipynb #e8d8a82c
 def _measures_agree(name, key, prevalence=None):
@@ -361,11 +607,36 @@ def _measures_agree(name, key, prevalence=None):
     for row in published(name).to_dict('records'):
         place = f'{name[:-1]} {name[-1]}, {row[key]}'
         yield agreement('FDR = 100 - PPV', place, row['fdr'], 1, 100 - row['ppv'])
-        s, p = ((row[m] / 100 - .0005, row[m] / 100 + .0005) for m in ('sensitivity', 'ppv'))
-        yield agreement('F1 from sensitivity and PPV', place, row['f1'], 2, 2 * s[0] * p[0] / (s[0] + p[0]), 2 * s[1] * p[1] / (s[1] + p[1]))
+        s, p = ((row[m] / 100 - 0.0005, row[m] / 100 + 0.0005) for m in ('sensitivity', 'ppv'))
+        yield agreement(
+            'F1 from sensitivity and PPV',
+            place,
+            row['f1'],
+            2,
+            2 * s[0] * p[0] / (s[0] + p[0]),
+            2 * s[1] * p[1] / (s[1] + p[1]),
+        )
         if (share := (prevalence or {}).get(row[key])) is not None:
-            ppv = lambda d: share * (row['sensitivity'] + d) / (share * (row['sensitivity'] + d) + (1 - share) * (100 - row['specificity'] - d)) * 100
-            yield agreement('PPV from sensitivity, specificity and the ratio of down-sampling', place, row['ppv'], 1, ppv(-.05), ppv(.05))
+
+            def ppv(d):
+                return (
+                    share
+                    * (row['sensitivity'] + d)
+                    / (
+                        share * (row['sensitivity'] + d)
+                        + (1 - share) * (100 - row['specificity'] - d)
+                    )
+                    * 100
+                )
+
+            yield agreement(
+                'PPV from sensitivity, specificity and the ratio of down-sampling',
+                place,
+                row['ppv'],
+                1,
+                ppv(-0.05),
+                ppv(0.05),
+            )
 
 # %% ../nbs/method/01_manifest.ipynb #06be84ec
 def _table1_agrees():
@@ -373,42 +644,145 @@ def _table1_agrees():
     t = published('table1').set_index(['characteristic', 'statistic'])
     parts, said = ['train_before', 'validation', 'test'], published('text').set_index('key').value
     n = t.loc[('subjects', 'number')]
-    yield agreement('subjects: training + validation + test', 'table 1, all', n.entire, 0, n[parts].sum())
+    yield agreement(
+        'subjects: training + validation + test', 'table 1, all', n.entire, 0, n[parts].sum()
+    )
     yield agreement('subjects: the text', 'table 1, all', n.entire, 0, said.subjects_visit1)
-    yield agreement('subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men)
+    yield agreement(
+        'subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men
+    )
     for part, share in zip(parts, ('fraction_train', 'fraction_validation', 'fraction_test')):
-        yield agreement(f"subjects: {said[share]:g} % of table 1's own total", f'table 1, {part}', n[part], 0, said[share] / 100 * n.entire - 1, said[share] / 100 * n.entire + 1)
+        yield agreement(
+            f"subjects: {said[share]:g} % of table 1's own total",
+            f'table 1, {part}',
+            n[part],
+            0,
+            said[share] / 100 * n.entire - 1,
+            said[share] / 100 * n.entire + 1,
+        )
     for (what, statistic), row in t.iterrows():
         if statistic in ('mean', 'percent'):
             mean = (row[parts] * n[parts]).sum() / n[parts].sum()
-            yield agreement(f'{what}: mean of the parts by their number', 'table 1, all', row.entire, 1, mean - .05, mean + .05)
+            yield agreement(
+                f'{what}: mean of the parts by their number',
+                'table 1, all',
+                row.entire,
+                1,
+                mean - 0.05,
+                mean + 0.05,
+            )
     for part in [*parts, 'train_after', 'entire']:
-        yield agreement('race and ethnicity add up to 100 %', f'table 1, {part}', 100, 0, t.xs('percent', level=1)[part].sum())
+        yield agreement(
+            'race and ethnicity add up to 100 %',
+            f'table 1, {part}',
+            100,
+            0,
+            t.xs('percent', level=1)[part].sum(),
+        )
 
 # %% ../nbs/method/01_manifest.ipynb #2a3305b0
 def _text_agrees():
     "Sums in the text, and what abstract, figure and tables say of the same thing."
     s, f = published('text').set_index('key').value, published('figure6').set_index('measure').value
     row = published('table3').set_index('cutoff').loc[s.top_share]
-    yield agreement('films of both visits', 'abstract', s.abstract_films, 0, s.films_visit1 + s.films_visit2)
-    yield agreement('films of MrOS, both visits', 'methods, MrOS Dataset', s.mros_films, 0, s.mros_films_visit1 + s.mros_films_visit2)
-    yield agreement('excluded of all men', 'methods, MrOS Dataset', s.mros_excluded_percent, 2, 100 * s.mros_excluded / s.mros_men)
-    yield agreement('annotated at visit 1: all but the excluded', 'methods, MrOS Dataset', s.mros_annotated_visit1, 0, s.mros_men - s.mros_excluded)
-    yield agreement('graded: found but not discarded', 'results, MrOS Dataset', s.bodies_graded, 0, s.bodies_found - s.bodies_discarded)
-    yield agreement('bodies: graded but not annotated twice', 'results, MrOS Dataset', s.bodies, 0, s.bodies_graded - s.bodies_twice)
-    yield agreement('bodies: lumbar + thoracic', 'results, MrOS Dataset', s.bodies, 0, s.bodies_lumbar + s.bodies_thoracic)
-    for visit in (1, 2): yield agreement('films: at most two a subject', f'results, visit {visit}', s[f'films_visit{visit}'], 0, 0, 2 * s[f'subjects_visit{visit}'])
-    yield agreement('PPV of one false per ten true positives', 'discussion', s.acceptable_ppv, 0, 100 * s.acceptable_true_per_false / (s.acceptable_true_per_false + 1))
-    yield agreement('range of the sigmoid gain: low end below the high', 'methods, augmentation', s.gain_low, 0, 0, s.gain_high)
-    for m in row.index.drop('where'): yield agreement(f'{m} at the top {s.top_share:g} %: figure 6', 'table 3', row[m], 2, f[m])
-    for m in ('sensitivity', 'ppv', 'f1', 'auc_roc', 'auc_pr'): yield agreement(f'{m}: figure 6', 'abstract', s[f'abstract_{m}'], 2, f[m])
+    yield agreement(
+        'films of both visits', 'abstract', s.abstract_films, 0, s.films_visit1 + s.films_visit2
+    )
+    yield agreement(
+        'films of MrOS, both visits',
+        'methods, MrOS Dataset',
+        s.mros_films,
+        0,
+        s.mros_films_visit1 + s.mros_films_visit2,
+    )
+    yield agreement(
+        'excluded of all men',
+        'methods, MrOS Dataset',
+        s.mros_excluded_percent,
+        2,
+        100 * s.mros_excluded / s.mros_men,
+    )
+    yield agreement(
+        'annotated at visit 1: all but the excluded',
+        'methods, MrOS Dataset',
+        s.mros_annotated_visit1,
+        0,
+        s.mros_men - s.mros_excluded,
+    )
+    yield agreement(
+        'graded: found but not discarded',
+        'results, MrOS Dataset',
+        s.bodies_graded,
+        0,
+        s.bodies_found - s.bodies_discarded,
+    )
+    yield agreement(
+        'bodies: graded but not annotated twice',
+        'results, MrOS Dataset',
+        s.bodies,
+        0,
+        s.bodies_graded - s.bodies_twice,
+    )
+    yield agreement(
+        'bodies: lumbar + thoracic',
+        'results, MrOS Dataset',
+        s.bodies,
+        0,
+        s.bodies_lumbar + s.bodies_thoracic,
+    )
+    for visit in (1, 2):
+        yield agreement(
+            'films: at most two a subject',
+            f'results, visit {visit}',
+            s[f'films_visit{visit}'],
+            0,
+            0,
+            2 * s[f'subjects_visit{visit}'],
+        )
+    yield agreement(
+        'PPV of one false per ten true positives',
+        'discussion',
+        s.acceptable_ppv,
+        0,
+        100 * s.acceptable_true_per_false / (s.acceptable_true_per_false + 1),
+    )
+    yield agreement(
+        'range of the sigmoid gain: low end below the high',
+        'methods, augmentation',
+        s.gain_low,
+        0,
+        0,
+        s.gain_high,
+    )
+    for m in row.index.drop('where'):
+        yield agreement(f'{m} at the top {s.top_share:g} %: figure 6', 'table 3', row[m], 2, f[m])
+    for m in ('sensitivity', 'ppv', 'f1', 'auc_roc', 'auc_pr'):
+        yield agreement(f'{m}: figure 6', 'abstract', s[f'abstract_{m}'], 2, f[m])
 
 # %% ../nbs/method/01_manifest.ipynb #5500909a
 def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
     "Printed numbers beside what follows from other printed numbers: tables 1, 3, 4, figure 6, abstract and text."
     s, counts = published('text').set_index('key').value, implied_counts()
     fractured = 1 / (1 + s.downsample_ratio)
-    flagged = counts[counts.cutoff == s.top_share].flagged / counts[counts.cutoff == s.top_share].positives * 100
+    flagged = (
+        counts[counts.cutoff == s.top_share].flagged
+        / counts[counts.cutoff == s.top_share].positives
+        * 100
+    )
     best = published('table3').set_index('cutoff').sensitivity[s.top_share]
-    return pd.DataFrame([*_table1_agrees(), *_measures_agree('table3', 'cutoff'), *_measures_agree('table4', 'set', {'train': fractured, 'train_augmented': fractured}),
-                         agreement('sensitivity: at most flagged / fractured', f'table 3, {s.top_share:g}', best, 1, 0, flagged.max()), *_text_agrees()])
+    return pd.DataFrame(
+        [
+            *_table1_agrees(),
+            *_measures_agree('table3', 'cutoff'),
+            *_measures_agree('table4', 'set', {'train': fractured, 'train_augmented': fractured}),
+            agreement(
+                'sensitivity: at most flagged / fractured',
+                f'table 3, {s.top_share:g}',
+                best,
+                1,
+                0,
+                flagged.max(),
+            ),
+            *_text_agrees(),
+        ]
+    )

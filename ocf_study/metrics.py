@@ -9,39 +9,51 @@ __all__ = ['MEASURES', 'PAPER_SHARE', 'PAPER_PREVALENCE', 'RULES', 'SHARES', 'ch
 
 # %% ../nbs/method/10_metrics.ipynb #66d13636
 from dataclasses import dataclass
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from . import genant
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/10_metrics.ipynb #71d060d4
 def checked(
-    y, # (N,) label of each body, 0 or 1
-    p, # (N,) probability of label 1
-    both=False, # is an error raised unless both labels occur?
-): # labels as bool, probabilities as float64
+    y,  # (N,) label of each body, 0 or 1
+    p,  # (N,) probability of label 1
+    both=False,  # is an error raised unless both labels occur?
+):  # labels as bool, probabilities as float64
     "Labels and probabilities, or a `ValueError` that names the first body that is wrong."
     y, p = np.asarray(y), np.asarray(p, float)
-    if y.ndim != 1 or y.shape != p.shape: raise ValueError(f'labels {y.shape} and probabilities {p.shape} must be two lists of one length')
-    if not len(y): raise ValueError('no bodies: labels and probabilities are empty')
+    if y.ndim != 1 or y.shape != p.shape:
+        raise ValueError(
+            f'labels {y.shape} and probabilities {p.shape} must be two lists of one length'
+        )
+    if not len(y):
+        raise ValueError('no bodies: labels and probabilities are empty')
     for bad, what in (((y != 0) & (y != 1), 'label'), (~((p >= 0) & (p <= 1)), 'probability')):
         if bad.any():
             i = int(bad.argmax())
-            raise ValueError(f'{what} of body {i} is {(y if what == "label" else p)[i]}, outside {"{0, 1}" if what == "label" else "0-1"} ({bad.sum()} such bodies)')
+            raise ValueError(
+                f'{what} of body {i} is {(y if what == "label" else p)[i]}, outside {"{0, 1}" if what == "label" else "0-1"} ({bad.sum()} such bodies)'
+            )
     y = y.astype(bool)
-    if both and y.all() | ~y.any(): raise ValueError(f'all {len(y)} bodies have label {int(y[0])}: this measure needs both labels')
+    if both and y.all() | ~y.any():
+        raise ValueError(
+            f'all {len(y)} bodies have label {int(y[0])}: this measure needs both labels'
+        )
     return y, p
 
 # %% ../nbs/method/10_metrics.ipynb #1875c5bf
 def confusion(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    threshold, # a `Threshold` or a number; bodies at or above it are flagged
-    normalise=False, # divide each row by its sum, as in figure 6 F and G
-): # (2, 2) rows: label 0, 1; columns: not flagged, flagged
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    threshold,  # a `Threshold` or a number; bodies at or above it are flagged
+    normalise=False,  # divide each row by its sum, as in figure 6 F and G
+):  # (2, 2) rows: label 0, 1; columns: not flagged, flagged
     "Confusion matrix (figure 6 D to G)."
     y, p = checked(y, p)
     flagged = p >= float(threshold)
-    counts = np.array([[np.sum(~y & ~flagged), np.sum(~y & flagged)], [np.sum(y & ~flagged), np.sum(y & flagged)]])
+    counts = np.array(
+        [[np.sum(~y & ~flagged), np.sum(~y & flagged)], [np.sum(y & ~flagged), np.sum(y & flagged)]]
+    )
     return _ratio(counts, counts.sum(1, keepdims=True)) if normalise else counts
 
 # %% ../nbs/method/10_metrics.ipynb #64584db6
@@ -51,26 +63,41 @@ def _ratio(part, whole):
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
 
 # %% ../nbs/method/10_metrics.ipynb #52be9ede
-MEASURES = ('accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'fdr', 'f1') # in the order of figure 6 C
+MEASURES = (
+    'accuracy',
+    'sensitivity',
+    'specificity',
+    'ppv',
+    'npv',
+    'fdr',
+    'f1',
+)  # in the order of figure 6 C
 
 # %% ../nbs/method/10_metrics.ipynb #e695d11c
 def from_counts(
-    tn, # label 0, not flagged; numbers or arrays of one shape
-    fp, # label 0, flagged
-    fn, # label 1, not flagged
-    tp, # label 1, flagged
-): # dict measure -> fraction of 0-1, NaN where it has no denominator
+    tn,  # label 0, not flagged; numbers or arrays of one shape
+    fp,  # label 0, flagged
+    fn,  # label 1, not flagged
+    tp,  # label 1, flagged
+):  # dict measure -> fraction of 0-1, NaN where it has no denominator
     "The seven measures of the four counts (paper, Model Evaluation)."
     ppv = _ratio(tp, tp + fp)
-    return dict(accuracy=_ratio(tp + tn, tp + tn + fp + fn), sensitivity=_ratio(tp, tp + fn), specificity=_ratio(tn, tn + fp),
-                ppv=ppv, npv=_ratio(tn, tn + fn), fdr=1 - ppv, f1=_ratio(2 * tp, 2 * tp + fp + fn))
+    return dict(
+        accuracy=_ratio(tp + tn, tp + tn + fp + fn),
+        sensitivity=_ratio(tp, tp + fn),
+        specificity=_ratio(tn, tn + fp),
+        ppv=ppv,
+        npv=_ratio(tn, tn + fn),
+        fdr=1 - ppv,
+        f1=_ratio(2 * tp, 2 * tp + fp + fn),
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #cebb60fa
 def measures(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    threshold, # a `Threshold` or a number; bodies at or above it are flagged
-): # dict measure -> fraction of 0-1, NaN where it has no denominator
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    threshold,  # a `Threshold` or a number; bodies at or above it are flagged
+):  # dict measure -> fraction of 0-1, NaN where it has no denominator
     "The seven measures of figure 6 C at one threshold."
     return {k: float(v) for k, v in from_counts(*confusion(y, p, threshold).ravel()).items()}
 
@@ -84,48 +111,56 @@ def _counts(y, p):
 
 # %% ../nbs/method/10_metrics.ipynb #100379a3
 def roc(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-): # a row per distinct probability, from none flagged to all flagged
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+):  # a row per distinct probability, from none flagged to all flagged
     "ROC curve: `threshold`, `fpr` (1 - specificity) and `tpr` (sensitivity); figure 6 A."
     y, p = checked(y, p, both=True)
     value, tp, fp = _counts(y, p)
-    return pd.DataFrame(dict(threshold=np.r_[np.inf, value], fpr=np.r_[0, fp / fp[-1]], tpr=np.r_[0, tp / tp[-1]]))
+    return pd.DataFrame(
+        dict(threshold=np.r_[np.inf, value], fpr=np.r_[0, fp / fp[-1]], tpr=np.r_[0, tp / tp[-1]])
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #48f0503c
 def pr(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-): # a row per distinct probability, from none flagged to all flagged
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+):  # a row per distinct probability, from none flagged to all flagged
     "PR curve: `threshold`, `recall` (sensitivity) and `precision` (PPV); figure 6 B. Its first precision, of no body, is set to the next one."
     y, p = checked(y, p, both=True)
     value, tp, fp = _counts(y, p)
     precision = tp / (tp + fp)
-    return pd.DataFrame(dict(threshold=np.r_[np.inf, value], recall=np.r_[0, tp / tp[-1]], precision=np.r_[precision[0], precision]))
+    return pd.DataFrame(
+        dict(
+            threshold=np.r_[np.inf, value],
+            recall=np.r_[0, tp / tp[-1]],
+            precision=np.r_[precision[0], precision],
+        )
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #081a8c58
 def auc_roc(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-)->float:
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+) -> float:
     "Area under the ROC curve, ties counted one half (Hanley and McNeil 1982)."
     curve = roc(y, p)
     return float(np.trapezoid(curve.tpr, curve.fpr))
 
 # %% ../nbs/method/10_metrics.ipynb #d79deb94
 def average_precision(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-)->float:
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+) -> float:
     "AUC-PR as the step-wise sum of precision over the rises of recall; the AUC-PR of this package."
     curve = pr(y, p)
     return float(np.sum(np.diff(curve.recall) * curve.precision[1:]))
 
 # %% ../nbs/method/10_metrics.ipynb #f2b002f8
 def auc_pr_trapezoid(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-)->float:
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+) -> float:
     "AUC-PR by linear interpolation between the points, from (0, first precision) on; for comparison alone."
     curve = pr(y, p)
     return float(np.trapezoid(curve.precision, curve.recall))
@@ -134,137 +169,237 @@ def auc_pr_trapezoid(
 @dataclass(frozen=True)
 class Threshold:
     "A threshold with its rule, the rule's parameter, and the split that it was chosen on."
-    rule: str # name of the rule, one of `RULES`
-    parameter: float # the rule's parameter; NaN for Youden's J
-    split: str # where it was chosen
-    value: float # bodies at or above it are flagged; infinite when none is
-    def __float__(self): return float(self.value)
+
+    rule: str  # name of the rule, one of `RULES`
+    parameter: float  # the rule's parameter; NaN for Youden's J
+    split: str  # where it was chosen
+    value: float  # bodies at or above it are flagged; infinite when none is
+
+    def __float__(self):
+        return float(self.value)
+
     @property
-    def name(self): # rule and parameter, for tables
+    def name(self):  # rule and parameter, for tables
         return self.rule if np.isnan(self.parameter) else f'{self.rule} {self.parameter:g}'
-    def flags(self,
-        p, # (N,) probability of label 1
-    ): # (N,) bool
+
+    def flags(
+        self,
+        p,  # (N,) probability of label 1
+    ):  # (N,) bool
         "Which bodies are flagged."
         return np.asarray(p, float) >= self.value
-    def alert_rate(self,
-        p, # (N,) probability of label 1
-    )->float:
+
+    def alert_rate(
+        self,
+        p,  # (N,) probability of label 1
+    ) -> float:
         "Share of the bodies that are flagged."
         return float(np.mean(self.flags(p)))
-    def __str__(self): return f'{self.name} set on {self.split}: {self.value:.4g}'
+
+    def __str__(self):
+        return f'{self.name} set on {self.split}: {self.value:.4g}'
 
 # %% ../nbs/method/10_metrics.ipynb #27e23e70
 def _top_share(y, p, share):
-    k = max(int(np.floor(share * len(p) + .5)), 1)
+    k = max(int(np.floor(share * len(p) + 0.5)), 1)
     return np.partition(p, len(p) - k)[len(p) - k]
+
 
 def _youden(y, p, _):
     value, tp, fp = _counts(y, p)
     return value[np.argmax(tp * int(fp[-1]) - fp * int(tp[-1]))]
 
+
 def _ppv_at_least(y, p, ppv):
     value, tp, fp = _counts(y, p)
     reached = np.where(tp >= ppv * (tp + fp), tp, 0)
-    if not reached.any(): raise ValueError(f'no threshold reaches a PPV of {ppv:g}; the highest is {np.max(tp / (tp + fp)):.3g}')
+    if not reached.any():
+        raise ValueError(
+            f'no threshold reaches a PPV of {ppv:g}; the highest is {np.max(tp / (tp + fp)):.3g}'
+        )
     return value[np.argmax(reached)]
+
 
 def _sensitivity_at_least(y, p, sensitivity):
     value, tp, _ = _counts(y, p)
     return value[np.argmax(tp >= sensitivity * tp[-1])]
 
-def _fixed(y, p, value): return value
 
-PAPER_SHARE = .0075 # threshold 1 of the paper flags this share of the bodies
-PAPER_PREVALENCE = 174/15_200 # label 1 among the paper's test bodies, as the rows of its table 3 imply
-RULES = dict(top_share=_top_share, youden=_youden, ppv_at_least=_ppv_at_least, sensitivity_at_least=_sensitivity_at_least, fixed=_fixed)
+def _fixed(y, p, value):
+    return value
+
+
+PAPER_SHARE = 0.0075  # threshold 1 of the paper flags this share of the bodies
+PAPER_PREVALENCE = (
+    174 / 15_200
+)  # label 1 among the paper's test bodies, as the rows of its table 3 imply
+RULES = dict(
+    top_share=_top_share,
+    youden=_youden,
+    ppv_at_least=_ppv_at_least,
+    sensitivity_at_least=_sensitivity_at_least,
+    fixed=_fixed,
+)
 
 # %% ../nbs/method/10_metrics.ipynb #253e80f6
 def threshold(
-    rule, # `top_share`, `youden`, `ppv_at_least`, `sensitivity_at_least` or `fixed`
-    y, # (N,) label of each body of the split
-    p, # (N,) probability of label 1
-    parameter=None, # share, PPV, sensitivity or value; the paper's share for `top_share` when None; unused by `youden`
-    split='test', # name of the split that `y` and `p` are
-)->Threshold:
+    rule,  # `top_share`, `youden`, `ppv_at_least`, `sensitivity_at_least` or `fixed`
+    y,  # (N,) label of each body of the split
+    p,  # (N,) probability of label 1
+    parameter=None,  # share, PPV, sensitivity or value; the paper's share for `top_share` when None; unused by `youden`
+    split='test',  # name of the split that `y` and `p` are
+) -> Threshold:
     "Choose a threshold on a split (paper, Model Evaluation: `top_share` 0.75 % and `youden`)."
-    if rule not in RULES: raise ValueError(f'unknown threshold rule {rule!r}: one of {", ".join(RULES)}')
+    if rule not in RULES:
+        raise ValueError(f'unknown threshold rule {rule!r}: one of {", ".join(RULES)}')
     y, p = checked(y, p, both=rule not in ('top_share', 'fixed'))
-    if rule == 'top_share' and parameter is None: parameter = PAPER_SHARE
-    if rule == 'youden': parameter = np.nan
-    elif parameter is None or not 0 <= parameter <= 1: raise ValueError(f'{rule} needs a parameter in 0-1, not {parameter}')
+    if rule == 'top_share' and parameter is None:
+        parameter = PAPER_SHARE
+    if rule == 'youden':
+        parameter = np.nan
+    elif parameter is None or not 0 <= parameter <= 1:
+        raise ValueError(f'{rule} needs a parameter in 0-1, not {parameter}')
     return Threshold(rule, float(parameter), split, float(RULES[rule](y, p, parameter)))
 
 # %% ../nbs/method/10_metrics.ipynb #90d7b546
-SHARES = (.0025, .005, .0075, .01, .0125, .015, .02, .03, .04, .06, .10) # cut-offs of table 3
+SHARES = (
+    0.0025,
+    0.005,
+    0.0075,
+    0.01,
+    0.0125,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.06,
+    0.10,
+)  # cut-offs of table 3
 
 # %% ../nbs/method/10_metrics.ipynb #195b3af0
 def by_share(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    shares=SHARES, # shares flagged
-)->pd.DataFrame:
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    shares=SHARES,  # shares flagged
+) -> pd.DataFrame:
     "The seven measures at each share, with the counts they come from (table 3)."
     y, p = checked(y, p)
     at = [threshold('top_share', y, p, s) for s in shares]
-    return pd.DataFrame([dict(share=s, threshold=t.value, flagged=int(t.flags(p).sum()), true_positives=int((t.flags(p) & y).sum()), **measures(y, p, t))
-                         for s, t in zip(shares, at)])
+    return pd.DataFrame(
+        [
+            dict(
+                share=s,
+                threshold=t.value,
+                flagged=int(t.flags(p).sum()),
+                true_positives=int((t.flags(p) & y).sum()),
+                **measures(y, p, t),
+            )
+            for s, t in zip(shares, at)
+        ]
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #01bb3c7c
 def by_group(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    group, # (N,) level, site or whatever divides the bodies
-    threshold, # a `Threshold` or a number
-    order=None, # groups in the order wanted, those without a body included; sorted when None
-)->pd.DataFrame:
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    group,  # (N,) level, site or whatever divides the bodies
+    threshold,  # a `Threshold` or a number
+    order=None,  # groups in the order wanted, those without a body included; sorted when None
+) -> pd.DataFrame:
     "The seven measures within each group, with its bodies and label 1 bodies (figure 6 H and I by level)."
     y, p = checked(y, p)
     group = np.asarray(group)
-    if group.shape != y.shape: raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
+    if group.shape != y.shape:
+        raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
     rows = {g: (group == g) for g in (np.unique(group) if order is None else order)}
     none = dict.fromkeys(MEASURES, np.nan)
-    return pd.DataFrame([dict(group=g, bodies=int(m.sum()), fractures=int(y[m].sum()), **(measures(y[m], p[m], threshold) if m.any() else none)) for g, m in rows.items()])
+    return pd.DataFrame(
+        [
+            dict(
+                group=g,
+                bodies=int(m.sum()),
+                fractures=int(y[m].sum()),
+                **(measures(y[m], p[m], threshold) if m.any() else none),
+            )
+            for g, m in rows.items()
+        ]
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #e2260806
 def evaluated(
-    predictions, # DataFrame body_id, probability, perhaps model
-    bodies, # DataFrame body_id, label, split and what else is known of a body; those whose `used` is False are left out
-    split=None, # the split that is wanted; None: all that have predictions
-    model=None, # which model's predictions; None: there must be only one
-)->pd.DataFrame:
+    predictions,  # DataFrame body_id, probability, perhaps model
+    bodies,  # DataFrame body_id, label, split and what else is known of a body; those whose `used` is False are left out
+    split=None,  # the split that is wanted; None: all that have predictions
+    model=None,  # which model's predictions; None: there must be only one
+) -> pd.DataFrame:
     "Bodies of a split with their `probability`, or a `DataError` that lists unknown, repeated, missing and impossible predictions."
-    if lacking := [c for c in ('body_id', 'probability') if c not in predictions]: raise DataError([Problem('predictions', None, c, None, 'column is missing') for c in lacking])
+    if lacking := [c for c in ('body_id', 'probability') if c not in predictions]:
+        raise DataError(
+            [Problem('predictions', None, c, None, 'column is missing') for c in lacking]
+        )
     if 'model' in predictions:
-        if model is None and predictions.model.nunique() > 1: raise ValueError(f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}')
-        predictions = predictions[predictions.model == (model if model is not None else predictions.model.iloc[0])]
+        if model is None and predictions.model.nunique() > 1:
+            raise ValueError(
+                f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}'
+            )
+        predictions = predictions[
+            predictions.model == (model if model is not None else predictions.model.iloc[0])
+        ]
     wanted = bodies if split is None else bodies[bodies.split == split]
-    if 'used' in wanted: wanted = wanted[wanted.used]
-    if not len(wanted): raise ValueError(f'no body is in split {split!r}: {", ".join(sorted(bodies.split.unique()))}')
-    predictions = predictions.assign(probability=pd.to_numeric(predictions.probability, errors='coerce')) # text becomes NaN, which is outside 0-1
+    if 'used' in wanted:
+        wanted = wanted[wanted.used]
+    if not len(wanted):
+        raise ValueError(
+            f'no body is in split {split!r}: {", ".join(sorted(bodies.split.unique()))}'
+        )
+    predictions = predictions.assign(
+        probability=pd.to_numeric(predictions.probability, errors='coerce')
+    )  # text becomes NaN, which is outside 0-1
     found, p = predictions.body_id, predictions.probability
-    faults = [('unknown body', found[~found.isin(bodies.body_id)]), ('second prediction of this body', found[found.duplicated()]),
-              ('probability outside 0-1', found[~p.between(0, 1).fillna(False)])]
-    if split is not None: faults.append(('no prediction', wanted.body_id[~wanted.body_id.isin(found)]))
-    problems = [Problem('predictions', None, 'body_id', b, what) for what, ids in faults for b in ids]
-    if problems: raise DataError(problems)
-    return wanted.merge(predictions[['body_id', 'probability']], on='body_id', validate='one_to_one')
+    faults = [
+        ('unknown body', found[~found.isin(bodies.body_id)]),
+        ('second prediction of this body', found[found.duplicated()]),
+        ('probability outside 0-1', found[~p.between(0, 1).fillna(False)]),
+    ]
+    if split is not None:
+        faults.append(('no prediction', wanted.body_id[~wanted.body_id.isin(found)]))
+    problems = [
+        Problem('predictions', None, 'body_id', b, what) for what, ids in faults for b in ids
+    ]
+    if problems:
+        raise DataError(problems)
+    return wanted.merge(
+        predictions[['body_id', 'probability']], on='body_id', validate='one_to_one'
+    )
 
 # %% ../nbs/method/10_metrics.ipynb #9dedec1d
 def six_points(
-    bodies, # DataFrame film_id, level, x1, y1 .. x6, y6 (px)
-    reference=None, # sound bodies that say how heights grow from level to level, as of the training split; None: not at all
-): # (N,) largest share of height lost, 0-1
+    bodies,  # DataFrame film_id, level, x1, y1 .. x6, y6 (px)
+    reference=None,  # sound bodies that say how heights grow from level to level, as of the training split; None: not at all
+):  # (N,) largest share of height lost, 0-1
     "Morphometry's answer: how much height a body has lost, at its worst place (Genant 1993)."
-    at = lambda b: b[[f'{a}{k}' for k in range(1, 7) for a in 'xy']].to_numpy(float).reshape(-1, 6, 2)
+
+    def at(b):
+        return b[[f'{a}{k}' for k in range(1, 7) for a in 'xy']].to_numpy(float).reshape(-1, 6, 2)
+
     points = at(bodies)
-    profile = None if reference is None else _profile(reference.level, reference.film_id, genant.heights(at(reference))[:, 0])
-    expected = genant.neighbour_height(genant.heights(points)[:, 0], bodies.level, bodies.film_id, profile)
+    profile = (
+        None
+        if reference is None
+        else _profile(reference.level, reference.film_id, genant.heights(at(reference))[:, 0])
+    )
+    expected = genant.neighbour_height(
+        genant.heights(points)[:, 0], bodies.level, bodies.film_id, profile
+    )
     return genant.deformities(points, expected).max(axis=1).clip(0, 1).to_numpy()
 
 # %% ../nbs/method/10_metrics.ipynb #79855acd
 def _profile(level, film, height):
     "Typical posterior height from T4 to L4, from the median growth between neighbours on a film; any unit."
-    wide = pd.DataFrame(dict(film=np.asarray(film), level=np.asarray(level), height=np.log(height))).pivot(index='film', columns='level', values='height').reindex(columns=genant.LEVELS)
+    wide = (
+        pd.DataFrame(dict(film=np.asarray(film), level=np.asarray(level), height=np.log(height)))
+        .pivot(index='film', columns='level', values='height')
+        .reindex(columns=genant.LEVELS)
+    )
     growth = wide.diff(axis=1).median().fillna(0)
     return np.exp(growth.cumsum()).to_numpy()

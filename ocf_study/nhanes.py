@@ -20,42 +20,77 @@ from . import genant, manifest, runtime
 SHIFT = 3  # columns by which the names run ahead of the values, from DXXSPX on
 N_OUTLINE = 93  # whole outline points left after the shift
 
+
 def read_level(
     path,  # DXX<level>_H.csv or .csv.xz, as released
     shift: int = SHIFT,  # columns; 0 reads the file as its codebook says, which is wrong
-) -> tuple:  # (table of one row per participant; coordinates (N, 6 + 93, 2) DXA px, six points then outline)
+) -> (
+    tuple
+):  # (table of one row per participant; coordinates (N, 6 + 93, 2) DXA px, six points then outline)
     "One level's file with names put right."
     raw = pd.read_csv(path)
     raw.columns = ['SEQN', 'DXDLSPST', 'CC', *raw.columns[3:]]
     first = raw.columns.get_loc('DXXSPX')
-    xy = raw.iloc[:, first+shift:first+shift+2*(6+N_OUTLINE)].to_numpy(float).reshape(len(raw), -1, 2)
-    grades = raw.iloc[:, first:first+3].set_axis(['g_wedge', 'g_biconcave', 'g_crush'], axis=1)
+    xy = (
+        raw.iloc[:, first + shift : first + shift + 2 * (6 + N_OUTLINE)]
+        .to_numpy(float)
+        .reshape(len(raw), -1, 2)
+    )
+    grades = raw.iloc[:, first : first + 3].set_axis(['g_wedge', 'g_biconcave', 'g_crush'], axis=1)
     return pd.concat([raw.iloc[:, :first], grades], axis=1), xy
 
 # %% ../nbs/method/02_nhanes.ipynb #2904ede8
-_RACE = {1: 'Mexican American', 2: 'Other Hispanic', 3: 'Non-Hispanic White', 4: 'Non-Hispanic Black', 6: 'Non-Hispanic Asian', 7: 'Other or multiracial'}
+_RACE = {
+    1: 'Mexican American',
+    2: 'Other Hispanic',
+    3: 'Non-Hispanic White',
+    4: 'Non-Hispanic Black',
+    6: 'Non-Hispanic Asian',
+    7: 'Other or multiracial',
+}
 _XY = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
+
 
 def _level_table(src: Path, level: str):
     "Valid bodies of one level in tenths of a pixel: (table, steps (n, 186))."
-    t, xy = read_level(src/f'DXX{level}_H.csv.xz')
+    t, xy = read_level(src / f'DXX{level}_H.csv.xz')
     whole = ~np.isnan(xy).any((1, 2))
-    t, xy = t[whole], np.rint(xy[whole]*10).astype('int16')
+    t, xy = t[whole], np.rint(xy[whole] * 10).astype('int16')
     g = t[['g_wedge', 'g_biconcave', 'g_crush']].to_numpy()
-    df = pd.DataFrame({'seqn': t.SEQN.astype('int32'), 'level': level, 'grade': t.DXXSQSCR.astype('int8')})
+    df = pd.DataFrame(
+        {'seqn': t.SEQN.astype('int32'), 'level': level, 'grade': t.DXXSQSCR.astype('int8')}
+    )
     df['type'] = np.where(g.max(1) > 0, np.array(['wedge', 'biconcave', 'crush'])[g.argmax(1)], '')
-    for name, col, scale in [('posterior', 'DXXPOSTH', 10), ('middle', 'DXXMIDH', 10), ('anterior', 'DXXANTEH', 10), ('wedge', 'DXXWDGDE', 1000),
-                             ('biconcave', 'DXXBICDE', 1000), ('crush', 'DXXCRUDE', 1000)]:
-        df[name] = np.rint(t[col]*scale).astype('Int16')
+    for name, col, scale in [
+        ('posterior', 'DXXPOSTH', 10),
+        ('middle', 'DXXMIDH', 10),
+        ('anterior', 'DXXANTEH', 10),
+        ('wedge', 'DXXWDGDE', 1000),
+        ('biconcave', 'DXXBICDE', 1000),
+        ('crush', 'DXXCRUDE', 1000),
+    ]:
+        df[name] = np.rint(t[col] * scale).astype('Int16')
     df[_XY] = xy[:, :6].reshape(len(xy), -1)
     return df, np.diff(xy[:, 5:], axis=1).reshape(len(xy), -1)
 
+
 def _people_table(src: Path, seqn) -> pd.DataFrame:
-    d, b = (pd.read_csv(src/f'{n}_H.csv.xz').set_index('SEQN') for n in ('DEMO', 'BMX'))
+    d, b = (pd.read_csv(src / f'{n}_H.csv.xz').set_index('SEQN') for n in ('DEMO', 'BMX'))
     d, b = d.loc[seqn], b.reindex(seqn)
-    return pd.DataFrame({'seqn': np.asarray(seqn, 'int32'), 'age': d.RIDAGEYR.astype('int16').values, 'sex': d.RIAGENDR.map({1: 'M', 2: 'F'}).values,
-                         'bmi': b.BMXBMI.values, 'height_cm': b.BMXHT.values, 'weight_kg': b.BMXWT.values, 'race_ethnicity': d.RIDRETH3.map(_RACE).values,
-                         'exam_weight': d.WTMEC2YR.values, 'stratum': d.SDMVSTRA.astype('int16').values, 'psu': d.SDMVPSU.astype('int8').values})
+    return pd.DataFrame(
+        {
+            'seqn': np.asarray(seqn, 'int32'),
+            'age': d.RIDAGEYR.astype('int16').values,
+            'sex': d.RIAGENDR.map({1: 'M', 2: 'F'}).values,
+            'bmi': b.BMXBMI.values,
+            'height_cm': b.BMXHT.values,
+            'weight_kg': b.BMXWT.values,
+            'race_ethnicity': d.RIDRETH3.map(_RACE).values,
+            'exam_weight': d.WTMEC2YR.values,
+            'stratum': d.SDMVSTRA.astype('int16').values,
+            'psu': d.SDMVPSU.astype('int8').values,
+        }
+    )
 
 # %% ../nbs/method/02_nhanes.ipynb #06ae4789
 def package(
@@ -63,40 +98,74 @@ def package(
     dst=None,  # folder to write; None: data_manifest/nhanes
 ) -> Path:  # the folder written
     "People, bodies and outlines as Parquet, with the sources' checksums in provenance.json."
-    src, dst = Path(src), Path(dst or manifest.root()/'nhanes')
+    src, dst = Path(src), Path(dst or manifest.root() / 'nhanes')
     tables, steps = zip(*[_level_table(src, level) for level in genant.LEVELS])
     df = pd.concat(tables, ignore_index=True)
     order = np.lexsort([df.level.map(list(genant.LEVELS).index), df.seqn])
     df, steps = df.iloc[order].reset_index(drop=True), np.concatenate(steps)[order]
     people = _people_table(src, np.unique(df.seqn))
     outline = pa.table({f's{j}': steps[:, j] for j in range(steps.shape[1])})
-    about = dict(source='NHANES 2013-2014 (cycle H), CDC/NCHS public-use files, US Government work', cite='National Center for Health Statistics, CDC', use='statistical use only, no re-identification',
-                 unit='tenths of a DXA pixel; wedge, biconcave and crush in thousandths', column_shift=SHIFT, outline_points=N_OUTLINE, people=len(people), bodies=len(df),
-                 files={f: runtime.sha256(src/f) for f in ['DEMO_H.csv.xz', 'BMX_H.csv.xz', *(f'DXX{level}_H.csv.xz' for level in genant.LEVELS)]})
+    about = dict(
+        source='NHANES 2013-2014 (cycle H), CDC/NCHS public-use files, US Government work',
+        cite='National Center for Health Statistics, CDC',
+        use='statistical use only, no re-identification',
+        unit='tenths of a DXA pixel; wedge, biconcave and crush in thousandths',
+        column_shift=SHIFT,
+        outline_points=N_OUTLINE,
+        people=len(people),
+        bodies=len(df),
+        files={
+            f: runtime.sha256(src / f)
+            for f in [
+                'DEMO_H.csv.xz',
+                'BMX_H.csv.xz',
+                *(f'DXX{level}_H.csv.xz' for level in genant.LEVELS),
+            ]
+        },
+    )
     dst.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(people, preserve_index=False), dst/'people.parquet', compression='zstd', compression_level=19)
-    pq.write_table(pa.Table.from_pandas(df, preserve_index=False), dst/'bodies.parquet', compression='zstd', compression_level=19)
-    pq.write_table(outline, dst/'outlines.parquet', compression='zstd', compression_level=19)
-    (dst/'provenance.json').write_text(json.dumps(about, indent=1)+'\n')
+    pq.write_table(
+        pa.Table.from_pandas(people, preserve_index=False),
+        dst / 'people.parquet',
+        compression='zstd',
+        compression_level=19,
+    )
+    pq.write_table(
+        pa.Table.from_pandas(df, preserve_index=False),
+        dst / 'bodies.parquet',
+        compression='zstd',
+        compression_level=19,
+    )
+    pq.write_table(outline, dst / 'outlines.parquet', compression='zstd', compression_level=19)
+    (dst / 'provenance.json').write_text(json.dumps(about, indent=1) + '\n')
     return dst
 
 # %% ../nbs/method/02_nhanes.ipynb #1025a3b0
 @lru_cache
-def _people(): return pd.read_parquet(manifest.root()/'nhanes/people.parquet')
+def _people():
+    return pd.read_parquet(manifest.root() / 'nhanes/people.parquet')
 
-def people() -> pd.DataFrame:  # seqn, age (years, 80 stands for 80 and more), sex M|F, bmi (kg/m²), height_cm, weight_kg, race_ethnicity, exam_weight, stratum, psu
+
+def people() -> (
+    pd.DataFrame
+):  # seqn, age (years, 80 stands for 80 and more), sex M|F, bmi (kg/m²), height_cm, weight_kg, race_ethnicity, exam_weight, stratum, psu
     "The participants with at least one body whose six points are known."
     return _people().copy()
 
 # %% ../nbs/method/02_nhanes.ipynb #ffa7dac8
 @lru_cache
 def _bodies():
-    df = pd.read_parquet(manifest.root()/'nhanes/bodies.parquet')
-    for c in [*_XY, 'posterior', 'middle', 'anterior']: df[c] = df[c].astype(float)/10
-    for c in ['wedge', 'biconcave', 'crush']: df[c] = df[c].astype('Float64').astype(float)/1000
+    df = pd.read_parquet(manifest.root() / 'nhanes/bodies.parquet')
+    for c in [*_XY, 'posterior', 'middle', 'anterior']:
+        df[c] = df[c].astype(float) / 10
+    for c in ['wedge', 'biconcave', 'crush']:
+        df[c] = df[c].astype('Float64').astype(float) / 1000
     return df
 
-def bodies() -> pd.DataFrame:  # seqn, level, grade 0-3, type, posterior|middle|anterior (recorded heights, px), wedge|biconcave|crush (recorded height loss, fraction), x1..y6 (DXA px)
+
+def bodies() -> (
+    pd.DataFrame
+):  # seqn, level, grade 0-3, type, posterior|middle|anterior (recorded heights, px), wedge|biconcave|crush (recorded height loss, fraction), x1..y6 (DXA px)
     "A row per body with all six points, down the spine of one person after the other."
     return _bodies().copy()
 
@@ -108,16 +177,31 @@ def points(
     return df[_XY].to_numpy(float).reshape(-1, 6, 2)
 
 # %% ../nbs/method/02_nhanes.ipynb #0ca3b2fa
-EDGES = dict(anterior=slice(12, 23), inferior_inner=slice(23, 30), inferior_outer=slice(30, 37), inferior_mid=slice(37, 52), posterior_outer=slice(52, 59),
-             posterior_inner=slice(59, 66), superior_inner=slice(66, 73), superior_outer=slice(73, 80), superior_mid=slice(80, 93))
+EDGES = dict(
+    anterior=slice(12, 23),
+    inferior_inner=slice(23, 30),
+    inferior_outer=slice(30, 37),
+    inferior_mid=slice(37, 52),
+    posterior_outer=slice(52, 59),
+    posterior_inner=slice(59, 66),
+    superior_inner=slice(66, 73),
+    superior_outer=slice(73, 80),
+    superior_mid=slice(80, 93),
+)
 _TIPS = dict(superior_anterior=1, inferior_anterior=2, inferior_posterior=4, superior_posterior=7)
+
 
 @lru_cache
 def _outlines():
-    steps = pq.read_table(manifest.root()/'nhanes/outlines.parquet').to_pandas().to_numpy(np.int32)
+    steps = (
+        pq.read_table(manifest.root() / 'nhanes/outlines.parquet').to_pandas().to_numpy(np.int32)
+    )
     df = _bodies()
-    start = np.rint(df[['x6', 'y6']].to_numpy()*10)[:, None]
-    return pd.MultiIndex.from_frame(df[['seqn', 'level']]), (start + steps.reshape(len(df), -1, 2).cumsum(1)).astype(np.int16)
+    start = np.rint(df[['x6', 'y6']].to_numpy() * 10)[:, None]
+    return pd.MultiIndex.from_frame(df[['seqn', 'level']]), (
+        start + steps.reshape(len(df), -1, 2).cumsum(1)
+    ).astype(np.int16)
+
 
 def outlines(
     df: pd.DataFrame,  # rows of `bodies()`; only seqn and level are used
@@ -125,8 +209,9 @@ def outlines(
     "The drawn outline points of each body."
     index, xy = _outlines()
     at = index.get_indexer(pd.MultiIndex.from_frame(df[['seqn', 'level']]))
-    if (at < 0).any(): raise KeyError(f"no outline for {df.loc[at < 0, ['seqn', 'level']].values.tolist()[:5]}")
-    return xy[at]/10
+    if (at < 0).any():
+        raise KeyError(f'no outline for {df.loc[at < 0, ["seqn", "level"]].values.tolist()[:5]}')
+    return xy[at] / 10
 
 # %% ../nbs/method/02_nhanes.ipynb #6a5ddb10
 def contour(
@@ -134,12 +219,27 @@ def contour(
     rim: str = 'outer',  # outer | inner | mean: which rim of the end-plates and of the posterior wall
 ) -> np.ndarray:  # (N, 36, 2) px, closed polygon without the repeated first point, from the superior-posterior tip
     "One closed outline of each body."
+
     def edge(wall):
         rims = ('outer', 'inner') if rim == 'mean' else (rim,)
         return np.mean([outline[:, EDGES[f'{wall}_{r}']] for r in rims], axis=0)
-    tip = lambda name: outline[:, [_TIPS[name]]]
-    return np.concatenate([tip('superior_posterior'), edge('superior'), tip('superior_anterior'), outline[:, EDGES['anterior']], tip('inferior_anterior'),
-                           edge('inferior'), tip('inferior_posterior'), edge('posterior')], 1)
+
+    def tip(name):
+        return outline[:, [_TIPS[name]]]
+
+    return np.concatenate(
+        [
+            tip('superior_posterior'),
+            edge('superior'),
+            tip('superior_anterior'),
+            outline[:, EDGES['anterior']],
+            tip('inferior_anterior'),
+            edge('inferior'),
+            tip('inferior_posterior'),
+            edge('posterior'),
+        ],
+        1,
+    )
 
 # %% ../nbs/method/02_nhanes.ipynb #f4476226
 def height_correlation(
@@ -150,10 +250,11 @@ def height_correlation(
     drawn = genant.heights(xy)
     ok = ~np.isnan(drawn).any(1)
     r = np.array([np.corrcoef(drawn[ok, k], recorded[ok, k])[0, 1] for k in range(3)])
-    return r, np.median(drawn[ok]/recorded[ok], axis=0)
+    return r, np.median(drawn[ok] / recorded[ok], axis=0)
 
 # %% ../nbs/method/02_nhanes.ipynb #8a621120
 MM_PER_PIXEL = 0.396  # mm of the body per DXA pixel: an adult L3 is about 35 mm deep
+
 
 def depth(
     xy: np.ndarray,  # (N, 6, 2) px
@@ -171,22 +272,31 @@ def largest_deformity(
 # %% ../nbs/method/02_nhanes.ipynb #deea4c59
 _NORMED = ['posterior', 'middle', 'anterior', 'depth', 'wedge', 'biconcave']
 
+
 def _morphometry(xy: np.ndarray, mm_per_pixel: float) -> pd.DataFrame:
     h = genant.heights(xy)
-    d = pd.DataFrame(h*mm_per_pixel, columns=['posterior', 'middle', 'anterior'])
-    return d.assign(depth=depth(xy)*mm_per_pixel, wedge=1 - h[:, 2]/h[:, 0], biconcave=1 - h[:, 1]/h[:, 0])
+    d = pd.DataFrame(h * mm_per_pixel, columns=['posterior', 'middle', 'anterior'])
+    return d.assign(
+        depth=depth(xy) * mm_per_pixel, wedge=1 - h[:, 2] / h[:, 0], biconcave=1 - h[:, 1] / h[:, 0]
+    )
+
 
 @lru_cache
 def _norms():
     df = _bodies()
     df = df[df.grade == 0].reset_index(drop=True)
-    m = _morphometry(points(df), MM_PER_PIXEL).assign(level=df.level, sex=df.seqn.map(_people().set_index('seqn').sex))
+    m = _morphometry(points(df), MM_PER_PIXEL).assign(
+        level=df.level, sex=df.seqn.map(_people().set_index('seqn').sex)
+    )
     g = m.groupby(['level', 'sex'])[_NORMED]
     out = pd.concat({'mean': g.mean(), 'sd': g.std()}, axis=1)
     out['n', ''] = g.size()
     return out.reindex(genant.LEVELS, level='level')
 
-def norms() -> pd.DataFrame:  # index (level, sex); columns (mean|sd, measure) in mm or fractions, and n
+
+def norms() -> (
+    pd.DataFrame
+):  # index (level, sex); columns (mean|sd, measure) in mm or fractions, and n
     "Level- and sex-specific mean and standard deviation of NHANES bodies of grade 0."
     return _norms().copy()
 
@@ -200,4 +310,6 @@ def z_scores(
 ) -> pd.DataFrame:  # posterior, middle, anterior, depth, wedge, biconcave in standard deviations; a high wedge or biconcave is a loss of height
     "Morphometry against NHANES's normal bodies of the same level and sex."
     use = _NORMED[4:] if ratios_only else _NORMED
-    return genant.z_scores(_morphometry(np.asarray(xy, float), mm_per_pixel)[use], level, sex, _norms())
+    return genant.z_scores(
+        _morphometry(np.asarray(xy, float), mm_per_pixel)[use], level, sex, _norms()
+    )

@@ -33,37 +33,66 @@ from . import augmentation, geometry, inversion, radiograph, runtime
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/09_patches.ipynb #c1bf424e
-DRAWS = ['area_scale', 'rotation', 'dx', 'dy', 'gain', 'cutoff', 'noise_sd', 'noise_seed']  # of an augmented copy
+DRAWS = [
+    'area_scale',
+    'rotation',
+    'dx',
+    'dy',
+    'gain',
+    'cutoff',
+    'noise_sd',
+    'noise_seed',
+]  # of an augmented copy
+
 
 def film_patches(
-    film: np.ndarray,         # (H, W) uint16, subject facing left
-    points: np.ndarray,       # (B, 6, 2) px of that film: all its bodies, since all vote
-    draws: pd.DataFrame|None = None,  # of `augmentation.draws`, with a column `body`: the place in `points`; None: no copies
-    size: int = 224,          # patch's edge, px
-    variant: str = 'paper',   # of the geometry
+    film: np.ndarray,  # (H, W) uint16, subject facing left
+    points: np.ndarray,  # (B, 6, 2) px of that film: all its bodies, since all vote
+    draws: pd.DataFrame
+    | None = None,  # of `augmentation.draws`, with a column `body`: the place in `points`; None: no copies
+    size: int = 224,  # patch's edge, px
+    variant: str = 'paper',  # of the geometry
     detector: str = inversion.DEFAULT,  # of the inversion test
-    tie: str = 'random',      # what decides a tied vote: random or own
-    seed: int = 0,            # of the tied vote
-    film_id: str = '',        # names the film in the tied vote
-) -> tuple:                   # originals (B, size, size) uint16, copies (M, size, size) uint16, inverted (B,) bool, each body's own vote (B,) bool
+    tie: str = 'random',  # what decides a tied vote: random or own
+    seed: int = 0,  # of the tied vote
+    film_id: str = '',  # names the film in the tied vote
+) -> tuple:  # originals (B, size, size) uint16, copies (M, size, size) uint16, inverted (B,) bool, each body's own vote (B,) bool
     "Patches of all bodies of one film, each resampled from the film once (paper, figure 3)"
-    if draws is None: draws = pd.DataFrame(columns=['body', *DRAWS], dtype=float)
+    if draws is None:
+        draws = pd.DataFrame(columns=['body', *DRAWS], dtype=float)
     body, drawn = draws['body'].to_numpy(int), {name: draws[name].to_numpy() for name in DRAWS}
-    moved = geometry.Draw(*(np.r_[still, drawn[name]] for name, still in geometry.draw_of(None, len(points))._asdict().items()))
-    cut = geometry.extract_patches(film, np.concatenate([points, points[body]]), size, variant, moved)
-    originals, copies = cut[:len(points)], cut[len(points):]
-    corners = geometry.apply(geometry.affine(points, size, variant=variant, shape=film.shape), geometry.corners(points))
-    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(originals, corners)], bool)
+    moved = geometry.Draw(
+        *(
+            np.r_[still, drawn[name]]
+            for name, still in geometry.draw_of(None, len(points))._asdict().items()
+        )
+    )
+    cut = geometry.extract_patches(
+        film, np.concatenate([points, points[body]]), size, variant, moved
+    )
+    originals, copies = cut[: len(points)], cut[len(points) :]
+    corners = geometry.apply(
+        geometry.affine(points, size, variant=variant, shape=film.shape), geometry.corners(points)
+    )
+    votes = np.array(
+        [inversion.is_inverted(p, detector, c) for p, c in zip(originals, corners)], bool
+    )
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
-    for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])): np.invert(cut[k], out=cut[k])  # 65535 - grey
-    for few in (slice(k, k + 4) for k in range(0, len(copies), 4)):  # as many as stay in the processor's cache
-        copies[few] = augmentation.photometric(copies[few], {name: column[few] for name, column in drawn.items()})
+    for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
+        np.invert(cut[k], out=cut[k])  # 65535 - grey
+    for few in (
+        slice(k, k + 4) for k in range(0, len(copies), 4)
+    ):  # as many as stay in the processor's cache
+        copies[few] = augmentation.photometric(
+            copies[few], {name: column[few] for name, column in drawn.items()}
+        )
     return originals, copies, inverted, votes
 
 # %% ../nbs/method/09_patches.ipynb #b9053300
 @dataclass(frozen=True)
 class _Film:
     "All that a worker needs to make the patches of one film"
+
     film_id: str
     path: str
     facing: str
@@ -77,9 +106,16 @@ class _Film:
     def read(self):
         "Grey levels and points, the subject facing left"
         grey = radiograph.read(self.path, self.facing, self.flip_vertical)
-        points = self.points if self.facing == 'left' else geometry.mirror(self.points, grey.shape[1])
+        points = (
+            self.points if self.facing == 'left' else geometry.mirror(self.points, grey.shape[1])
+        )
         if wrong := geometry.problems(points, grey.shape[1], grey.shape[0]):
-            raise DataError([Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason) for i, reason in wrong])
+            raise DataError(
+                [
+                    Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason)
+                    for i, reason in wrong
+                ]
+            )
         return grey, points
 
 # %% ../nbs/method/09_patches.ipynb #adaba2c4
@@ -87,27 +123,60 @@ def _make(film):
     "A row and the pixels of each patch of one film, in the order of the store, and the film's votes"
     settings = dict(film.settings)
     grey, points = film.read()
-    draws = augmentation.draws(film.body_ids[film.augmented], settings.pop('copies'), settings['seed'], settings['variant'])
+    draws = augmentation.draws(
+        film.body_ids[film.augmented], settings.pop('copies'), settings['seed'], settings['variant']
+    )
     draws['body'] = pd.Index(film.body_ids).get_indexer(draws['body_id'])
-    originals, copies, inverted, votes = film_patches(grey, points, draws, film_id=film.film_id, **settings)
-    body, copy = (np.concatenate([first, draws[name]]) for first, name in ((np.arange(len(points)), 'body'), (np.zeros(len(points), int), 'copy')))
+    originals, copies, inverted, votes = film_patches(
+        grey, points, draws, film_id=film.film_id, **settings
+    )
+    body, copy = (
+        np.concatenate([first, draws[name]])
+        for first, name in ((np.arange(len(points)), 'body'), (np.zeros(len(points), int), 'copy'))
+    )
     order = np.lexsort([copy, body])
     order = order[film.wanted[body[order]]]
     body, copy, pixels = body[order], copy[order], [*originals, *copies]
-    drawn = {name: np.concatenate([np.full(len(points), np.nan), draws[name]])[order] for name in DRAWS}
-    rows = pd.DataFrame(dict(body_id=film.body_ids[body], copy=copy, kind=np.where(copy, 'augmented', 'original'), inverted=inverted[body], **drawn))
+    drawn = {
+        name: np.concatenate([np.full(len(points), np.nan), draws[name]])[order] for name in DRAWS
+    }
+    rows = pd.DataFrame(
+        dict(
+            body_id=film.body_ids[body],
+            copy=copy,
+            kind=np.where(copy, 'augmented', 'original'),
+            inverted=inverted[body],
+            **drawn,
+        )
+    )
     return rows, np.stack([pixels[row] for row in order]), votes
+
 
 def _work(film):
     "What one film gave: rows, pixels, and a line of the report with the reason where it gave nothing"
     start, rows, pixels, votes, reason = time.perf_counter(), pd.DataFrame(), None, [], ''
-    try: rows, pixels, votes = _make(film)
-    except DataError as e: reason = str(e)
-    except Exception as e: reason = f'{type(e).__name__}: {e}'
-    return rows.assign(film_id=film.film_id), pixels, _line(film, len(rows), votes, reason, time.perf_counter() - start)
+    try:
+        rows, pixels, votes = _make(film)
+    except DataError as e:
+        reason = str(e)
+    except Exception as e:
+        reason = f'{type(e).__name__}: {e}'
+    return (
+        rows.assign(film_id=film.film_id),
+        pixels,
+        _line(film, len(rows), votes, reason, time.perf_counter() - start),
+    )
+
 
 def _line(film, patches, votes, reason, seconds):
-    return dict(film_id=film.film_id, patches=patches, votes=len(votes), votes_inverted=int(np.sum(votes)), reason=reason, seconds=round(seconds, 4))
+    return dict(
+        film_id=film.film_id,
+        patches=patches,
+        votes=len(votes),
+        votes_inverted=int(np.sum(votes)),
+        reason=reason,
+        seconds=round(seconds, 4),
+    )
 
 # %% ../nbs/method/09_patches.ipynb #c36ab69f
 def _addresses(cohort):
@@ -115,29 +184,53 @@ def _addresses(cohort):
     root = str(cohort.about.get('root', '')).rstrip('/')
     return [f'{root}/{path}' if root else path for path in cohort.films.path]
 
+
 def _plan(cohort, settings):
     "A `_Film` for each film that has a body to cut, in the order of film_id"
-    train, used = (cohort.bodies['split'] == 'train').to_numpy(), cohort.bodies['used'].to_numpy(bool)
+    train, used = (
+        (cohort.bodies['split'] == 'train').to_numpy(),
+        cohort.bodies['used'].to_numpy(bool),
+    )
     bodies = cohort.bodies.assign(_wanted=used | ~train, _augmented=used & train)
-    films, address = cohort.films.set_index('film_id').to_dict('index'), dict(zip(cohort.films.film_id, _addresses(cohort)))
+    films, address = (
+        cohort.films.set_index('film_id').to_dict('index'),
+        dict(zip(cohort.films.film_id, _addresses(cohort))),
+    )
     coordinates = [f'{axis}{i}' for i in range(1, 7) for axis in 'xy']
     for film_id, mine in bodies.groupby('film_id', sort=True):
-        if not mine['_wanted'].any(): continue
+        if not mine['_wanted'].any():
+            continue
         film = films[film_id]
-        yield _Film(film_id, address[film_id], film['facing'], bool(film.get('flip_vertical', False)), mine['body_id'].to_numpy(str),
-                    mine[coordinates].to_numpy(float).reshape(-1, 6, 2), mine['_wanted'].to_numpy(), mine['_augmented'].to_numpy(), settings)
+        yield _Film(
+            film_id,
+            address[film_id],
+            film['facing'],
+            bool(film.get('flip_vertical', False)),
+            mine['body_id'].to_numpy(str),
+            mine[coordinates].to_numpy(float).reshape(-1, 6, 2),
+            mine['_wanted'].to_numpy(),
+            mine['_augmented'].to_numpy(),
+            settings,
+        )
 
 # %% ../nbs/method/09_patches.ipynb #b878200e
 def _from_anywhere(cohort):
     "The cohort with films that a worker in another folder finds, too"
     root = str(cohort.about.get('root', ''))
-    return cohort if not root or '://' in root else replace(cohort, about=cohort.about | dict(root=os.path.abspath(root)))
+    return (
+        cohort
+        if not root or '://' in root
+        else replace(cohort, about=cohort.about | dict(root=os.path.abspath(root)))
+    )
 
 # %% ../nbs/method/09_patches.ipynb #9c1491fb
 def _in_order(client, work, films, ahead):
     "(film, result or what lost it) in the order of the films; at most `ahead` are at work or waiting"
     films = iter(films)
-    submit = lambda film: (film, client.submit(work, film, pure=False))
+
+    def submit(film):
+        return (film, client.submit(work, film, pure=False))
+
     queue = deque(map(submit, islice(films, ahead)))
     while queue:
         film, future = queue.popleft()
@@ -153,6 +246,7 @@ CHUNK = 8  # patches decompressed together
 # %% ../nbs/method/09_patches.ipynb #b63d8626
 class _Journal:
     "What is on disk already: an entry with a checksum after each shard, beside the store until the store is whole"
+
     def __init__(self, store):
         self.fs, self.path = fsspec.core.url_to_fs(str(store))
         self.folder = f'{self.path}.journal'
@@ -161,176 +255,295 @@ class _Journal:
         "Of the build under way; None where there is none"
         return self.read('settings') if self.fs.exists(f'{self.folder}/settings.json') else None
 
-    def read(self, name): return json.loads(self.fs.cat_file(f'{self.folder}/{name}.json'))
+    def read(self, name):
+        return json.loads(self.fs.cat_file(f'{self.folder}/{name}.json'))
 
     def write(self, name, value):
         self.fs.makedirs(self.folder, exist_ok=True)
-        self.fs.pipe_file(f'{self.folder}/{name}.new', json.dumps(value, default=lambda v: v.item()).encode())
+        self.fs.pipe_file(
+            f'{self.folder}/{name}.new', json.dumps(value, default=lambda v: v.item()).encode()
+        )
         self.fs.mv(f'{self.folder}/{name}.new', f'{self.folder}/{name}.json')
 
-    def file(self, shard): return f'{self.path}/pixels/c/{shard}/0/0'
+    def file(self, shard):
+        return f'{self.path}/pixels/c/{shard}/0/0'
 
     def checksum(self, shard):
-        if not self.fs.exists(self.file(shard)): return 'missing'
+        if not self.fs.exists(self.file(shard)):
+            return 'missing'
         return hashlib.sha256(self.fs.cat_file(self.file(shard))).hexdigest()
 
     def clear(self, shard):
         "Remove what a killed or damaged run left of a shard: Zarr would read it before it writes"
-        if self.fs.exists(self.file(shard)): self.fs.rm(self.file(shard))
+        if self.fs.exists(self.file(shard)):
+            self.fs.rm(self.file(shard))
 
     def shards(self):
         "Entries up to the first that is missing or whose file is not what was written"
         for shard in count():
-            if not self.fs.exists(f'{self.folder}/{shard:06d}.json'): return
+            if not self.fs.exists(f'{self.folder}/{shard:06d}.json'):
+                return
             entry = self.read(f'{shard:06d}')
-            if self.checksum(shard) != entry['sha256']: return
+            if self.checksum(shard) != entry['sha256']:
+                return
             yield entry
 
     def remove(self, *, store=False):
         "Last of all what the patches lie in: a removal that is killed must not leave a store that says it is whole"
-        for name in [self.folder] + [f'{self.path}/zarr.json', self.path]*store:
-            if self.fs.exists(name): self.fs.rm(name, recursive=True)
+        for name in [self.folder] + [f'{self.path}/zarr.json', self.path] * store:
+            if self.fs.exists(name):
+                self.fs.rm(name, recursive=True)
 
 # %% ../nbs/method/09_patches.ipynb #ff26c02b
 class _Writer:
     "Patches into shards, in order, behind the last whole shard"
+
     def __init__(self, store, size, planned, settings):
         self.journal = _Journal(store)
         if self.journal.settings() is None:
             zarr.open_group(str(store), mode='w').create_array(
-                'pixels', shape=(planned, size, size), dtype='uint16', chunks=(CHUNK, size, size), shards=(SHARD, size, size), dimension_names=('patch', 'y', 'x'),
-                compressors=zarr.codecs.BloscCodec(cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2))
+                'pixels',
+                shape=(planned, size, size),
+                dtype='uint16',
+                chunks=(CHUNK, size, size),
+                shards=(SHARD, size, size),
+                dimension_names=('patch', 'y', 'x'),
+                compressors=zarr.codecs.BloscCodec(
+                    cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2
+                ),
+            )
             self.journal.write('settings', settings)
         self.pixels = zarr.open_group(str(store), mode='r+')['pixels']
         self.shards = list(self.journal.shards())
         self.films = [f for shard in self.shards for f in shard['films']]
-        written = pd.Series([row['film_id'] for shard in self.shards for row in shard['rows']], dtype=object).value_counts()
-        self.begun = written.drop([f['film_id'] for f in self.films], errors='ignore').to_dict()  # of a film that reaches into the next shard
-        self.n, self.rows, self.blocks, self.ended = len(self.shards)*SHARD, [], [], []
+        written = pd.Series(
+            [row['film_id'] for shard in self.shards for row in shard['rows']], dtype=object
+        ).value_counts()
+        self.begun = written.drop(
+            [f['film_id'] for f in self.films], errors='ignore'
+        ).to_dict()  # of a film that reaches into the next shard
+        self.n, self.rows, self.blocks, self.ended = len(self.shards) * SHARD, [], [], []
 
     def add(self, rows, pixels, line):
         "Take one film's patches, less those that a killed run wrote already"
         start = self.begun.pop(line['film_id'], 0) if len(rows) else 0
         self.rows += rows[start:].to_dict('records')
-        if len(rows) > start: self.blocks.append(pixels[start:])
+        if len(rows) > start:
+            self.blocks.append(pixels[start:])
         self.ended.append((self.n + len(self.rows), line))
-        while len(self.rows) >= SHARD: self.flush()
+        while len(self.rows) >= SHARD:
+            self.flush()
 
     def flush(self):
         "Write one shard, then its entry in the journal"
         pixels, rows = np.concatenate(self.blocks), self.rows[:SHARD]
         self.journal.clear(len(self.shards))
-        self.pixels[self.n:self.n + len(rows)] = pixels[:SHARD]
+        self.pixels[self.n : self.n + len(rows)] = pixels[:SHARD]
         self.n += len(rows)
         films = [line for end, line in self.ended if end <= self.n]
         entry = dict(sha256=self.journal.checksum(len(self.shards)), rows=rows, films=films)
         self.journal.write(f'{len(self.shards):06d}', entry)
-        self.shards.append(entry); self.films += films
-        self.rows, self.blocks, self.ended = self.rows[SHARD:], [pixels[SHARD:]] if len(pixels) > SHARD else [], self.ended[len(films):]
+        self.shards.append(entry)
+        self.films += films
+        self.rows, self.blocks, self.ended = (
+            self.rows[SHARD:],
+            [pixels[SHARD:]] if len(pixels) > SHARD else [],
+            self.ended[len(films) :],
+        )
 
     def finish(self):
         "Write what waits; all rows and the lines of all films"
-        if self.rows: self.flush()
+        if self.rows:
+            self.flush()
         self.pixels.resize((self.n, *self.pixels.shape[1:]))
-        return pd.DataFrame([row for shard in self.shards for row in shard['rows']]), pd.DataFrame(self.films + [line for _, line in self.ended])
+        return pd.DataFrame([row for shard in self.shards for row in shard['rows']]), pd.DataFrame(
+            self.films + [line for _, line in self.ended]
+        )
 
 # %% ../nbs/method/09_patches.ipynb #75aa06bd
 def _coordinates(rows, bodies):
     "A table row per patch: whose body it is, and what was drawn for it"
-    about = [c for c in ('subject_id', 'visit', 'region', 'level', 'sq', 'label', 'split') if c in bodies]
+    about = [
+        c for c in ('subject_id', 'visit', 'region', 'level', 'sq', 'label', 'split') if c in bodies
+    ]
     rows = rows.reindex(columns=['body_id', 'film_id', 'kind', 'copy', 'inverted', *DRAWS])
     rows['noise_seed'] = rows['noise_seed'].fillna(-1).astype(np.int64)
     rows['inverted'] = rows['inverted'].astype(bool)
     return rows.merge(bodies[['body_id', *about]], on='body_id', how='left', validate='many_to_one')
 
+
 def _write_table(store, group, dim, df):
     "Columns of a table as Zarr arrays along `dim`"
     folder = zarr.open_group(str(store), mode='r+')
-    if group: folder = folder.require_group(group)
+    if group:
+        folder = folder.require_group(group)
     for name, column in df.items():
         text = not pd.api.types.is_numeric_dtype(column)
         values = column.astype(str).to_numpy(object) if text else column.to_numpy()
-        folder.create_array(name, shape=values.shape, dtype='string' if text else values.dtype, dimension_names=(dim,), overwrite=True)[:] = values
+        folder.create_array(
+            name,
+            shape=values.shape,
+            dtype='string' if text else values.dtype,
+            dimension_names=(dim,),
+            overwrite=True,
+        )[:] = values
 
 # %% ../nbs/method/09_patches.ipynb #9b71e07d
 @cache
 def _code():
     "Fingerprint of the modules and of the packages that make a patch"
-    sources = [Path(radiograph.__file__).with_name(f'{m}.py') for m in ('radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime')]
-    return runtime.fingerprint([*(hashlib.sha256(s.read_bytes()).hexdigest() for s in sources), cv2.__version__, pydicom.__version__, version('imgaug')])
+    sources = [
+        Path(radiograph.__file__).with_name(f'{m}.py')
+        for m in ('radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime')
+    ]
+    return runtime.fingerprint(
+        [
+            *(hashlib.sha256(s.read_bytes()).hexdigest() for s in sources),
+            cv2.__version__,
+            pydicom.__version__,
+            version('imgaug'),
+        ]
+    )
+
 
 def _settings(cohort, **choices):
     "Every choice that makes the patches, the tables they are made from, and the code that makes them"
-    table = lambda df: hashlib.sha256(df.to_csv(index=False).encode()).hexdigest()[:16]
-    with ThreadPoolExecutor(16) as pool: files = list(pool.map(_file, _addresses(cohort)))
-    return dict(choices, bodies=table(cohort.bodies), films=table(cohort.films), files=runtime.fingerprint(files), code=_code())
+
+    def table(df):
+        return hashlib.sha256(df.to_csv(index=False).encode()).hexdigest()[:16]
+
+    with ThreadPoolExecutor(16) as pool:
+        files = list(pool.map(_file, _addresses(cohort)))
+    return dict(
+        choices,
+        bodies=table(cohort.bodies),
+        films=table(cohort.films),
+        files=runtime.fingerprint(files),
+        code=_code(),
+    )
+
 
 def _file(path):
     "Size and age of a film's file, so that a film put right or replaced is seen; None where there is none"
-    try: fs, name = fsspec.core.url_to_fs(str(path)); about = fs.info(name)
-    except FileNotFoundError: return None
+    try:
+        fs, name = fsspec.core.url_to_fs(str(path))
+        about = fs.info(name)
+    except FileNotFoundError:
+        return None
     return [str(about.get(k)) for k in ('size', 'mtime', 'LastModified', 'ETag')]
 
+
 def identity(
-    store,    # of `build`
-) -> str:     # the same for the same patches, wherever and whenever they were made
+    store,  # of `build`
+) -> str:  # the same for the same patches, wherever and whenever they were made
     "What a store holds, to tell one training's patches from another's"
     made = open(store).attrs.get('settings', {})
-    return runtime.fingerprint([{k: v for k, v in made.items() if k != 'files'}, list(_read_group(store, 'shards')['sha256'])])
+    return runtime.fingerprint(
+        [
+            {k: v for k, v in made.items() if k != 'files'},
+            list(_read_group(store, 'shards')['sha256']),
+        ]
+    )
+
 
 def _is_whole(store):
     fs, path = fsspec.core.url_to_fs(str(store))
-    return fs.exists(f'{path}/zarr.json') and bool(zarr.open_group(str(store), mode='r').attrs.get('complete'))
+    return fs.exists(f'{path}/zarr.json') and bool(
+        zarr.open_group(str(store), mode='r').attrs.get('complete')
+    )
+
 
 def _guard(store, settings, overwrite):
     "Make room for another build if that is wanted; otherwise say what differs"
     journal = _Journal(store)
-    old = zarr.open_group(str(store), mode='r').attrs['settings'] if _is_whole(store) else journal.settings()
-    if old == settings: return
-    if old is None or overwrite: return journal.remove(store=True)
-    raise DataError([Problem(str(store), None, key, old.get(key), f'these patches were made with another value than {settings.get(key)!r}: choose another store, or overwrite=True')
-                     for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)])
+    old = (
+        zarr.open_group(str(store), mode='r').attrs['settings']
+        if _is_whole(store)
+        else journal.settings()
+    )
+    if old == settings:
+        return
+    if old is None or overwrite:
+        return journal.remove(store=True)
+    raise DataError(
+        [
+            Problem(
+                str(store),
+                None,
+                key,
+                old.get(key),
+                f'these patches were made with another value than {settings.get(key)!r}: choose another store, or overwrite=True',
+            )
+            for key in sorted({*old, *settings})
+            if old.get(key) != settings.get(key)
+        ]
+    )
 
 # %% ../nbs/method/09_patches.ipynb #f3c88dc4
-def _read_group(store, group): return xr.open_zarr(str(store), group=group, consolidated=False).to_dataframe().reset_index(drop=True)
+def _read_group(store, group):
+    return (
+        xr.open_zarr(str(store), group=group, consolidated=False)
+        .to_dataframe()
+        .reset_index(drop=True)
+    )
+
 
 def report(
-    store,             # of `build`
-) -> pd.DataFrame:     # a row per film: film_id, patches, votes and how many of them for inverted, reason (empty: all well), seconds
+    store,  # of `build`
+) -> pd.DataFrame:  # a row per film: film_id, patches, votes and how many of them for inverted, reason (empty: all well), seconds
     "What became of each film"
-    return _read_group(store, 'films')[['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']]
+    return _read_group(store, 'films')[
+        ['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']
+    ]
 
 # %% ../nbs/method/09_patches.ipynb #6c8f7f6f
 def build(
-    cohort,                   # `cohort.Cohort`; bodies with `split` and `used`
-    store,                    # Zarr store to make, or to go on with: a folder or any fsspec address
-    seed: int = 7,            # of augmentation and of tied votes
-    size: int = 224,          # patch's edge, px
-    copies: int = 4,          # augmented copies of a training body
+    cohort,  # `cohort.Cohort`; bodies with `split` and `used`
+    store,  # Zarr store to make, or to go on with: a folder or any fsspec address
+    seed: int = 7,  # of augmentation and of tied votes
+    size: int = 224,  # patch's edge, px
+    copies: int = 4,  # augmented copies of a training body
     detector: str = inversion.DEFAULT,  # of the inversion test
-    variant: str = 'paper',   # of the geometry and of the draws
-    tie: str = 'random',      # what decides a tied vote: random or own
-    scheduler: str = '',      # address of a Dask scheduler
-    workers: int = 0,         # processes on this machine
-    max_failed: float = .05,  # stop when more than this share of the films has failed
+    variant: str = 'paper',  # of the geometry and of the draws
+    tie: str = 'random',  # what decides a tied vote: random or own
+    scheduler: str = '',  # address of a Dask scheduler
+    workers: int = 0,  # processes on this machine
+    max_failed: float = 0.05,  # stop when more than this share of the films has failed
     overwrite: bool = False,  # replace a store that was made with other choices, or from films that have changed since
-) -> pd.DataFrame:            # a row per film, as `report`
+) -> pd.DataFrame:  # a row per film, as `report`
     "Cut, vote on, augment and store the patches of all films; a killed build goes on where it stopped"
     choices = dict(seed=seed, size=size, copies=copies, detector=detector, variant=variant, tie=tie)
     settings = _settings(cohort, **choices)
     _guard(store, settings, overwrite)
     if not _is_whole(store):
         films = list(_plan(_from_anywhere(cohort) if scheduler else cohort, choices))
-        writer = _Writer(store, size, sum(int(f.wanted.sum() + copies*f.augmented.sum()) for f in films), settings)
+        writer = _Writer(
+            store,
+            size,
+            sum(int(f.wanted.sum() + copies * f.augmented.sum()) for f in films),
+            settings,
+        )
         with runtime.client(scheduler, workers) as client:
-            if scheduler or workers > 1: client.run(_settle)
-            _fill(writer, films, client, max(16, 4*workers), max_failed)
+            if scheduler or workers > 1:
+                client.run(_settle)
+            _fill(writer, films, client, max(16, 4 * workers), max_failed)
         rows, lines = writer.finish()
         _write_table(store, '', 'patch', _coordinates(rows, cohort.bodies))
         _write_table(store, 'films', 'film', lines)
-        _write_table(store, 'shards', 'shard', pd.DataFrame(dict(sha256=[shard['sha256'] for shard in writer.shards])))
-        about = {k: v for k, v in cohort.about.items() if isinstance(v, (str, bool, int, float)) and k != 'root'}
-        zarr.open_group(str(store), mode='r+').attrs.update(settings=settings, about=about, versions=runtime.machine()['packages'], complete=True)
+        _write_table(
+            store,
+            'shards',
+            'shard',
+            pd.DataFrame(dict(sha256=[shard['sha256'] for shard in writer.shards])),
+        )
+        about = {
+            k: v
+            for k, v in cohort.about.items()
+            if isinstance(v, (str, bool, int, float)) and k != 'root'
+        }
+        zarr.open_group(str(store), mode='r+').attrs.update(
+            settings=settings, about=about, versions=runtime.machine()['packages'], complete=True
+        )
     _Journal(store).remove()
     return report(store)
 
@@ -343,6 +556,7 @@ def _settle():
         mallopt(mmap_threshold, 32 << 20)
         mallopt(trim_threshold, 256 << 20)
 
+
 def _fill(writer, films, client, ahead, max_failed):
     "Send the films that are not on disk to the workers, and what comes back to the writer"
     failed = [line for line in writer.films if line['reason']]
@@ -350,81 +564,123 @@ def _fill(writer, films, client, ahead, max_failed):
     todo = [f for f in films if f.film_id not in done]
     with runtime.progress(None, 'films', total=len(todo)) as bar:
         for film, result in _in_order(client, _work, todo, ahead):
-            rows, pixels, line = result if isinstance(result, tuple) else (pd.DataFrame(), None, _line(film, 0, [], f'the worker was lost ({result})', np.nan))
-            if line['reason']: failed.append(line)
-            if len(failed) > max_failed*len(films):
-                problems = [Problem(line['film_id'], None, None, None, line['reason']) for line in failed]
-                raise DataError([*problems, Problem('', None, None, None, f'stopped: {len(failed)} of {len(films)} films failed, more than {max_failed:.0%}')])
+            rows, pixels, line = (
+                result
+                if isinstance(result, tuple)
+                else (
+                    pd.DataFrame(),
+                    None,
+                    _line(film, 0, [], f'the worker was lost ({result})', np.nan),
+                )
+            )
+            if line['reason']:
+                failed.append(line)
+            if len(failed) > max_failed * len(films):
+                problems = [
+                    Problem(line['film_id'], None, None, None, line['reason']) for line in failed
+                ]
+                raise DataError(
+                    [
+                        *problems,
+                        Problem(
+                            '',
+                            None,
+                            None,
+                            None,
+                            f'stopped: {len(failed)} of {len(films)} films failed, more than {max_failed:.0%}',
+                        ),
+                    ]
+                )
             writer.add(rows, pixels, line)
             bar.update()
 
 # %% ../nbs/method/09_patches.ipynb #a6b3fc9a
 def open(
-    store,         # of `build`
-) -> xr.Dataset:   # pixels (patch, y, x) uint16, lazy, and a coordinate along `patch` for all that is known of each
+    store,  # of `build`
+) -> xr.Dataset:  # pixels (patch, y, x) uint16, lazy, and a coordinate along `patch` for all that is known of each
     "The store as a lazy xarray dataset; its attributes say every choice that made it"
-    if not _is_whole(store): raise FileNotFoundError(f'{store}: no patches, or their build was stopped; build goes on with it')
+    if not _is_whole(store):
+        raise FileNotFoundError(
+            f'{store}: no patches, or their build was stopped; build goes on with it'
+        )
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(
-    store,         # of `build`
-) -> list:         # numbers of the shards whose file is not what was written
+    store,  # of `build`
+) -> list:  # numbers of the shards whose file is not what was written
     "Compare every shard with its checksum"
     journal = _Journal(store)
-    return [k for k, sha256 in enumerate(_read_group(store, 'shards')['sha256']) if journal.checksum(k) != sha256]
+    return [
+        k
+        for k, sha256 in enumerate(_read_group(store, 'shards')['sha256'])
+        if journal.checksum(k) != sha256
+    ]
 
 # %% ../nbs/method/09_patches.ipynb #b50d8fba
 def table(
-    store,                     # of `build`
-    select: dict|None = None,  # coordinate -> value or values, for example dict(split='train', kind='original')
-) -> pd.DataFrame:             # a row per patch; the index is its place in the store
+    store,  # of `build`
+    select: dict
+    | None = None,  # coordinate -> value or values, for example dict(split='train', kind='original')
+) -> pd.DataFrame:  # a row per patch; the index is its place in the store
     "Coordinates of the patches that `select` names"
     ds = open(store)
-    df = pd.DataFrame({n: ds[n].values for n in ['body_id', *(c for c in ds.coords if c != 'body_id')]})
-    if unknown := set(select or {}) - set(df): raise KeyError(f'no coordinate {", ".join(sorted(unknown))}: there are {", ".join(df)}')
-    for name, values in (select or {}).items(): df = df[df[name].isin(np.atleast_1d(values))]
+    df = pd.DataFrame(
+        {n: ds[n].values for n in ['body_id', *(c for c in ds.coords if c != 'body_id')]}
+    )
+    if unknown := set(select or {}) - set(df):
+        raise KeyError(f'no coordinate {", ".join(sorted(unknown))}: there are {", ".join(df)}')
+    for name, values in (select or {}).items():
+        df = df[df[name].isin(np.atleast_1d(values))]
     return df
 
 # %% ../nbs/method/09_patches.ipynb #609afda5
 def standardise(
     patches: np.ndarray,  # (..., H, W) grey levels
-) -> np.ndarray:          # (..., H, W) float32: each patch of mean 0 and standard deviation 1; a constant one is 0
+) -> (
+    np.ndarray
+):  # (..., H, W) float32: each patch of mean 0 and standard deviation 1; a constant one is 0
     "Z-score of each patch (paper, figure 3)"
     patches = np.asarray(patches)
     scaled = patches.astype(np.float32)
     for patch in scaled.reshape(-1, *patches.shape[-2:]):
         mean, sd = (v.item() for v in cv2.meanStdDev(patch))
         patch -= mean
-        if sd > 0: patch /= sd
+        if sd > 0:
+            patch /= sd
     return scaled
 
 # %% ../nbs/method/09_patches.ipynb #45143267
 def averaged(
     x: np.ndarray,  # (N, S, S, 1) patches
-    side: int,      # px; S is a multiple of it
-) -> np.ndarray:    # (N, side, side, 1) float32
+    side: int,  # px; S is a multiple of it
+) -> np.ndarray:  # (N, side, side, 1) float32
     "Patches averaged over squares, down to the side that a network was trained at"
-    x, k = np.ascontiguousarray(x, np.float32), x.shape[1]//side
-    if k*side != x.shape[1]: raise ValueError(f'patches of {x.shape[1]} px for a network of {side} px')
+    x, k = np.ascontiguousarray(x, np.float32), x.shape[1] // side
+    if k * side != x.shape[1]:
+        raise ValueError(f'patches of {x.shape[1]} px for a network of {side} px')
     return x if k == 1 else x.reshape(len(x), side, k, side, k, -1).mean((2, 4))
 
 # %% ../nbs/method/09_patches.ipynb #e70a9d6b
 READ = 256  # patches read from the store at one time
 
+
 def _pixels(array, rows):
     "Rows of the store in the order asked for, (n, H, W) uint16"
     rows, found = np.asarray(rows), np.empty((len(rows), *array.shape[1:]), array.dtype)
-    for low in np.unique(rows//READ)*READ:  # Zarr's own indexing by a list takes ten times the memory of what it returns
-        here = np.flatnonzero(rows//READ == low//READ)
-        found[here] = array[low:low + READ][rows[here] - low]
+    for low in (
+        np.unique(rows // READ) * READ
+    ):  # Zarr's own indexing by a list takes ten times the memory of what it returns
+        here = np.flatnonzero(rows // READ == low // READ)
+        found[here] = array[low : low + READ][rows[here] - low]
     return found
 
+
 def arrays(
-    store,                     # of `build`
-    select: dict|None = None,  # coordinate -> value or values
-) -> tuple:                    # (n, size, size, 1) float32, z-scored; (n,) float32 labels
+    store,  # of `build`
+    select: dict | None = None,  # coordinate -> value or values
+) -> tuple:  # (n, size, size, 1) float32, z-scored; (n,) float32 labels
     "Patches and labels in memory, in the order of `table`"
     chosen = table(store, select)
     pixels = _pixels(zarr.open_group(str(store), mode='r')['pixels'], chosen.index.to_numpy())
@@ -433,25 +689,33 @@ def arrays(
 # %% ../nbs/method/09_patches.ipynb #8eab32b1
 POOL = 4096  # patches shuffled together when they are streamed (400 MB)
 
+
 def _pools(array, rows, random):
     "Places in `rows` and their pixels, whole chunks at a time, until all have come"
-    chunks = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows//array.chunks[0])) + 1)
+    chunks = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // array.chunks[0])) + 1)
     order = np.arange(len(chunks)) if random is None else random.permutation(len(chunks))
     sizes = np.cumsum([len(chunks[k]) for k in order])
     for part in np.split(order, np.searchsorted(sizes, np.arange(POOL, sizes[-1], POOL)) + 1):
         at = np.concatenate([chunks[k] for k in part] or [[]]).astype(int)
-        if random is not None: at = random.permutation(at)
+        if random is not None:
+            at = random.permutation(at)
         yield at, _pixels(array, rows[at])
+
 
 def _batches(pools, labels, batch):
     "Batches of one size across pools; the last may be smaller"
     pixels, y = None, labels[:0]
     for at, more in pools:
-        pixels, y = more if pixels is None else np.concatenate([pixels, more]), np.concatenate([y, labels[at]])
-        whole = len(y)//batch*batch
-        for i in range(0, whole, batch): yield pixels[i:i + batch], y[i:i + batch]
+        pixels, y = (
+            more if pixels is None else np.concatenate([pixels, more]),
+            np.concatenate([y, labels[at]]),
+        )
+        whole = len(y) // batch * batch
+        for i in range(0, whole, batch):
+            yield pixels[i : i + batch], y[i : i + batch]
         pixels, y = pixels[whole:], y[whole:]
-    if len(y): yield pixels, y
+    if len(y):
+        yield pixels, y
 
 # %% ../nbs/method/09_patches.ipynb #2dd5b0db
 @lru_cache(maxsize=3)
@@ -461,30 +725,43 @@ def _held(store, settings, rows):
 
 # %% ../nbs/method/09_patches.ipynb #9621ea92
 def dataset(
-    store,                          # of `build`
-    select: dict|None = None,       # coordinate -> value or values, for example dict(split='train')
-    batch: int = 20,                # patches in a batch (paper, training)
-    shuffle_seed: int|None = None,  # None: in the order of `table`
-    epoch: int = 0,                 # number of the first pass, for a training that goes on
-    drop_remainder: bool = False,   # leave out a last batch that is not full
-    cache_mb: float = 1000,         # hold the chosen patches in memory if they need no more
-):                                  # `tf.data.Dataset` of (batch, size, size, 1) float32, z-scored, and (batch,) float32 labels
+    store,  # of `build`
+    select: dict | None = None,  # coordinate -> value or values, for example dict(split='train')
+    batch: int = 20,  # patches in a batch (paper, training)
+    shuffle_seed: int | None = None,  # None: in the order of `table`
+    epoch: int = 0,  # number of the first pass, for a training that goes on
+    drop_remainder: bool = False,  # leave out a last batch that is not full
+    cache_mb: float = 1000,  # hold the chosen patches in memory if they need no more
+):  # `tf.data.Dataset` of (batch, size, size, 1) float32, z-scored, and (batch,) float32 labels
     "The store as `tf.data`; each pass over it is an epoch with an order of its own"
     tf = runtime.tensorflow()
     chosen, array = table(store, select), zarr.open_group(str(store), mode='r')['pixels']
-    rows, labels, size, epochs = chosen.index.to_numpy(), chosen['label'].to_numpy(np.float32), array.shape[1], count(epoch)
-    held = _held(str(store), identity(store), tuple(rows)) if len(rows)*size*size*2 <= cache_mb*1e6 else None
+    rows, labels, size, epochs = (
+        chosen.index.to_numpy(),
+        chosen['label'].to_numpy(np.float32),
+        array.shape[1],
+        count(epoch),
+    )
+    held = (
+        _held(str(store), identity(store), tuple(rows))
+        if len(rows) * size * size * 2 <= cache_mb * 1e6
+        else None
+    )
 
     def batches():
         random = None if shuffle_seed is None else runtime.rng(shuffle_seed, 'epoch', next(epochs))
-        if held is None: yield from _batches(_pools(array, rows, random), labels, batch)
+        if held is None:
+            yield from _batches(_pools(array, rows, random), labels, batch)
         else:
             order = np.arange(len(rows)) if random is None else random.permutation(len(rows))
-            for i in range(0, len(rows), batch): yield held[order[i:i + batch]], labels[order[i:i + batch]]
+            for i in range(0, len(rows), batch):
+                yield held[order[i : i + batch]], labels[order[i : i + batch]]
 
-    n = len(rows)//batch if drop_remainder else -(-len(rows)//batch)
+    n = len(rows) // batch if drop_remainder else -(-len(rows) // batch)
     signature = tf.TensorSpec((None, size, size, 1), tf.float32), tf.TensorSpec((None,), tf.float32)
-    stream = tf.data.Dataset.from_generator(lambda: ((standardise(x)[..., None], y) for x, y in batches()), output_signature=signature)
+    stream = tf.data.Dataset.from_generator(
+        lambda: ((standardise(x)[..., None], y) for x, y in batches()), output_signature=signature
+    )
     return stream.take(n).apply(tf.data.experimental.assert_cardinality(n)).prefetch(4)
 
 # %% ../nbs/method/09_patches.ipynb #5415c0d3
@@ -493,55 +770,102 @@ def _detect(film):
     grey, points = film.read()
     size, variant = film.settings['size'], film.settings['variant']
     cut = geometry.extract_patches(grey, points, size, variant)
-    corners = geometry.apply(geometry.affine(points, size, variant=variant, shape=grey.shape), geometry.corners(points))
-    return pd.DataFrame([dict(film_id=film.film_id, body_id=body, detector=d, evidence=inversion.evidence(patch, d, c))
-                         for d in film.settings['detectors'] for body, patch, c in zip(film.body_ids, cut, corners)])
+    corners = geometry.apply(
+        geometry.affine(points, size, variant=variant, shape=grey.shape), geometry.corners(points)
+    )
+    return pd.DataFrame(
+        [
+            dict(
+                film_id=film.film_id,
+                body_id=body,
+                detector=d,
+                evidence=inversion.evidence(patch, d, c),
+            )
+            for d in film.settings['detectors']
+            for body, patch, c in zip(film.body_ids, cut, corners)
+        ]
+    )
+
 
 def detections(
-    cohort,                  # `cohort.Cohort`
-    films=None,              # film_ids; None: all
+    cohort,  # `cohort.Cohort`
+    films=None,  # film_ids; None: all
     detectors: tuple = tuple(inversion.DETECTORS),
-    size: int = 224,         # patch's edge, px
+    size: int = 224,  # patch's edge, px
     variant: str = 'paper',  # of the geometry
-    scheduler: str = '',     # address of a Dask scheduler
-    workers: int = 0,        # processes on this machine
-) -> pd.DataFrame:           # film_id, body_id, detector, evidence (negative: inverted; NaN: no end-plate found)
+    scheduler: str = '',  # address of a Dask scheduler
+    workers: int = 0,  # processes on this machine
+) -> (
+    pd.DataFrame
+):  # film_id, body_id, detector, evidence (negative: inverted; NaN: no end-plate found)
     "The evidence of each inversion test on every body of the films that can be read"
-    bodies = cohort.bodies if films is None else cohort.bodies[cohort.bodies['film_id'].isin(list(films))]
+    bodies = (
+        cohort.bodies
+        if films is None
+        else cohort.bodies[cohort.bodies['film_id'].isin(list(films))]
+    )
     whole = replace(cohort, bodies=bodies.assign(split='test', used=True))
-    plan = _plan(_from_anywhere(whole) if scheduler else whole, dict(detectors=detectors, size=size, variant=variant))
+    plan = _plan(
+        _from_anywhere(whole) if scheduler else whole,
+        dict(detectors=detectors, size=size, variant=variant),
+    )
     with runtime.client(scheduler, workers) as client:
-        found = [result for _, result in _in_order(client, _detect, plan, max(16, 4*workers)) if isinstance(result, pd.DataFrame)]
+        found = [
+            result
+            for _, result in _in_order(client, _detect, plan, max(16, 4 * workers))
+            if isinstance(result, pd.DataFrame)
+        ]
     return pd.concat(found, ignore_index=True)
 
 # %% ../nbs/method/09_patches.ipynb #3da8ca78
 def steps(
-    film: np.ndarray,        # (H, W) uint16, as stored
-    points: np.ndarray,      # (6, 2) px of the stored film: the body shown
-    facing: str = 'right',   # the way the subject faces in the stored film
+    film: np.ndarray,  # (H, W) uint16, as stored
+    points: np.ndarray,  # (6, 2) px of the stored film: the body shown
+    facing: str = 'right',  # the way the subject faces in the stored film
     inverted: bool = False,  # the film's vote
-    seed: int = 7,           # of the augmented copy
-    size: int = 224,         # patch's edge, px
+    seed: int = 7,  # of the augmented copy
+    size: int = 224,  # patch's edge, px
     body_id: str = 'example',  # whose first copy is drawn
     variant: str = 'paper',  # of the geometry and of the draws
-) -> list:                   # (title, image, overlay): overlays hold points, lines, polygons in px of the image
+) -> list:  # (title, image, overlay): overlays hold points, lines, polygons in px of the image
     "The nine steps of the paper's figure 3 on one body: common steps, then the original's branch, then the augmented copy's"
     panels = [('stored film', film, dict(points=points[[0, 2, 3, 5]]))]
-    if facing == 'right': film, points = np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, film.shape[1])
+    if facing == 'right':
+        film, points = np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, film.shape[1])
     draw = augmentation.draws([body_id], 1, seed, variant).iloc[0]
     affine = {k: [draw[k]] for k in geometry.Draw._fields}
-    tight, wide, moved = geometry.square(points[None]), geometry.window(points[None]), geometry.window(points[None], affine)
+    tight, wide, moved = (
+        geometry.square(points[None]),
+        geometry.window(points[None]),
+        geometry.window(points[None], affine),
+    )
     sp, sa, ia, ip = corners = geometry.corners(points[None])[0]
-    axes = [tight.centre[0] + np.outer([-.5, .5], a)*tight.side[0] for a in tight.axes[0]]
-    panels += [('1 mirrored', film, dict(points=corners)),
-               ('2 axes', film, dict(points=corners, lines=[np.stack([ia, sp]), np.stack([sa, ip]), *axes])),
-               ('3 square', film, dict(points=corners, polygons=[tight.vertices()[0]])),
-               ('4 side doubled', film, dict(points=corners, polygons=[wide.vertices()[0]])),
-               ('5 moved (training)', film, dict(points=corners, polygons=[wide.vertices()[0], moved.vertices()[0]]))]
+    axes = [tight.centre[0] + np.outer([-0.5, 0.5], a) * tight.side[0] for a in tight.axes[0]]
+    panels += [
+        ('1 mirrored', film, dict(points=corners)),
+        (
+            '2 axes',
+            film,
+            dict(points=corners, lines=[np.stack([ia, sp]), np.stack([sa, ip]), *axes]),
+        ),
+        ('3 square', film, dict(points=corners, polygons=[tight.vertices()[0]])),
+        ('4 side doubled', film, dict(points=corners, polygons=[wide.vertices()[0]])),
+        (
+            '5 moved (training)',
+            film,
+            dict(points=corners, polygons=[wide.vertices()[0], moved.vertices()[0]]),
+        ),
+    ]
     for branch, of in (('', None), (' (training)', affine)):
         cut = geometry.extract_patches(film, points[None], size, variant, of)[0]
         patch = 65535 - cut if inverted else cut
-        panels += [(f'6 cut out{branch}', cut, {}), (f'7 {"inverted" if inverted else "not inverted"}{branch}', patch, {})]
-        if of: panels.append((f'8 contrast{branch}', patch := augmentation.photometric(patch, draw), {}))
+        panels += [
+            (f'6 cut out{branch}', cut, {}),
+            (f'7 {"inverted" if inverted else "not inverted"}{branch}', patch, {}),
+        ]
+        if of:
+            panels.append(
+                (f'8 contrast{branch}', patch := augmentation.photometric(patch, draw), {})
+            )
         panels.append((f'9 z-score{branch}', standardise(patch), {}))
     return panels

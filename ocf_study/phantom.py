@@ -24,7 +24,17 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from . import genant, scene
 from .manifest import CONFOUNDERS
-from .roster import DIGITAL_AT_VISIT_2, FILM_MM, ON_BODY, RATES, REGION, SITES, Plan, Settings, broken, plan
+from ocf_study.roster import (
+    DIGITAL_AT_VISIT_2,
+    FILM_MM,
+    ON_BODY,
+    RATES,
+    REGION,
+    SITES,
+    Settings,
+    broken,
+    plan,
+)
 from .runtime import atomic, fingerprint, progress, rng
 
 # %% ../nbs/method/03_phantom.ipynb #26fd46d0
@@ -34,19 +44,34 @@ def height_loss(
 ) -> pd.DataFrame:  # loss_wedge, loss_biconcave, loss_crush
     "True shares of lost height: front and middle against the back, and the back against what it was."
     posterior, middle, anterior = genant.heights(points).T
-    return pd.DataFrame(dict(loss_wedge=1 - anterior/posterior, loss_biconcave=1 - middle/posterior, loss_crush=1 - posterior/genant.heights(sound)[:, 0]))
+    return pd.DataFrame(
+        dict(
+            loss_wedge=1 - anterior / posterior,
+            loss_biconcave=1 - middle / posterior,
+            loss_crush=1 - posterior / genant.heights(sound)[:, 0],
+        )
+    )
 
 # %% ../nbs/method/03_phantom.ipynb #41e4c0c0
 def read_grade(
     row,  # of `fractures`: made, kind, loss, since, nhanes_grade, nhanes_type, look_alike
     losses,  # of `height_loss`
-    visit: int, draw, settings: Settings,
+    visit: int,
+    draw,
+    settings: Settings,
 ):  # grade 0-3, type
     "What the reader of a film calls one body."
-    if broken(row, visit): return int(np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)), row.kind
+    if broken(row, visit):
+        return int(
+            np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)
+        ), row.kind
     if row.nhanes_grade == 0:
         kind = max(('wedge', 'biconcave'), key=lambda k: losses[f'loss_{k}'])
-        return (1, kind) if losses[f'loss_{kind}'] + draw.normal(0, settings.reader_sd) >= genant.GRADE_LOSS[0] else (0, '')
+        return (
+            (1, kind)
+            if losses[f'loss_{kind}'] + draw.normal(0, settings.reader_sd) >= genant.GRADE_LOSS[0]
+            else (0, '')
+        )
     return int(row.nhanes_grade), row.nhanes_type
 
 # %% ../nbs/method/03_phantom.ipynb #019e550c
@@ -55,34 +80,55 @@ def _convex(p):
     c = p[:, [0, 2, 3, 5]]
     e = np.roll(c, -1, 1) - c
     n = np.roll(e, -1, 1)
-    return ((e[..., 0]*n[..., 1] - e[..., 1]*n[..., 0]) > 4).all(1)
+    return ((e[..., 0] * n[..., 1] - e[..., 1] * n[..., 0]) > 4).all(1)
+
 
 def place_points(
     true,  # (6, 2) mm
-    spurred: bool, misplaced: bool,  # osteophytes; one point quite elsewhere
-    draw, settings: Settings,
+    spurred: bool,
+    misplaced: bool,  # osteophytes; one point quite elsewhere
+    draw,
+    settings: Settings,
 ):  # (6, 2) mm
     "Six points of one body as a reader sets them."
-    error = draw.normal(0, settings.point_sd_mm, (6, 2))*np.where(spurred & np.isin(range(6), [2, 3]), 2, 1)[:, None]  # spurs grow at the anterior corners
-    if misplaced: error[draw.integers(6)] += draw.choice([-1, 1], 2)*draw.uniform(1.5, 3.5, 2)
+    error = (
+        draw.normal(0, settings.point_sd_mm, (6, 2))
+        * np.where(spurred & np.isin(range(6), [2, 3]), 2, 1)[:, None]
+    )  # spurs grow at the anterior corners
+    if misplaced:
+        error[draw.integers(6)] += draw.choice([-1, 1], 2) * draw.uniform(1.5, 3.5, 2)
     return true + error if _convex((true + error)[None])[0] else true
 
 # %% ../nbs/method/03_phantom.ipynb #9bc07885
 _MARKS = dict(metal='metal', line='overlying_lines', writing='writing', sticker='sticker')
 
+
 def confounders(
     s,  # Scene
     k: int,  # index of the body
     row,  # of `fractures`
-    draw, settings: Settings,
+    draw,
+    settings: Settings,
 ) -> dict:  # slug -> bool, in the order of table 2
     "Which confounders of table 2 one body has."
     points, film = s.points[k], s.film
-    half, middle = np.ptp(points, axis=0).max(), (points.max(0) + points.min(0))/2
-    hit = {_MARKS[m.kind] for m in s.marks if m.over(middle - .6*half, middle + .6*half)}
-    on = dict(noise=film.has_noise, inverted=film.inverted, poor_margins=film.has_poor_margins, contrast_gradient=film.has_contrast_gradient,
-              parallax=bool(abs(s.lean[k]) > .1), cut_off=bool((np.abs(middle - np.array(FILM_MM)[::-1]/2) + half > np.array(FILM_MM)[::-1]/2).any()),
-              point_placement=bool(draw.random() < settings.rates['point_placement']), **{c: bool(row[c]) for c in ON_BODY}, **{c: c in hit for c in _MARKS.values()})
+    half, middle = np.ptp(points, axis=0).max(), (points.max(0) + points.min(0)) / 2
+    hit = {_MARKS[m.kind] for m in s.marks if m.over(middle - 0.6 * half, middle + 0.6 * half)}
+    on = dict(
+        noise=film.has_noise,
+        inverted=film.inverted,
+        poor_margins=film.has_poor_margins,
+        contrast_gradient=film.has_contrast_gradient,
+        parallax=bool(abs(s.lean[k]) > 0.1),
+        cut_off=bool(
+            (
+                np.abs(middle - np.array(FILM_MM)[::-1] / 2) + half > np.array(FILM_MM)[::-1] / 2
+            ).any()
+        ),
+        point_placement=bool(draw.random() < settings.rates['point_placement']),
+        **{c: bool(row[c]) for c in ON_BODY},
+        **{c: c in hit for c in _MARKS.values()},
+    )
     return {c: bool(on[c]) for c in CONFOUNDERS}
 
 # %% ../nbs/method/03_phantom.ipynb #697f4c37
@@ -104,11 +150,35 @@ def annotate(
         placed = place_points(s.points[k], on['osteophytes'], on['point_placement'], draw, settings)
         letter = str(draw.choice(list('NAM'))) if draw.random() < settings.letters else ''
         double = bool(draw.random() < settings.doubles)
-        if not ((placed > .5) & (placed < np.array(FILM_MM)[::-1] - .5)).all(): continue
+        if not ((placed > 0.5) & (placed < np.array(FILM_MM)[::-1] - 0.5)).all():
+            continue
         sq = genant.sq_class(grade, kind)
-        found.append(dict(body_id=f'{film.film_id}-{level}', film_id=film.film_id, subject_id=film.subject_id, visit=film.visit, region=film.region, level=level, sq=sq, label=genant.to_label(sq),
-                          letter=letter, double=double, made=made, nhanes_grade=int(row.nhanes_grade), kind=kind, made_loss=float(row.loss) if made else 0., look_alike=row.look_alike,
-                          **losses.loc[j].astype(float), **on, **{f'{c}{i+1}': round(float(placed[i, q]/settings.pixel_mm), 2) for i in range(6) for q, c in enumerate('xy')}))
+        found.append(
+            dict(
+                body_id=f'{film.film_id}-{level}',
+                film_id=film.film_id,
+                subject_id=film.subject_id,
+                visit=film.visit,
+                region=film.region,
+                level=level,
+                sq=sq,
+                label=genant.to_label(sq),
+                letter=letter,
+                double=double,
+                made=made,
+                nhanes_grade=int(row.nhanes_grade),
+                kind=kind,
+                made_loss=float(row.loss) if made else 0.0,
+                look_alike=row.look_alike,
+                **losses.loc[j].astype(float),
+                **on,
+                **{
+                    f'{c}{i + 1}': round(float(placed[i, q] / settings.pixel_mm), 2)
+                    for i in range(6)
+                    for q, c in enumerate('xy')
+                },
+            )
+        )
     return pd.DataFrame(found)
 
 # %% ../nbs/method/03_phantom.ipynb #4b14926e
@@ -116,7 +186,9 @@ def _uid(*keys):
     "A UID below 2.25 (from a UUID) that depends on the keys alone."
     return f'2.25.{int.from_bytes(hashlib.blake2b(json.dumps([*map(str, keys)]).encode(), digest_size=15).digest(), "big")}'
 
-WHITE_IS_ZERO = .25  # share of films stored as MONOCHROME1
+
+WHITE_IS_ZERO = 0.25  # share of films stored as MONOCHROME1
+
 
 def write_dicom(
     path,  # file to write
@@ -126,19 +198,33 @@ def write_dicom(
 ):
     "One film as a DICOM file: digitised film as secondary capture, a detector's as digital X-ray."
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = '1.2.840.10008.5.1.4.1.1.7' if film.source == 'film' else '1.2.840.10008.5.1.4.1.1.1.1'
+    meta.MediaStorageSOPClassUID = (
+        '1.2.840.10008.5.1.4.1.1.7' if film.source == 'film' else '1.2.840.10008.5.1.4.1.1.1.1'
+    )
     meta.MediaStorageSOPInstanceUID = _uid(settings.seed, film.film_id)
     meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, _uid('ocf_study')
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b'\0'*128)
-    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = _uid(settings.seed, film.subject_id, film.visit), _uid(settings.seed, film.film_id, 'series')
+    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b'\0' * 128)
+    ds.SOPClassUID, ds.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = (
+        _uid(settings.seed, film.subject_id, film.visit),
+        _uid(settings.seed, film.film_id, 'series'),
+    )
     ds.Modality, ds.ConversionType = ('RG', 'DF') if film.source == 'film' else ('DX', 'DI')
     ds.PatientID, ds.PatientName, ds.BodyPartExamined = film.subject_id, '', f'{film.region}SPINE'
     ds.SeriesDescription = 'RENDERED FILM, NOT A PATIENT'
-    ds.ImagerPixelSpacing = [f'{settings.pixel_mm:g}']*2
-    negative = rng(settings.seed, 'photometric', film.film_id).random() < WHITE_IS_ZERO  # whatever the film shows, so that the tag of an inverted film is wrong either way
-    if negative: pixels = 2**int(pixels.max()).bit_length() - 1 - pixels
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME1' if negative else 'MONOCHROME2'
+    ds.ImagerPixelSpacing = [f'{settings.pixel_mm:g}'] * 2
+    negative = (
+        rng(settings.seed, 'photometric', film.film_id).random() < WHITE_IS_ZERO
+    )  # whatever the film shows, so that the tag of an inverted film is wrong either way
+    if negative:
+        pixels = 2 ** int(pixels.max()).bit_length() - 1 - pixels
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = (
+        1,
+        'MONOCHROME1' if negative else 'MONOCHROME2',
+    )
     ds.Rows, ds.Columns = pixels.shape
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
     ds.PixelData = pixels.astype('<u2').tobytes()
@@ -149,26 +235,42 @@ def annotations(
     bodies,  # rows of `annotate`
 ) -> pd.DataFrame:  # ID, VISIT, XQVERT, XQSQ, SPINE_TYPE, XQQMX1..6, XQQMY1..6
     "The annotation table with MrOS's own columns."
-    df = pd.DataFrame(dict(ID=bodies.subject_id, VISIT=bodies.visit, XQVERT=bodies.level, XQSQ=bodies.sq.map('{:g}'.format).where(bodies.letter == '', bodies.letter), SPINE_TYPE=bodies.region,
-                           **{f'XQQM{c.upper()}{i}': bodies[f'{c}{i}'] for c in 'xy' for i in range(1, 7)}))
+    df = pd.DataFrame(
+        dict(
+            ID=bodies.subject_id,
+            VISIT=bodies.visit,
+            XQVERT=bodies.level,
+            XQSQ=bodies.sq.map('{:g}'.format).where(bodies.letter == '', bodies.letter),
+            SPINE_TYPE=bodies.region,
+            **{f'XQQM{c.upper()}{i}': bodies[f'{c}{i}'] for c in 'xy' for i in range(1, 7)},
+        )
+    )
     return df.loc[np.repeat(df.index, 1 + bodies.double)].reset_index(drop=True)
 
 # %% ../nbs/method/03_phantom.ipynb #7e3b0849
 _WORK = {}
 
+
 def _start(plan, out):
     _WORK.update(plan=plan, out=Path(out))
     cv2.setNumThreads(1)
-    if parent := multiprocessing.parent_process(): Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # a killed run leaves nobody at work
+    if parent := multiprocessing.parent_process():
+        Thread(
+            target=lambda: (parent.join(), os._exit(1)), daemon=True
+        ).start()  # a killed run leaves nobody at work
+
 
 def _subject(subject_id):
     "Render one subject's films, unless they are there, and say what the readers wrote down."
     plan, out = _WORK['plan'], _WORK['out']
     films, rows = scene.scenes(plan, subject_id)
     for film, s in films:
-        if (out/film.path).exists(): continue
-        with atomic(out/film.path) as t: write_dicom(t, scene.render(s, plan.settings), film, plan.settings)
+        if (out / film.path).exists():
+            continue
+        with atomic(out / film.path) as t:
+            write_dicom(t, scene.render(s, plan.settings), film, plan.settings)
     return pd.concat([annotate(s, rows, plan.settings) for _, s in films], ignore_index=True)
+
 
 def _write_films(plan, out, workers):
     "Every film that is missing, on `workers` processes; the rows of `annotate`."
@@ -176,39 +278,67 @@ def _write_films(plan, out, workers):
     with progress(None, 'subjects filmed', total=len(names)) as bar:
         if workers <= 1:
             _start(plan, out)
-            for name in names: found.append(_subject(name)); bar.update()
+            for name in names:
+                found.append(_subject(name))
+                bar.update()
         else:
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start, initargs=(plan, out)) as pool:
-                for rows in pool.map(_subject, names, chunksize=max(1, min(4, len(names)//(2*workers)))): found.append(rows); bar.update()
+            with ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context('spawn'),
+                initializer=_start,
+                initargs=(plan, out),
+            ) as pool:
+                for rows in pool.map(
+                    _subject, names, chunksize=max(1, min(4, len(names) // (2 * workers)))
+                ):
+                    found.append(rows)
+                    bar.update()
     return pd.concat(found, ignore_index=True)
 
 # %% ../nbs/method/03_phantom.ipynb #524f11d8
 def _write_tables(p, bodies, out):
     "Annotations, subjects and truth beside the films."
-    twice = pd.concat([p.subjects.assign(visit=1), p.subjects[p.subjects.second].assign(visit=2)]).sort_values(['subject_id', 'visit'])
+    twice = pd.concat(
+        [p.subjects.assign(visit=1), p.subjects[p.subjects.second].assign(visit=2)]
+    ).sort_values(['subject_id', 'visit'])
     twice = twice.assign(age=twice.age + np.where(twice.visit == 2, 4.5, 0))
-    with atomic(out/'annotations.csv') as t: annotations(bodies).to_csv(t, index=False)
-    with atomic(out/'subjects.csv') as t: twice.assign(person=twice.seqn.map('NHANES {}'.format))[['subject_id', 'site', 'visit', 'age', 'bmi', 'sex', 'race_ethnicity', 'person']].to_csv(t, index=False)
-    height, width = (round(x/p.settings.pixel_mm) for x in FILM_MM)
-    with atomic(out/'truth') as t:
+    with atomic(out / 'annotations.csv') as t:
+        annotations(bodies).to_csv(t, index=False)
+    with atomic(out / 'subjects.csv') as t:
+        twice.assign(person=twice.seqn.map('NHANES {}'.format))[
+            ['subject_id', 'site', 'visit', 'age', 'bmi', 'sex', 'race_ethnicity', 'person']
+        ].to_csv(t, index=False)
+    height, width = (round(x / p.settings.pixel_mm) for x in FILM_MM)
+    with atomic(out / 'truth') as t:
         t.mkdir()
-        bodies.to_parquet(t/'bodies.parquet', index=False)
-        p.films.assign(width=width, height=height).to_parquet(t/'films.parquet', index=False)
+        bodies.to_parquet(t / 'bodies.parquet', index=False)
+        p.films.assign(width=width, height=height).to_parquet(t / 'films.parquet', index=False)
+
 
 def _counts(p, bodies):
     graded = bodies[bodies.letter == '']
     one = graded[graded.label == 1]
-    return dict(subjects=len(p.subjects), people=int(p.subjects.seqn.nunique()), films=len(p.films), bodies=len(bodies), graded=len(graded), label_1=len(one), label_1_made=int(one.made.sum()),
-                label_1_real=int((~one.made).sum()), subjects_with_label_1=int(one.subject_id.nunique()))
+    return dict(
+        subjects=len(p.subjects),
+        people=int(p.subjects.seqn.nunique()),
+        films=len(p.films),
+        bodies=len(bodies),
+        graded=len(graded),
+        label_1=len(one),
+        label_1_made=int(one.made.sum()),
+        label_1_real=int((~one.made).sum()),
+        subjects_with_label_1=int(one.subject_id.nunique()),
+    )
 
 # %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
 VERSION = 12  # of the renderer: films of two versions are not mixed
+
 
 def write_cohort(
     out,  # folder to write
     subjects: int = 280,  # people
     seed: int = 7,  # of every draw
-    pixel_mm: float = .4,  # of the stored films
+    pixel_mm: float = 0.4,  # of the stored films
     workers: int = 2,  # processes
     **changes,  # another field of `Settings`, or a confounder's slug -> share of films or bodies
 ) -> dict:  # what rendered.json says
@@ -216,18 +346,32 @@ def write_cohort(
     own = {k: changes.pop(k) for k in list(changes) if k in {f.name for f in fields(Settings)}}
     p = plan(Settings(subjects, seed, pixel_mm, rates=changes | own.pop('rates', {}), **own))
     out, settings = Path(out), asdict(p.settings)
-    about = dict(what='films rendered from NHANES 2013-2014 spines; no patient was X-rayed', fingerprint=fingerprint(dict(settings=settings, version=VERSION)), complete=False, version=VERSION,
-                 settings=settings, sites=SITES, digital_at_visit_2=DIGITAL_AT_VISIT_2)
-    if (mark := out/'rendered.json').exists():
+    about = dict(
+        what='films rendered from NHANES 2013-2014 spines; no patient was X-rayed',
+        fingerprint=fingerprint(dict(settings=settings, version=VERSION)),
+        complete=False,
+        version=VERSION,
+        settings=settings,
+        sites=SITES,
+        digital_at_visit_2=DIGITAL_AT_VISIT_2,
+    )
+    if (mark := out / 'rendered.json').exists():
         there = json.loads(mark.read_text())
-        if there['fingerprint'] != about['fingerprint']: raise ValueError(f'{out} holds films of other settings: choose another folder, or remove it')
-        if there['complete'] and all((out/path).exists() for path in p.films.path): return there
-    elif out.exists() and any(out.iterdir()): raise ValueError(f'{out} is not empty and holds no rendered films: choose another folder')
-    with atomic(mark) as t: t.write_text(json.dumps(about, indent=1))
+        if there['fingerprint'] != about['fingerprint']:
+            raise ValueError(
+                f'{out} holds films of other settings: choose another folder, or remove it'
+            )
+        if there['complete'] and all((out / path).exists() for path in p.films.path):
+            return there
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f'{out} is not empty and holds no rendered films: choose another folder')
+    with atomic(mark) as t:
+        t.write_text(json.dumps(about, indent=1))
     bodies = _write_films(p, out, workers)
     _write_tables(p, bodies, out)
     about |= dict(complete=True, counts=_counts(p, bodies))
-    with atomic(mark) as t: t.write_text(json.dumps(about, indent=1))
+    with atomic(mark) as t:
+        t.write_text(json.dumps(about, indent=1))
     return about
 
 # %% ../nbs/method/03_phantom.ipynb #5b833939
@@ -236,7 +380,11 @@ def render(
     out,  # a folder that `write_cohort` made
 ) -> np.ndarray:  # (H, W) uint16, facing right
     "Any one film of a cohort, rendered alone: the same pixels as its file."
-    p = plan(Settings(**json.loads((Path(out)/'rendered.json').read_text())['settings']))
+    p = plan(Settings(**json.loads((Path(out) / 'rendered.json').read_text())['settings']))
     known = p.films.loc[p.films.film_id == film_id, 'subject_id']
-    if known.empty: raise ValueError(f'no film {film_id!r} in {out}')
-    return scene.render(next(s for film, s in scene.scenes(p, known.iloc[0])[0] if film.film_id == film_id), p.settings)
+    if known.empty:
+        raise ValueError(f'no film {film_id!r} in {out}')
+    return scene.render(
+        next(s for film, s in scene.scenes(p, known.iloc[0])[0] if film.film_id == film_id),
+        p.settings,
+    )

@@ -22,12 +22,26 @@ import pandas as pd
 from filelock import FileLock
 from scipy.special import expit
 
-from . import cohort, geometry, googlenet, manifest, metrics, patches, radiograph, runtime, training
+from ocf_study import (
+    cohort,
+    geometry,
+    googlenet,
+    manifest,
+    metrics,
+    patches,
+    radiograph,
+    runtime,
+    training,
+)
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/13a_prediction.ipynb #efc3e490
-BACKENDS = ("keras", "onnxruntime", "openvino", "openvino_bf16")
-_FILES = {"onnxruntime": ("onnx", "network.onnx"), "openvino": ("openvino", "network.xml"), "openvino_bf16": ("openvino", "network.xml")}
+BACKENDS = ('keras', 'onnxruntime', 'openvino', 'openvino_bf16')
+_FILES = {
+    'onnxruntime': ('onnx', 'network.onnx'),
+    'openvino': ('openvino', 'network.xml'),
+    'openvino_bf16': ('openvino', 'network.xml'),
+}
 
 # %% ../nbs/method/13a_prediction.ipynb #6cdc5ced
 def export(
@@ -38,17 +52,31 @@ def export(
     "The network as ONNX and OpenVINO files; files of the same weights are kept."
     model, folder = googlenet.without_aux(model), Path(folder)
     wanted = {_FILES[b] for b in backends if b in _FILES}
-    state = runtime.fingerprint([f"{w.path} {w.shape} {float(np.sum(w, dtype=np.float64))!r} {float(np.abs(w).sum())!r}" for w in model.weights])
+    state = runtime.fingerprint(
+        [
+            f'{w.path} {w.shape} {float(np.sum(w, dtype=np.float64))!r} {float(np.abs(w).sum())!r}'
+            for w in model.weights
+        ]
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / "weights.json"
-    with FileLock(folder / ".lock"):  # whoever comes meanwhile waits for whole files
+    mark = folder / 'weights.json'
+    with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
         made = json.loads(mark.read_text()) if mark.is_file() else {}
         for kind, name in sorted(wanted):
-            sizes = lambda: {p.name: p.stat().st_size for p in sorted(folder.glob(f"{Path(name).stem}.*")) if (p.suffix == ".onnx") == (kind == "onnx")}
-            if made.get(kind) == [state, sizes()]: continue
+
+            def sizes():
+                return {
+                    p.name: p.stat().st_size
+                    for p in sorted(folder.glob(f'{Path(name).stem}.*'))
+                    if (p.suffix == '.onnx') == (kind == 'onnx')
+                }
+
+            if made.get(kind) == [state, sizes()]:
+                continue
             _export(model, folder / name, kind)
             made[kind] = [state, sizes()]
-            with runtime.atomic(mark) as f: f.write_text(json.dumps(made))
+            with runtime.atomic(mark) as f:
+                f.write_text(json.dumps(made))
     return folder
 
 # %% ../nbs/method/13a_prediction.ipynb #8581dc20
@@ -56,47 +84,60 @@ def _export(model, path, kind):
     "One format by Keras's export, which wants a network that has been called."
     model(np.zeros((1, *model.input.shape[1:]), np.float32))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of tf2onnx, on np.object
+        warnings.simplefilter('ignore', FutureWarning)  # of tf2onnx, on np.object
         model.export(str(path), format=kind, verbose=False)
 
 # %% ../nbs/method/13a_prediction.ipynb #36858f89
 def predictor(
     model,  # `keras.Model`
-    folder="",  # of `export`; not needed by "keras"
-    backend: str = "openvino",  # one of `BACKENDS`
+    folder='',  # of `export`; not needed by "keras"
+    backend: str = 'openvino',  # one of `BACKENDS`
     threads: int = 0,  # 0: all cores
 ):  # function: patches (N, S, S, 1) float32 z-scored -> (N,) probability of label 1
     "The trained network as a function on arrays, in the back-end asked for."
-    if backend not in BACKENDS: raise ValueError(f"back-end {backend!r} is none of {', '.join(BACKENDS)}")
-    if backend == "keras":
+    if backend not in BACKENDS:
+        raise ValueError(f'back-end {backend!r} is none of {", ".join(BACKENDS)}')
+    if backend == 'keras':
         network = googlenet.without_aux(model)
-        run = lambda x: network.predict(x, batch_size=len(x), verbose=0)
+
+        def run(x):
+            return network.predict(x, batch_size=len(x), verbose=0)
     else:
         path = str(export(model, folder, [backend]) / _FILES[backend][1])
-        run = _onnxruntime(path, threads) if backend == "onnxruntime" else _openvino(path, threads, "bf16" if backend.endswith("bf16") else "f32")
+        run = (
+            _onnxruntime(path, threads)
+            if backend == 'onnxruntime'
+            else _openvino(path, threads, 'bf16' if backend.endswith('bf16') else 'f32')
+        )
     return lambda x: expit(run(patches.averaged(x, model.input.shape[1]))[:, 0].astype(float))
 
 # %% ../nbs/method/13a_prediction.ipynb #a4c91265
 def _onnxruntime(path, threads):
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_cpu_mem_arena = False  # which holds what the largest batch took
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
 
+
 def _openvino(path, threads, precision):
     import openvino
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-    network = openvino.Core().compile_model(path, "CPU", settings)
+
+    settings = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': precision} | (
+        {'INFERENCE_NUM_THREADS': threads} if threads else {}
+    )
+    network = openvino.Core().compile_model(path, 'CPU', settings)
     return lambda x: network(x)[0]
 
 # %% ../nbs/method/13a_prediction.ipynb #277c1d39
 def has_bfloat16() -> bool:
     "Does this processor multiply in bfloat16?"
     import openvino
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    return 'BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 
 # %% ../nbs/method/13a_prediction.ipynb #54eb070c
 def disagreement(
@@ -105,9 +146,19 @@ def disagreement(
     areas=(),  # changes of AUC-ROC and AUC-PR; (): not told
 ) -> str:  # "": it agrees
     "What keeps a back-end from being chosen."
-    if not backend.endswith("bf16"): return "" if difference < 1e-4 else f"not chosen: probability off by {difference:.1g}, limit 1e-4"
-    if not len(areas): return "not chosen: change of the areas not told"
-    return "" if np.abs(areas).max() <= .001 else f"not chosen: area off by {np.abs(areas).max():.1g}, limit .001"
+    if not backend.endswith('bf16'):
+        return (
+            ''
+            if difference < 1e-4
+            else f'not chosen: probability off by {difference:.1g}, limit 1e-4'
+        )
+    if not len(areas):
+        return 'not chosen: change of the areas not told'
+    return (
+        ''
+        if np.abs(areas).max() <= 0.001
+        else f'not chosen: area off by {np.abs(areas).max():.1g}, limit .001'
+    )
 
 # %% ../nbs/method/13a_prediction.ipynb #0e7cbcae
 def compare(
@@ -117,19 +168,39 @@ def compare(
     y=None,  # (N,) labels, for the change of the areas; None: not told, and no back-end in bfloat16 agrees
     backends=BACKENDS,  # "keras" first: the others are compared with it
     batches=(1, 20),  # patches a call
-    seconds: float = 1.,  # measured at least this long
+    seconds: float = 1.0,  # measured at least this long
 ) -> pd.DataFrame:  # backend, batch, ms_per_patch (median), difference (largest, of probability), auc_roc, average_precision (differences), note (of `disagreement`)
     "Every back-end on the same patches: speed, and agreement with Keras."
     rows, reference = [], None
     for backend in backends:
-        if backend == "openvino_bf16" and not has_bfloat16(): continue
+        if backend == 'openvino_bf16' and not has_bfloat16():
+            continue
         predict = predictor(model, folder, backend)
         p = np.concatenate([predict(part) for part in np.array_split(x, -(-len(x) // 20))])
         reference = p if reference is None else reference
         difference = np.abs(p - reference).max()
-        areas = {m.__name__: m(y, p) - m(y, reference) for m in (metrics.auc_roc, metrics.average_precision)} if y is not None else {}
-        about = {"difference": difference, **areas, "note": disagreement(backend, difference, [*areas.values()])}
-        rows += [dict(backend=backend, batch=batch, ms_per_patch=_milliseconds(predict, x[:batch], seconds), **about) for batch in batches]
+        areas = (
+            {
+                m.__name__: m(y, p) - m(y, reference)
+                for m in (metrics.auc_roc, metrics.average_precision)
+            }
+            if y is not None
+            else {}
+        )
+        about = {
+            'difference': difference,
+            **areas,
+            'note': disagreement(backend, difference, [*areas.values()]),
+        }
+        rows += [
+            dict(
+                backend=backend,
+                batch=batch,
+                ms_per_patch=_milliseconds(predict, x[:batch], seconds),
+                **about,
+            )
+            for batch in batches
+        ]
         del predict  # two networks at once are too many for a small machine
     return pd.DataFrame(rows)
 
@@ -149,20 +220,20 @@ def fastest(
     table: pd.DataFrame,  # of `compare`
 ) -> pd.Series:  # its row
     "The best back-end: the fastest of those that agree with Keras."
-    agree = table[table.note == ""]
+    agree = table[table.note == '']
     return agree.loc[agree.ms_per_patch.idxmin()]
 
 # %% ../nbs/method/13a_prediction.ipynb #83c3dd92
 def sample(
     store,  # Zarr store of `patches.build`
     most: int = 200,  # patches
-    split: str = "test",
+    split: str = 'test',
 ) -> tuple:  # (n, S, S, 1) float32 z-scored; (n,) labels, None where all are the same
     "Patches of a run on which back-ends are compared: half of label 1 where there are enough."
-    rows = patches.table(store, {"kind": "original", "split": split})
+    rows = patches.table(store, {'kind': 'original', 'split': split})
     ones = rows[rows.label == 1].head(most // 2)
     chosen = pd.concat([ones, rows[rows.label == 0].head(most - len(ones))])
-    pixels = patches.open(store)["pixels"]
+    pixels = patches.open(store)['pixels']
     x = patches.standardise(np.stack([pixels[i].values for i in chosen.index]))[..., None]
     return x, chosen.label.to_numpy() if chosen.label.nunique() == 2 else None
 
@@ -172,45 +243,76 @@ def benchmark(
     folder,  # where exported files go
     x,  # (N, S, S, 1) float32 z-scored test patches: which back-ends agree on them
     y=None,  # (N,) their labels
-    seconds: float = 2.,  # per back-end and batch size
+    seconds: float = 2.0,  # per back-end and batch size
     size: int = 224,  # side of the patches that the rows of the goal are of, px
 ) -> list:  # rows of `90_benchmarks`: name, ours, unit, peer, peers_value, ratio
     "Time per patch on the best back-end, beside `model.predict` and the paper's GPU; of a network of smaller patches, too."
-    paper = float(manifest.published("text").set_index("key").value["inference_per_patch"])
+    paper = float(manifest.published('text').set_index('key').value['inference_per_patch'])
+
     def rows(table, side, names):
         best = fastest(table)
-        peers = ("the paper, on a TITAN Xp", paper), ("model.predict, its better batch size", table[table.backend == "keras"].ms_per_patch.min())
-        return [dict(name=n, ours=best.ms_per_patch, unit=f"ms per patch of {side} px, {best.backend}, batch {best.batch}", peer=p, peers_value=v, ratio=v / best.ms_per_patch) for n, (p, v) in zip(names, peers)]
-    names, side = ("predict_ms_best", "predict_ratio_keras"), model.input.shape[1]
+        peers = (
+            ('the paper, on a TITAN Xp', paper),
+            (
+                'model.predict, its better batch size',
+                table[table.backend == 'keras'].ms_per_patch.min(),
+            ),
+        )
+        return [
+            dict(
+                name=n,
+                ours=best.ms_per_patch,
+                unit=f'ms per patch of {side} px, {best.backend}, batch {best.batch}',
+                peer=p,
+                peers_value=v,
+                ratio=v / best.ms_per_patch,
+            )
+            for n, (p, v) in zip(names, peers)
+        ]
+
+    names, side = ('predict_ms_best', 'predict_ratio_keras'), model.input.shape[1]
     own = compare(model, folder, patches.averaged(x, side), y, seconds=seconds)
-    if side == size: return rows(own, side, names)
-    noise = runtime.rng(0, "benchmark").normal(size=(20, size, size, 1)).astype(np.float32)
-    with tempfile.TemporaryDirectory() as room: full = compare(googlenet.without_aux(googlenet.build(size=size)), room, noise, seconds=seconds)
-    full["note"] = full.backend.map(own.groupby("backend").note.first())  # what an untrained network changes tells nothing
-    return rows(full, size, names) + rows(own, side, ["predict_ms_run"])
+    if side == size:
+        return rows(own, side, names)
+    noise = runtime.rng(0, 'benchmark').normal(size=(20, size, size, 1)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as room:
+        full = compare(
+            googlenet.without_aux(googlenet.build(size=size)), room, noise, seconds=seconds
+        )
+    full['note'] = full.backend.map(
+        own.groupby('backend').note.first()
+    )  # what an untrained network changes tells nothing
+    return rows(full, size, names) + rows(own, side, ['predict_ms_run'])
 
 # %% ../nbs/method/13a_prediction.ipynb #407c11c9
 def best(
     run,  # run folder
 ):  # `keras.Model` with the logit alone
     "The network of the best epoch."
-    return googlenet.without_aux(training.load_best(Path(run) / "work" / "model"))
+    return googlenet.without_aux(training.load_best(Path(run) / 'work' / 'model'))
 
 # %% ../nbs/method/13a_prediction.ipynb #aa210065
 def predict_store(
     predict,  # function of `predictor`
     store,  # Zarr store of `patches.build`
-    model: str = "googlenet",  # its name in the table
-    splits=("train", "validation", "test"),
-    kind: str = "original",  # or augmented
+    model: str = 'googlenet',  # its name in the table
+    splits=('train', 'validation', 'test'),
+    kind: str = 'original',  # or augmented
     batch: int = 20,  # patches held at once
 ) -> pd.DataFrame:  # body_id, split, label, probability, model
     "A probability for every patch of a kind."
-    chosen = {"kind": kind, "split": list(splits)}
+    chosen = {'kind': kind, 'split': list(splits)}
     rows = patches.table(store, chosen)
     stream = patches.dataset(store, chosen, batch=batch, cache_mb=0)
-    parts = [predict(x.numpy()) for x, _ in runtime.progress(stream, "prediction", total=-(-len(rows) // batch))]
-    return rows[["body_id", "split", "label"]].assign(probability=np.concatenate(parts), model=model).reset_index(drop=True)
+    parts = [
+        predict(x.numpy())
+        for x, _ in runtime.progress(stream, 'prediction', total=-(-len(rows) // batch))
+    ]
+    return (
+        rows[['body_id', 'split', 'label']]
+        .assign(probability=np.concatenate(parts), model=model)
+        .reset_index(drop=True)
+    )
 
 # %% ../nbs/method/13a_prediction.ipynb #99d3d236
 def describe(
@@ -223,8 +325,14 @@ def describe(
     grey = pixels.astype(np.float32)
     spread = grey.std((1, 2))
     detail = np.diff(grey, axis=2).std((1, 2)) / np.maximum(spread, 1)
-    return {"film width (px)": float(width), "film height (px)": float(height), "body's square (px)": float(np.median(geometry.square(points).side)),
-            "grey level": float(np.median(grey.mean((1, 2)))), "contrast (grey levels)": float(np.median(spread)), "detail": float(np.median(detail))}
+    return {
+        'film width (px)': float(width),
+        'film height (px)': float(height),
+        "body's square (px)": float(np.median(geometry.square(points).side)),
+        'grey level': float(np.median(grey.mean((1, 2)))),
+        'contrast (grey levels)': float(np.median(spread)),
+        'detail': float(np.median(detail)),
+    }
 
 # %% ../nbs/method/13a_prediction.ipynb #ef1cb083
 def domain(
@@ -232,23 +340,38 @@ def domain(
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
     "The range of the training films: their central 99 %, widened on each side by a tenth of the median."
-    low, high = films.quantile(.005), films.quantile(.995)
+    low, high = films.quantile(0.005), films.quantile(0.995)
     margin = films.median() / 10
-    return {"limits": {q: [max(float(low[q] - margin[q]), 0.), float(high[q] + margin[q])] for q in films}, "levels": sorted(set(levels)), "films": len(films)}
+    return {
+        'limits': {
+            q: [max(float(low[q] - margin[q]), 0.0), float(high[q] + margin[q])] for q in films
+        },
+        'levels': sorted(set(levels)),
+        'films': len(films),
+    }
 
 # %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
 def describe_films(
     run,  # run folder, with cohort and patches
-    split: str = "train",
+    split: str = 'train',
     most: int = 200,  # films looked at, evenly taken
 ) -> pd.DataFrame:  # a row per film_id, of `describe`
     "What the films of a split are like, from their stored patches."
-    c, store = cohort.load(Path(run) / "work" / "cohort"), Path(run) / "work" / "patches.zarr"
-    rows, pixels = patches.table(store, {"kind": "original", "split": split}), patches.open(store)["pixels"]
-    bodies, films = c.bodies.set_index("body_id"), c.films.set_index("film_id")
+    c, store = cohort.load(Path(run) / 'work' / 'cohort'), Path(run) / 'work' / 'patches.zarr'
+    rows, pixels = (
+        patches.table(store, {'kind': 'original', 'split': split}),
+        patches.open(store)['pixels'],
+    )
+    bodies, films = c.bodies.set_index('body_id'), c.films.set_index('film_id')
     chosen = rows.film_id.drop_duplicates().iloc[:: -(-rows.film_id.nunique() // most)]
-    facts = {film: describe(pixels[part.index.to_numpy()].values, cohort.points(bodies.loc[part.body_id]), *films.loc[film, ["width", "height"]])
-             for film, part in rows[rows.film_id.isin(chosen)].groupby("film_id")}
+    facts = {
+        film: describe(
+            pixels[part.index.to_numpy()].values,
+            cohort.points(bodies.loc[part.body_id]),
+            *films.loc[film, ['width', 'height']],
+        )
+        for film, part in rows[rows.film_id.isin(chosen)].groupby('film_id')
+    }
     return pd.DataFrame(facts).T
 
 # %% ../nbs/method/13a_prediction.ipynb #1c5dbac5
@@ -256,8 +379,10 @@ def domain_of(
     run,  # run folder, with cohort and patches
 ) -> dict:  # of `domain`
     "The range of a run's training films, and its training levels."
-    levels = patches.table(Path(run) / "work" / "patches.zarr", {"kind": "original", "split": "train"}).level
-    return domain(describe_films(run, "train"), levels)
+    levels = patches.table(
+        Path(run) / 'work' / 'patches.zarr', {'kind': 'original', 'split': 'train'}
+    ).level
+    return domain(describe_films(run, 'train'), levels)
 
 # %% ../nbs/method/13a_prediction.ipynb #b475d9d9
 def unusual(
@@ -266,8 +391,14 @@ def unusual(
     known: dict,  # of `domain`
 ) -> list:  # sentences; none: nothing unusual
     "What about a film lies outside the training films."
-    found = [f"{q} is {facts[q]:.4g}, in training {low:.4g} to {high:.4g}" for q, (low, high) in known["limits"].items() if not low <= facts[q] <= high]
-    return found + [f"level {level} was not in training" for level in sorted(set(levels) - set(known["levels"]))]
+    found = [
+        f'{q} is {facts[q]:.4g}, in training {low:.4g} to {high:.4g}'
+        for q, (low, high) in known['limits'].items()
+        if not low <= facts[q] <= high
+    ]
+    return found + [
+        f'level {level} was not in training' for level in sorted(set(levels) - set(known['levels']))
+    ]
 
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
@@ -280,51 +411,92 @@ def ungraded(
 def one_film(
     film,  # DICOM, PNG or TIFF file
     points,  # CSV: level, x1, y1 .. x6, y6 in px of the stored film, a row per body
-    facing: str = "right",  # where the subject on it looks
+    facing: str = 'right',  # where the subject on it looks
 ) -> cohort.Cohort:
     "One film and one file of points as a cohort."
     film, points = Path(film), Path(points)
-    if missing := [p for p in (film, points) if not p.is_file()]: raise DataError([Problem(str(p), None, None, None, "no such file") for p in missing])
-    name = re.sub("[^A-Za-z0-9_.-]", "_", film.stem).lstrip("_.-") or "film"
-    files = dict(films=film.name, bodies=points.name, subjects="")
+    if missing := [p for p in (film, points) if not p.is_file()]:
+        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
+    name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
+    files = dict(films=film.name, bodies=points.name, subjects='')
     given = manifest._raw(points, points.name)
-    if given.empty: raise DataError([Problem(points.name, None, None, None, "holds no row")])
-    bodies = given[[c for c in ("level", *cohort.XY) if c in given]].assign(body_id=name + "-" + given.get("level", pd.Series("", given.index)), film_id=name, sq="0", ungraded=True)
-    problems = manifest.check(bodies, "bodies", points.name)
-    if any(p.message == "column is missing" for p in problems): raise DataError(problems)
+    if given.empty:
+        raise DataError([Problem(points.name, None, None, None, 'holds no row')])
+    bodies = given[[c for c in ('level', *cohort.XY) if c in given]].assign(
+        body_id=name + '-' + given.get('level', pd.Series('', given.index)),
+        film_id=name,
+        sq='0',
+        ungraded=True,
+    )
+    problems = manifest.check(bodies, 'bodies', points.name)
+    if any(p.message == 'column is missing' for p in problems):
+        raise DataError(problems)
     radiograph.header(film)  # or an error that names it
-    films = pd.DataFrame([dict(film_id=name, subject_id=name, visit=1, region="L", path=film.name, facing=facing, line=1)])
-    t = dict(films=films, bodies=cohort._sound(bodies, "bodies", problems), subjects=films[["subject_id", "visit", "line"]])
+    films = pd.DataFrame(
+        [
+            dict(
+                film_id=name,
+                subject_id=name,
+                visit=1,
+                region='L',
+                path=film.name,
+                facing=facing,
+                line=1,
+            )
+        ]
+    )
+    t = dict(
+        films=films,
+        bodies=cohort._sound(bodies, 'bodies', problems),
+        subjects=films[['subject_id', 'visit', 'line']],
+    )
     c, problems = cohort._joined(t, files, problems, film.parent, 1, False, [True])
-    if errors := [p for p in problems if p.severity == "error"]: raise DataError(errors)
-    c.about["data"] = f"One film, {film.name}."
+    if errors := [p for p in problems if p.severity == 'error']:
+        raise DataError(errors)
+    c.about['data'] = f'One film, {film.name}.'
     return c
 
 # %% ../nbs/method/13a_prediction.ipynb #6d9f2cfc
 def thresholds(
     run,  # run folder with predictions
-    split: str = "test",  # where they are set
+    split: str = 'test',  # where they are set
 ) -> list:  # of `metrics.Threshold`
     "The paper's two thresholds, as this run sets them."
-    p = pd.read_parquet(Path(run) / "work" / "predictions.parquet").query("split == @split")
+    p = pd.read_parquet(Path(run) / 'work' / 'predictions.parquet').query('split == @split')
     p = p[p.model == p.model.iloc[0]]
-    return [metrics.threshold(rule, p.label, p.probability, split=split) for rule in ("top_share", "youden")]
+    return [
+        metrics.threshold(rule, p.label, p.probability, split=split)
+        for rule in ('top_share', 'youden')
+    ]
 
 # %% ../nbs/method/13a_prediction.ipynb #f88da0da
 def _films(c, choices):
     "Film by film: its row, its bodies, its picture and points as the subject faces left, its patches."
-    for film_id, bodies in c.bodies.groupby("film_id", sort=False):
-        film = c.films.set_index("film_id").loc[film_id]
+    for film_id, bodies in c.bodies.groupby('film_id', sort=False):
+        film = c.films.set_index('film_id').loc[film_id]
         picture, points = c.read(film_id), cohort.points(bodies)
-        if film.facing == "right": points = geometry.mirror(points, picture.shape[1])
+        if film.facing == 'right':
+            points = geometry.mirror(points, picture.shape[1])
         pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
         yield film, bodies, picture, points, pixels, inverted
 
 # %% ../nbs/method/13a_prediction.ipynb #32cb670d
 def _read(data, points, facing):
     "The films to score: a folder of tables, or one film with its points"
-    if points: return one_film(data, points, facing)
-    if Path(data).is_file(): raise DataError([Problem(str(data), None, None, None, "one film is scored with its file of points: give --points")])
+    if points:
+        return one_film(data, points, facing)
+    if Path(data).is_file():
+        raise DataError(
+            [
+                Problem(
+                    str(data),
+                    None,
+                    None,
+                    None,
+                    'one film is scored with its file of points: give --points',
+                )
+            ]
+        )
     return ungraded(data)
 
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4
@@ -332,37 +504,74 @@ def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
     out,  # folder to make
-    points="",  # for one film: its CSV of points
-    facing: str = "right",  # where the subject on that one film looks
-    backend: str = "openvino",  # one of `BACKENDS`
+    points='',  # for one film: its CSV of points
+    facing: str = 'right',  # where the subject on that one film looks
+    backend: str = 'openvino',  # one of `BACKENDS`
     pages: int = 100,  # films drawn, those with the highest probability first
 ) -> Path:  # the page, index.html; beside it predictions.csv and films.csv
     "Probability and decision for every body of films that need no grade."
     run, out = Path(run), Path(out)
-    if out.exists(): raise FileExistsError(f"{out} is already there")
+    if out.exists():
+        raise FileExistsError(f'{out} is already there')
     c = data if isinstance(data, cohort.Cohort) else _read(data, points, facing)
-    if not (run / "work" / "model" / "best.keras").exists(): raise FileNotFoundError(f"{run} holds no trained network: run `make study` first, or name another run with --run")
-    predict = predictor(best(run), run / "work" / "model" / "export", backend)
-    settings = patches.open(run / "work" / "patches.zarr").attrs["settings"]
-    choices = {k: settings[k] for k in ("size", "variant", "detector", "tie", "seed")}
+    if not (run / 'work' / 'model' / 'best.keras').exists():
+        raise FileNotFoundError(
+            f'{run} holds no trained network: run `make study` first, or name another run with --run'
+        )
+    predict = predictor(best(run), run / 'work' / 'model' / 'export', backend)
+    settings = patches.open(run / 'work' / 'patches.zarr').attrs['settings']
+    choices = {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
     known, cuts = domain_of(run), thresholds(run)
     rows, films = [], []
-    for film, bodies, picture, points, pixels, inverted in runtime.progress(_films(c, choices), "films", total=len(c.films)):
+    for film, bodies, picture, points, pixels, inverted in runtime.progress(
+        _films(c, choices), 'films', total=len(c.films)
+    ):
         p = predict(patches.standardise(pixels)[..., None])
-        warning = unusual(describe(pixels, points, picture.shape[1], picture.shape[0]), bodies.level, known)
-        rows.append(bodies[["body_id", "film_id", "level"]].assign(probability=p, **{t.rule: t.flags(p) for t in cuts}, warning="; ".join(warning)))
-        films.append(dict(film_id=film.name, bodies=len(bodies), highest=p.max(), **{t.rule: int(t.flags(p).sum()) for t in cuts}, inverted=bool(inverted.any()), warning="; ".join(warning)))
-    table, films = pd.concat(rows, ignore_index=True), pd.DataFrame(films).sort_values("highest", ascending=False, kind="stable")
+        warning = unusual(
+            describe(pixels, points, picture.shape[1], picture.shape[0]), bodies.level, known
+        )
+        rows.append(
+            bodies[['body_id', 'film_id', 'level']].assign(
+                probability=p, **{t.rule: t.flags(p) for t in cuts}, warning='; '.join(warning)
+            )
+        )
+        films.append(
+            dict(
+                film_id=film.name,
+                bodies=len(bodies),
+                highest=p.max(),
+                **{t.rule: int(t.flags(p).sum()) for t in cuts},
+                inverted=bool(inverted.any()),
+                warning='; '.join(warning),
+            )
+        )
+    table, films = (
+        pd.concat(rows, ignore_index=True),
+        pd.DataFrame(films).sort_values('highest', ascending=False, kind='stable'),
+    )
     with runtime.atomic(out) as folder:
         folder.mkdir()
-        table.to_csv(folder / "predictions.csv", index=False)
-        films.to_csv(folder / "films.csv", index=False)
+        table.to_csv(folder / 'predictions.csv', index=False)
+        films.to_csv(folder / 'films.csv', index=False)
         drawn = set(films.film_id[:pages])
-        shown = cohort.Cohort(c.subjects, c.films, c.bodies[c.bodies.film_id.isin(drawn)], c.flow, c.about)
-        for film, bodies, picture, points, pixels, _ in _films(shown, choices):
-            _film_page(folder, film.name, picture, points, pixels, table[table.film_id == film.name], cuts, c.about)
-        (folder / "index.html").write_text(_index_page(films, drawn, cuts, c.about, run), encoding="utf-8")
-    return out / "index.html"
+        shown = cohort.Cohort(
+            c.subjects, c.films, c.bodies[c.bodies.film_id.isin(drawn)], c.flow, c.about
+        )
+        for film, _, picture, points, pixels, _ in _films(shown, choices):
+            _film_page(
+                folder,
+                film.name,
+                picture,
+                points,
+                pixels,
+                table[table.film_id == film.name],
+                cuts,
+                c.about,
+            )
+        (folder / 'index.html').write_text(
+            _index_page(films, drawn, cuts, c.about, run), encoding='utf-8'
+        )
+    return out / 'index.html'
 
 # %% ../nbs/method/13a_prediction.ipynb #7b6d3971
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222;background:#fff}
@@ -371,56 +580,100 @@ table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid
 svg{max-width:100%;height:auto;background:#000}.bodies{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem;flex:1;min-width:18rem}
 figure{margin:0}figure img{width:100%;display:block;border:4px solid transparent}figure.flag img{border-color:#d55e00}figcaption{font-size:.85rem}"""
 
-_NAMES = {"top_share": "threshold 1", "youden": "threshold 2"}  # as the paper calls them
+_NAMES = {'top_share': 'threshold 1', 'youden': 'threshold 2'}  # as the paper calls them
+
 
 def _page(title, body, about):
     "A page that needs nothing from elsewhere, and says what the films are."
-    banner = '<p class="note">Rendered films (NHANES 2013-14 morphometry), not radiographs of patients.</p>' if about.get("rendered") else ""
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-            f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{banner}"
-            f"<p>For research. Not a medical device: no output here is a diagnosis.</p>{body}</body></html>\n")
+    banner = (
+        '<p class="note">Rendered films (NHANES 2013-14 morphometry), not radiographs of patients.</p>'
+        if about.get('rendered')
+        else ''
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+        f'<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{banner}'
+        f'<p>For research. Not a medical device: no output here is a diagnosis.</p>{body}</body></html>\n'
+    )
 
 # %% ../nbs/method/13a_prediction.ipynb #ec088223
 def _index_page(films, drawn, cuts, about, run):
     "All films, the highest probability first."
-    head = "".join(f"<th>{escape(h)}</th>" for h in ("film", "bodies", "highest probability", *(f"at or above {_NAMES[t.rule]}" for t in cuts), "unlike the training films"))
-    link = lambda f: f'<a href="films/{escape(f)}.html">{escape(f)}</a>' if f in drawn else escape(f)
-    rows = "".join(f'<tr><td>{link(r["film_id"])}</td><td class="n">{r["bodies"]}</td><td class="n">{r["highest"]:.3f}</td>'
-                   + "".join(f'<td class="n">{r[t.rule]}</td>' for t in cuts) + f'<td>{escape(r["warning"])}</td></tr>' for r in films.to_dict("records"))
-    rest = f"<p>The {len(drawn)} films with the highest probability are drawn.</p>" if len(drawn) < len(films) else ""
-    about_run = f"<p>{escape(str(about.get('data', '')).rstrip('.'))}. Network of the run {escape(Path(run).resolve().name)}. Thresholds: {escape('; '.join(f'{_NAMES[t.rule]}, {t}' for t in cuts))}.</p>"
-    return _page("Moderate to severe fracture: predictions", f"{about_run}{rest}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", about)
+    head = ''.join(
+        f'<th>{escape(h)}</th>'
+        for h in (
+            'film',
+            'bodies',
+            'highest probability',
+            *(f'at or above {_NAMES[t.rule]}' for t in cuts),
+            'unlike the training films',
+        )
+    )
+
+    def link(f):
+        return f'<a href="films/{escape(f)}.html">{escape(f)}</a>' if f in drawn else escape(f)
+
+    rows = ''.join(
+        f'<tr><td>{link(r["film_id"])}</td><td class="n">{r["bodies"]}</td><td class="n">{r["highest"]:.3f}</td>'
+        + ''.join(f'<td class="n">{r[t.rule]}</td>' for t in cuts)
+        + f'<td>{escape(r["warning"])}</td></tr>'
+        for r in films.to_dict('records')
+    )
+    rest = (
+        f'<p>The {len(drawn)} films with the highest probability are drawn.</p>'
+        if len(drawn) < len(films)
+        else ''
+    )
+    about_run = f'<p>{escape(str(about.get("data", "")).rstrip("."))}. Network of the run {escape(Path(run).resolve().name)}. Thresholds: {escape("; ".join(f"{_NAMES[t.rule]}, {t}" for t in cuts))}.</p>'
+    return _page(
+        'Moderate to severe fracture: predictions',
+        f'{about_run}{rest}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>',
+        about,
+    )
 
 # %% ../nbs/method/13a_prediction.ipynb #3a0ce8bf
 def _film_page(folder, film_id, picture, points, pixels, rows, cuts, about):
     "One film with its points and scores, and the patches that the network saw."
-    where = folder / "films"
-    for place in (where, folder / "patches"): place.mkdir(exist_ok=True)
+    where = folder / 'films'
+    for place in (where, folder / 'patches'):
+        place.mkdir(exist_ok=True)
     scale = min(1, 1000 / max(picture.shape))
-    _write_jpeg(where / f"{film_id}.jpg", picture, scale)
+    _write_jpeg(where / f'{film_id}.jpg', picture, scale)
     figures, marks = [], []
-    for row, body, six, patch in zip(rows.index, rows.to_dict("records"), points * scale, pixels):
+    for row, body, six, patch in zip(rows.index, rows.to_dict('records'), points * scale, pixels):
         flags = [t.rule for t in cuts if body[t.rule]]
-        _write_jpeg(folder / "patches" / f"{row}.jpg", patch, 1)
-        colour, text = ("#ff9e4a" if flags else "#6cc5ff"), f"{body['level']} {body['probability']:.2f}"
-        corner = " ".join(f"{x:.1f},{y:.1f}" for x, y in six)
-        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in six)
-        marks.append(f'<g><title>{escape(text)}</title><polygon points="{corner}" fill="none" stroke="{colour}" stroke-width="1.2"/>{dots}'
-                     f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" stroke="#000" stroke-width="3" paint-order="stroke" font-size="16" font-family="sans-serif">{escape(text)}</text></g>')
-        figures.append(f'<figure class="{"flag" if flags else ""}"><img src="../patches/{row}.jpg" alt="Patch of {escape(str(body["level"]))}">'
-                       f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + " and ".join(_NAMES[f] for f in flags)) if flags else "below both thresholds"}</figcaption></figure>')
+        _write_jpeg(folder / 'patches' / f'{row}.jpg', patch, 1)
+        colour, text = (
+            ('#ff9e4a' if flags else '#6cc5ff'),
+            f'{body["level"]} {body["probability"]:.2f}',
+        )
+        corner = ' '.join(f'{x:.1f},{y:.1f}' for x, y in six)
+        dots = ''.join(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in six
+        )
+        marks.append(
+            f'<g><title>{escape(text)}</title><polygon points="{corner}" fill="none" stroke="{colour}" stroke-width="1.2"/>{dots}'
+            f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" stroke="#000" stroke-width="3" paint-order="stroke" font-size="16" font-family="sans-serif">{escape(text)}</text></g>'
+        )
+        figures.append(
+            f'<figure class="{"flag" if flags else ""}"><img src="../patches/{row}.jpg" alt="Patch of {escape(str(body["level"]))}">'
+            f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + " and ".join(_NAMES[f] for f in flags)) if flags else "below both thresholds"}</figcaption></figure>'
+        )
     height, width = (round(side * scale) for side in picture.shape)
-    drawing = (f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="Film {escape(film_id)} with six points and the probability of each body">'
-               f'<image href="{escape(film_id)}.jpg" width="{width}" height="{height}"/>{"".join(marks)}</svg>')
+    drawing = (
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="Film {escape(film_id)} with six points and the probability of each body">'
+        f'<image href="{escape(film_id)}.jpg" width="{width}" height="{height}"/>{"".join(marks)}</svg>'
+    )
     warning = rows.warning.iloc[0]
-    note = f'<p class="note">Unlike the training films: {escape(warning)}.</p>' if warning else ""
+    note = f'<p class="note">Unlike the training films: {escape(warning)}.</p>' if warning else ''
     body = f'<p><a href="../index.html">All films</a></p>{note}<div class="film">{drawing}<div class="bodies">{"".join(figures)}</div></div>'
-    (where / f"{film_id}.html").write_text(_page(f"Film {film_id}", body, about), encoding="utf-8")
+    (where / f'{film_id}.html').write_text(_page(f'Film {film_id}', body, about), encoding='utf-8')
 
 # %% ../nbs/method/13a_prediction.ipynb #83ceb655
 def _write_jpeg(path, picture, scale):
     "A grey picture, its central 99 % of grey levels stretched to 8 bits."
-    low, high = np.percentile(picture, (.5, 99.5))
+    low, high = np.percentile(picture, (0.5, 99.5))
     grey = np.clip((picture - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
-    if scale < 1: grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    path.write_bytes(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    path.write_bytes(cv2.imencode('.jpg', grey, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())

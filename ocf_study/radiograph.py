@@ -27,94 +27,171 @@ from .manifest import DataError, Problem
 
 # %% ../nbs/method/04_radiograph.ipynb #e319a619
 MAX_PIXELS = 80_000_000  # 35 x 43 cm at 50 µm has 60 million
-MAX_BYTES = 4*MAX_PIXELS  # of a file
-MAX_COMPRESSION = 200  # bytes of pixels per byte of file, checked above SMALL; real films reach about 40
+MAX_BYTES = 4 * MAX_PIXELS  # of a file
+MAX_COMPRESSION = (
+    200  # bytes of pixels per byte of file, checked above SMALL; real films reach about 40
+)
 SMALL = 16_000_000  # bytes of pixels that any file may ask for
-PHOTOMETRIC = ('MONOCHROME1', 'MONOCHROME2', 'RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_RCT', 'YBR_ICT')  # of DICOM; colour whose channels agree is grey
+PHOTOMETRIC = (
+    'MONOCHROME1',
+    'MONOCHROME2',
+    'RGB',
+    'YBR_FULL',
+    'YBR_FULL_422',
+    'YBR_RCT',
+    'YBR_ICT',
+)  # of DICOM; colour whose channels agree is grey
 SYNTAXES = {  # DICOM transfer syntaxes that are read
-    '1.2.840.10008.1.2': 'implicit little endian', '1.2.840.10008.1.2.1': 'explicit little endian', '1.2.840.10008.1.2.2': 'explicit big endian',
-    '1.2.840.10008.1.2.4.50': 'JPEG baseline', '1.2.840.10008.1.2.4.57': 'JPEG lossless', '1.2.840.10008.1.2.4.70': 'JPEG lossless, first order',
-    '1.2.840.10008.1.2.4.80': 'JPEG-LS lossless', '1.2.840.10008.1.2.4.81': 'JPEG-LS', '1.2.840.10008.1.2.4.90': 'JPEG 2000 lossless',
-    '1.2.840.10008.1.2.4.91': 'JPEG 2000', '1.2.840.10008.1.2.5': 'RLE lossless'}
+    '1.2.840.10008.1.2': 'implicit little endian',
+    '1.2.840.10008.1.2.1': 'explicit little endian',
+    '1.2.840.10008.1.2.2': 'explicit big endian',
+    '1.2.840.10008.1.2.4.50': 'JPEG baseline',
+    '1.2.840.10008.1.2.4.57': 'JPEG lossless',
+    '1.2.840.10008.1.2.4.70': 'JPEG lossless, first order',
+    '1.2.840.10008.1.2.4.80': 'JPEG-LS lossless',
+    '1.2.840.10008.1.2.4.81': 'JPEG-LS',
+    '1.2.840.10008.1.2.4.90': 'JPEG 2000 lossless',
+    '1.2.840.10008.1.2.4.91': 'JPEG 2000',
+    '1.2.840.10008.1.2.5': 'RLE lossless',
+}
 
 # %% ../nbs/method/04_radiograph.ipynb #0d61c637
 def _refuse(path, message, column=None, value=None, cause=None):
     raise DataError([Problem(str(path), None, column, value, message)]) from cause
 
+
 def _check_size(path, about, available, compressed):
     "Refuse a film that is too large, or larger than its file can hold"
     width, height = about['width'], about['height']
-    declared = width*height*about['channels']*math.ceil(about['bits']/8)
-    if min(width, height) < 2: _refuse(path, 'a film has at least 2 rows and 2 columns', 'size', f'{width} x {height}')
-    if width*height > MAX_PIXELS: _refuse(path, f'larger than {MAX_PIXELS/1e6:.0f} million pixels', 'size', f'{width} x {height}')
-    limit = max(available*MAX_COMPRESSION, SMALL) if compressed else available
-    if declared > limit: _refuse(path, f'{available:,} bytes of file cannot hold {declared:,} bytes of pixels: truncated, or not a radiograph', 'size', f'{width} x {height}')
+    declared = width * height * about['channels'] * math.ceil(about['bits'] / 8)
+    if min(width, height) < 2:
+        _refuse(path, 'a film has at least 2 rows and 2 columns', 'size', f'{width} x {height}')
+    if width * height > MAX_PIXELS:
+        _refuse(
+            path,
+            f'larger than {MAX_PIXELS / 1e6:.0f} million pixels',
+            'size',
+            f'{width} x {height}',
+        )
+    limit = max(available * MAX_COMPRESSION, SMALL) if compressed else available
+    if declared > limit:
+        _refuse(
+            path,
+            f'{available:,} bytes of file cannot hold {declared:,} bytes of pixels: truncated, or not a radiograph',
+            'size',
+            f'{width} x {height}',
+        )
 
 # %% ../nbs/method/04_radiograph.ipynb #942a4f4d
 def _locate(path):
     "File system and name of a path or an fsspec address"
     fs, name = fsspec.core.url_to_fs(str(path))
-    if not fs.isfile(name): _refuse(path, 'a folder, not a film' if fs.isdir(name) else 'no such film')
-    if (size := fs.size(name)) > MAX_BYTES: _refuse(path, f'larger than {MAX_BYTES/1e6:.0f} MB', 'bytes', size)
+    if not fs.isfile(name):
+        _refuse(path, 'a folder, not a film' if fs.isdir(name) else 'no such film')
+    if (size := fs.size(name)) > MAX_BYTES:
+        _refuse(path, f'larger than {MAX_BYTES / 1e6:.0f} MB', 'bytes', size)
     return fs, name, size
 
 # %% ../nbs/method/04_radiograph.ipynb #fb986fdf
 def _source(ds):
     "Digitised or exposed on a detector: the conversion type says it, or else the modality"
     conversion, modality = ds.get('ConversionType'), ds.get('Modality')
-    if conversion == 'DF' or modality == 'RG': return 'film'
+    if conversion == 'DF' or modality == 'RG':
+        return 'film'
     return 'digital' if conversion == 'DI' or modality in ('DX', 'CR') else 'unknown'
 
+
 def _parsed(path, parse, *args, **choices):
-    try: return parse(*args, **choices)
-    except Exception as e: _refuse(path, f'not a readable DICOM file, it may be truncated ({e})'.replace('\n', ' '), cause=e)
+    try:
+        return parse(*args, **choices)
+    except Exception as e:
+        _refuse(
+            path,
+            f'not a readable DICOM file, it may be truncated ({e})'.replace('\n', ' '),
+            cause=e,
+        )
+
 
 def _meta(stream):
     "File meta information alone: a deflated data set would be inflated on reading"
     read_preamble(stream, False)
-    return read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
+    return read_dataset(
+        stream,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, vr, length: tag.group != 2,
+    )
+
 
 def _dicom(path, stream, pixels):
     "Data set of a DICOM film, refused if it is of a kind that is not read"
     meta = _parsed(path, _meta, stream)
-    if not (uid := str(meta.get('TransferSyntaxUID') or '')): _refuse(path, 'not a picture, or truncated: the tag is missing', 'TransferSyntaxUID')
-    if uid not in SYNTAXES: _refuse(path, 'compression of this kind is not read', 'TransferSyntaxUID', UID(uid).name)
+    if not (uid := str(meta.get('TransferSyntaxUID') or '')):
+        _refuse(path, 'not a picture, or truncated: the tag is missing', 'TransferSyntaxUID')
+    if uid not in SYNTAXES:
+        _refuse(path, 'compression of this kind is not read', 'TransferSyntaxUID', UID(uid).name)
     stream.seek(0)
     ds = _parsed(path, pydicom.dcmread, stream, stop_before_pixels=not pixels)
     for tag in ('Rows', 'Columns', 'BitsAllocated', 'BitsStored', 'PhotometricInterpretation'):
-        if ds.get(tag) is None: _refuse(path, 'not a picture, or truncated: the tag is missing', tag)
-    if (frames := int(ds.get('NumberOfFrames') or 1)) != 1: _refuse(path, 'more than one frame', 'NumberOfFrames', frames)
-    if not 8 <= int(ds.BitsStored) <= int(ds.BitsAllocated) <= 16: _refuse(path, '8 to 16 bits are read', 'BitsStored', ds.BitsStored)
-    if (high := ds.get('HighBit')) is not None and high != ds.BitsStored - 1: _refuse(path, f'the {ds.BitsStored} bits stored are not the lowest ones', 'HighBit', high)
+        if ds.get(tag) is None:
+            _refuse(path, 'not a picture, or truncated: the tag is missing', tag)
+    if (frames := int(ds.get('NumberOfFrames') or 1)) != 1:
+        _refuse(path, 'more than one frame', 'NumberOfFrames', frames)
+    if not 8 <= int(ds.BitsStored) <= int(ds.BitsAllocated) <= 16:
+        _refuse(path, '8 to 16 bits are read', 'BitsStored', ds.BitsStored)
+    if (high := ds.get('HighBit')) is not None and high != ds.BitsStored - 1:
+        _refuse(path, f'the {ds.BitsStored} bits stored are not the lowest ones', 'HighBit', high)
     kind = str(ds.PhotometricInterpretation)
-    if kind.startswith('PALETTE'): _refuse(path, 'a colour picture, not a radiograph', 'PhotometricInterpretation', kind)
-    if kind not in PHOTOMETRIC: _refuse(path, 'neither grey levels nor colours of a kind that is read', 'PhotometricInterpretation', kind)
+    if kind.startswith('PALETTE'):
+        _refuse(path, 'a colour picture, not a radiograph', 'PhotometricInterpretation', kind)
+    if kind not in PHOTOMETRIC:
+        _refuse(
+            path,
+            'neither grey levels nor colours of a kind that is read',
+            'PhotometricInterpretation',
+            kind,
+        )
     for tag in ('RescaleSlope', 'RescaleIntercept'):
-        if tag in ds and ds.get(tag) is None: _refuse(path, 'the tag is empty', tag)
+        if tag in ds and ds.get(tag) is None:
+            _refuse(path, 'the tag is empty', tag)
     return ds
+
 
 def _dicom_header(ds, size):
     spacing = ds.get('ImagerPixelSpacing') or ds.get('PixelSpacing')
-    return dict(format='DICOM', width=ds.Columns, height=ds.Rows, bits=ds.BitsStored, channels=ds.get('SamplesPerPixel', 1), photometric=ds.PhotometricInterpretation,
-                source=_source(ds), pixel_mm=float(spacing[0]) if spacing else None, compression=SYNTAXES[ds.file_meta.TransferSyntaxUID], bytes=size)
+    return dict(
+        format='DICOM',
+        width=ds.Columns,
+        height=ds.Rows,
+        bits=ds.BitsStored,
+        channels=ds.get('SamplesPerPixel', 1),
+        photometric=ds.PhotometricInterpretation,
+        source=_source(ds),
+        pixel_mm=float(spacing[0]) if spacing else None,
+        compression=SYNTAXES[ds.file_meta.TransferSyntaxUID],
+        bytes=size,
+    )
 
 # %% ../nbs/method/04_radiograph.ipynb #a81026f3
 def _coded_jpeg2000(code):
     "Width, height, channels and bits in the SIZ segment of a JPEG 2000 codestream; None where it has none"
-    if len(code) < 43 or code[:4] != b'\xff\x4f\xff\x51': return
+    if len(code) < 43 or code[:4] != b'\xff\x4f\xff\x51':
+        return
     right, bottom, left, top = struct.unpack_from('>4I', code, 8)
     channels, depth = struct.unpack_from('>HB', code, 40)
     return right - left, bottom - top, channels, (depth & 127) + 1
 
+
 def _coded_jpeg(code):
     "Width, height, channels and bits in the frame header of a JPEG or JPEG-LS codestream; None where it has none"
     at = 2 if code[:2] == b'\xff\xd8' else len(code)
-    while at + 10 <= len(code) and code[at] == 0xff:
-        marker, length = code[at + 1], int.from_bytes(code[at + 2:at + 4])
-        if marker == 0xf7 or 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):
+    while at + 10 <= len(code) and code[at] == 0xFF:
+        marker, length = code[at + 1], int.from_bytes(code[at + 2 : at + 4])
+        if marker == 0xF7 or 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, channels = struct.unpack_from('>B2HB', code, at + 4)
             return width, height, channels, bits
         at += 2 + length
+
 
 def _check_coded(path, ds, compression):
     "Refuse a compressed film whose codestream asks for more than the tags say"
@@ -122,32 +199,66 @@ def _check_coded(path, ds, compression):
     coded = (_coded_jpeg2000 if compression.startswith('JPEG 2000') else _coded_jpeg)(code)
     tags = ds.Columns, ds.Rows, ds.get('SamplesPerPixel', 1)
     if coded is None or coded[:3] != tags or coded[3] > ds.BitsAllocated:
-        _refuse(path, f'the tags say {tags[0]} x {tags[1]} pixels, {tags[2]} channel(s) of {ds.BitsAllocated} bits, the compressed film another size', 'size', coded)
-    if not code.rstrip(b'\0').endswith(b'\xff\xd9'): _refuse(path, 'the compressed film ends before its end marker: truncated')  # libraries fill in what is missing
+        _refuse(
+            path,
+            f'the tags say {tags[0]} x {tags[1]} pixels, {tags[2]} channel(s) of {ds.BitsAllocated} bits, the compressed film another size',
+            'size',
+            coded,
+        )
+    if not code.rstrip(b'\0').endswith(b'\xff\xd9'):
+        _refuse(
+            path, 'the compressed film ends before its end marker: truncated'
+        )  # libraries fill in what is missing
+
 
 def _stored(ds):
     "Pixels as they are stored; copied once more only where something lies in the bits that hold no grey level"
     if ds.PixelRepresentation == 0:
         values = pixel_array(ds, view_only=True, correct_unused_bits=False)
-        if values.max(initial=0) < 2**ds.BitsStored: return values
+        if values.max(initial=0) < 2**ds.BitsStored:
+            return values
     return ds.pixel_array
 
 # %% ../nbs/method/04_radiograph.ipynb #8138f5d3
 def _dicom_values(path, ds, about, voi):
     "Steps 1 and 2, and the window where it is asked for"
-    if 'PixelData' not in ds: _refuse(path, 'no pixels', 'PixelData')
+    if 'PixelData' not in ds:
+        _refuse(path, 'no pixels', 'PixelData')
     compressed = ds.file_meta.TransferSyntaxUID.is_encapsulated
     _check_size(path, about | dict(bits=ds.BitsAllocated), len(ds.PixelData), compressed)
-    if compressed and 'RLE' not in about['compression']: _check_coded(path, ds, about['compression'])
-    try: values = _stored(ds)
-    except Exception as e: _refuse(path, f'the pixels cannot be read, the file may be damaged ({type(e).__name__})', cause=e)
+    if compressed and 'RLE' not in about['compression']:
+        _check_coded(path, ds, about['compression'])
+    try:
+        values = _stored(ds)
+    except Exception as e:
+        _refuse(
+            path,
+            f'the pixels cannot be read, the file may be damaged ({type(e).__name__})',
+            cause=e,
+        )
     values = _grey(path, values.astype(values.dtype.newbyteorder('='), copy=False))
-    plain = ds.get('RescaleSlope', 1) == 1 and ds.get('RescaleIntercept', 0) == 0 and 'ModalityLUTSequence' not in ds
+    plain = (
+        ds.get('RescaleSlope', 1) == 1
+        and ds.get('RescaleIntercept', 0) == 0
+        and 'ModalityLUTSequence' not in ds
+    )
     values = values if plain else apply_modality_lut(values, ds)
     return apply_voi_lut(values, ds) if voi else values
 
 # %% ../nbs/method/04_radiograph.ipynb #f9a08140
-GREY_MODES = {'L': 8, 'LA': 8, 'I;16': 16, 'I;16L': 16, 'I;16B': 16, 'I': 32, 'F': 32, 'P': 8, 'RGB': 8, 'RGBA': 8}  # Pillow's modes that can hold a film: bits
+GREY_MODES = {
+    'L': 8,
+    'LA': 8,
+    'I;16': 16,
+    'I;16L': 16,
+    'I;16B': 16,
+    'I': 32,
+    'F': 32,
+    'P': 8,
+    'RGB': 8,
+    'RGBA': 8,
+}  # Pillow's modes that can hold a film: bits
+
 
 def _picture(path, stream):
     "A PNG, TIFF or JPEG, opened but not decoded"
@@ -155,59 +266,106 @@ def _picture(path, stream):
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             image = Image.open(stream, formats=['PNG', 'TIFF', 'JPEG'])
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e: _refuse(path, f'larger than {MAX_PIXELS/1e6:.0f} million pixels', cause=e)
-    except Exception as e: _refuse(path, 'not a readable DICOM, PNG, TIFF or JPEG file', cause=e)
-    if (frames := getattr(image, 'n_frames', 1)) != 1: _refuse(path, 'more than one frame', 'frames', frames)
-    if image.mode not in GREY_MODES: _refuse(path, 'grey levels of this kind are not read', 'mode', image.mode)
-    if image.format == 'TIFF' and (turn := image.tag_v2.get(274, 1)) != 1: _refuse(path, 'is to be turned by a tag, but points refer to pixels as they are stored: store it upright', 'Orientation', turn)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e:
+        _refuse(path, f'larger than {MAX_PIXELS / 1e6:.0f} million pixels', cause=e)
+    except Exception as e:
+        _refuse(path, 'not a readable DICOM, PNG, TIFF or JPEG file', cause=e)
+    if (frames := getattr(image, 'n_frames', 1)) != 1:
+        _refuse(path, 'more than one frame', 'frames', frames)
+    if image.mode not in GREY_MODES:
+        _refuse(path, 'grey levels of this kind are not read', 'mode', image.mode)
+    if image.format == 'TIFF' and (turn := image.tag_v2.get(274, 1)) != 1:
+        _refuse(
+            path,
+            'is to be turned by a tag, but points refer to pixels as they are stored: store it upright',
+            'Orientation',
+            turn,
+        )
     return image
+
 
 def _deep_colour(image):
     "16 bits in each of several channels, of which Pillow would keep 8"
-    if image.format == 'TIFF': return image.mode in ('RGB', 'RGBA') and max(image.tag_v2.get(258, (8,))) > 8
+    if image.format == 'TIFF':
+        return image.mode in ('RGB', 'RGBA') and max(image.tag_v2.get(258, (8,))) > 8
     return image.mode in ('RGB', 'RGBA') and image.format == 'PNG' and '16' in str(image.tile)
+
 
 def _picture_header(image, size):
     white_is_zero = image.format == 'TIFF' and image.tag_v2.get(262) == 0
-    return dict(format=image.format, width=image.width, height=image.height, bits=16 if _deep_colour(image) else GREY_MODES[image.mode], channels=3 if image.mode in ('P', 'RGB', 'RGBA') else 1,
-                photometric='MONOCHROME1' if white_is_zero else 'MONOCHROME2', source='unknown', pixel_mm=None, compression=image.info.get('compression', image.format), bytes=size)
+    return dict(
+        format=image.format,
+        width=image.width,
+        height=image.height,
+        bits=16 if _deep_colour(image) else GREY_MODES[image.mode],
+        channels=3 if image.mode in ('P', 'RGB', 'RGBA') else 1,
+        photometric='MONOCHROME1' if white_is_zero else 'MONOCHROME2',
+        source='unknown',
+        pixel_mm=None,
+        compression=image.info.get('compression', image.format),
+        bytes=size,
+    )
+
 
 def _picture_values(path, image, about, data):
     "Step 1"
     _check_size(path, about, len(data), True)
     try:
         image.load()
-        if about['bits'] == 16 and about['channels'] > 1: values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        else: values = np.asarray(image.convert('RGB') if image.mode == 'P' else image)
-    except Exception as e: _refuse(path, f'the pixels cannot be read, the file may be truncated ({type(e).__name__})', cause=e)
-    if image.mode == 'I' and image.format == 'TIFF' and image.tag_v2.get(339, (1,))[0] == 1 and values.min() < 0:
+        if about['bits'] == 16 and about['channels'] > 1:
+            values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        else:
+            values = np.asarray(image.convert('RGB') if image.mode == 'P' else image)
+    except Exception as e:
+        _refuse(
+            path,
+            f'the pixels cannot be read, the file may be truncated ({type(e).__name__})',
+            cause=e,
+        )
+    if (
+        image.mode == 'I'
+        and image.format == 'TIFF'
+        and image.tag_v2.get(339, (1,))[0] == 1
+        and values.min() < 0
+    ):
         _refuse(path, 'grey levels of 32 bits are read below 2**31')  # Pillow has no unsigned ones
-    if about['photometric'] == 'MONOCHROME1' and image.mode == 'L': values = 255 - values  # as stored: Pillow inverts 8 bits itself
+    if about['photometric'] == 'MONOCHROME1' and image.mode == 'L':
+        values = 255 - values  # as stored: Pillow inverts 8 bits itself
     return _grey(path, values[..., :1] if image.mode == 'LA' else values)
 
 # %% ../nbs/method/04_radiograph.ipynb #68c3a295
 def _grey(path, values):
     "The one channel of a film; colour is refused unless its channels agree"
-    if values.ndim == 2: return values
-    if values.ndim != 3: _refuse(path, 'not one picture', 'shape', values.shape)
+    if values.ndim == 2:
+        return values
+    if values.ndim != 3:
+        _refuse(path, 'not one picture', 'shape', values.shape)
     colours = values[..., :3]
-    if (colours != colours[..., :1]).any(): _refuse(path, 'a colour picture, not a radiograph', 'channels', colours.shape[2])
+    if (colours != colours[..., :1]).any():
+        _refuse(path, 'a colour picture, not a radiograph', 'channels', colours.shape[2])
     return np.ascontiguousarray(colours[..., 0])
 
 # %% ../nbs/method/04_radiograph.ipynb #d9d172b1
 def to_16bit(
-    values: np.ndarray,                # (H, W) grey levels of any depth, after the modality LUT
+    values: np.ndarray,  # (H, W) grey levels of any depth, after the modality LUT
     photometric: str = 'MONOCHROME2',  # MONOCHROME1: the lowest level is white
-) -> np.ndarray:                       # (H, W) uint16, the lowest level is black
+) -> np.ndarray:  # (H, W) uint16, the lowest level is black
     "Photometric interpretation and bit depth (published code: the range ends at `2**ceil(log2(max + 1)) - 1`)"
     return _stretched(values, photometric, values.min(), values.max())
 
+
 def _stretched(values, photometric, low, high):
     "Grey levels from `low` to `high` as `to_16bit` makes them"
-    if low < 0: values, high = values.astype(float) - low, float(high) - low
-    top = 2**max(math.ceil(math.log2(float(high) + 1)), 1) - 1
-    if photometric == 'MONOCHROME1': values = top - values if values.dtype.kind == 'f' else np.subtract(top, values, dtype=values.dtype)
-    return cv2.multiply(values, 65535/top, dtype=cv2.CV_16U)
+    if low < 0:
+        values, high = values.astype(float) - low, float(high) - low
+    top = 2 ** max(math.ceil(math.log2(float(high) + 1)), 1) - 1
+    if photometric == 'MONOCHROME1':
+        values = (
+            top - values
+            if values.dtype.kind == 'f'
+            else np.subtract(top, values, dtype=values.dtype)
+        )
+    return cv2.multiply(values, 65535 / top, dtype=cv2.CV_16U)
 
 # %% ../nbs/method/04_radiograph.ipynb #7ffa762e
 def _open(path, stream, size, pixels):
@@ -218,36 +376,50 @@ def _open(path, stream, size, pixels):
     film = _dicom(path, stream, pixels) if is_dicom else _picture(path, stream)
     return film, (_dicom_header if is_dicom else _picture_header)(film, size)
 
+
 def _values(path, data, voi):
     "Grey levels after step 2, the photometric interpretation, the lowest and the highest level"
     film, about = _open(path, BytesIO(data), len(data), pixels=True)
-    values = _dicom_values(path, film, about, voi) if about['format'] == 'DICOM' else _picture_values(path, film, about, data)
+    values = (
+        _dicom_values(path, film, about, voi)
+        if about['format'] == 'DICOM'
+        else _picture_values(path, film, about, data)
+    )
     low, high = values.min(), values.max()
-    if not np.isfinite([low, high]).all(): _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
-    if low == high: _refuse(path, 'constant: every pixel has the same grey level', 'grey level', low.item())
+    if not np.isfinite([low, high]).all():
+        _refuse(path, 'some grey levels are not numbers (NaN or infinite)')
+    if low == high:
+        _refuse(path, 'constant: every pixel has the same grey level', 'grey level', low.item())
     return values, about['photometric'], low, high
+
 
 @contextmanager
 def _damage(path):
     "Whatever else goes wrong inside a file is damage of the file"
-    try: yield
-    except DataError: raise
-    except OSError as e: _refuse(path, f'cannot be opened ({e.strerror or type(e).__name__})', cause=e)
-    except Exception as e: _refuse(path, f'damaged ({type(e).__name__}: {e})'.replace('\n', ' '), cause=e)
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as e:
+        _refuse(path, f'cannot be opened ({e.strerror or type(e).__name__})', cause=e)
+    except Exception as e:
+        _refuse(path, f'damaged ({type(e).__name__}: {e})'.replace('\n', ' '), cause=e)
 
 # %% ../nbs/method/04_radiograph.ipynb #2efdc261
 def _check_fragments(path, stream, size):
     "Refuse a compressed film whose fragments run past the end of the file; `stream` stands at the pixels"
     stream.seek(12, 1)
     while head := stream.read(8):
-        if head[:4] == b'\xfe\xff\xdd\xe0': return  # end of the sequence
+        if head[:4] == b'\xfe\xff\xdd\xe0':
+            return  # end of the sequence
         end = stream.tell() + int.from_bytes(head[4:], 'little')
-        if head[:4] != b'\xfe\xff\x00\xe0' or end > size: _refuse(path, 'the compressed film runs past the end of the file: truncated')
+        if head[:4] != b'\xfe\xff\x00\xe0' or end > size:
+            _refuse(path, 'the compressed film runs past the end of the file: truncated')
         stream.seek(end)
 
 # %% ../nbs/method/04_radiograph.ipynb #c47740d8
 def header(
-    path,   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
+    path,  # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
 ) -> dict:  # format, width, height (px), bits, channels, photometric, source film|digital|unknown, pixel_mm, compression, bytes
     "What a film says about itself, without its pixels; a DICOM file that ends before them is refused"
     fs, name, size = _locate(path)
@@ -255,23 +427,32 @@ def header(
         film, about = _open(path, stream, size, pixels=False)
         if about['format'] == 'DICOM':
             syntax = film.file_meta.TransferSyntaxUID
-            _check_size(path, about | dict(bits=film.BitsAllocated), size - stream.tell() - (8 if syntax.is_implicit_VR else 12), syntax.is_encapsulated)
-            if syntax.is_encapsulated: _check_fragments(path, stream, size)
+            _check_size(
+                path,
+                about | dict(bits=film.BitsAllocated),
+                size - stream.tell() - (8 if syntax.is_implicit_VR else 12),
+                syntax.is_encapsulated,
+            )
+            if syntax.is_encapsulated:
+                _check_fragments(path, stream, size)
         return about
 
 # %% ../nbs/method/04_radiograph.ipynb #4d1b9f7c
 def read(
-    path,                   # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
+    path,  # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
     facing: str = 'right',  # the way the subject faces in the stored film: left, or right (MrOS)
     flip_vertical: bool = False,  # correction of a film that is stored upside down
-    voi: bool = False,      # apply the file's window, which clips
-) -> np.ndarray:            # (H, W) uint16, subject facing left
+    voi: bool = False,  # apply the file's window, which clips
+) -> np.ndarray:  # (H, W) uint16, subject facing left
     "One film, read once, in the order of this chapter"
-    if facing not in ('left', 'right'): raise ValueError(f'facing is left or right, not {facing!r}')
+    if facing not in ('left', 'right'):
+        raise ValueError(f'facing is left or right, not {facing!r}')
     fs, name, _ = _locate(path)
     with _damage(path):
         values, photometric, *ends = _values(path, fs.cat_file(name), voi)
-        if np.ptp(_stretched(np.array([ends]), photometric, *ends)) == 0: _refuse(path, 'the grey levels differ by less than a 65,535th of their range')
+        if np.ptp(_stretched(np.array([ends]), photometric, *ends)) == 0:
+            _refuse(path, 'the grey levels differ by less than a 65,535th of their range')
         film = _stretched(values, photometric, *ends)
-    if facing == 'right': film = cv2.flip(film, 1, film)
+    if facing == 'right':
+        film = cv2.flip(film, 1, film)
     return cv2.flip(film, 0, film) if flip_vertical else film

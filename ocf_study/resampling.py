@@ -8,9 +8,11 @@ __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'simulate', 'Ranked', 'resampl
            'compare', 'subgroups', 'band', 'benchmark']
 
 # %% ../nbs/method/14_resampling.ipynb #3b9b40fd
-import time, tracemalloc
+import time
+import tracemalloc
 from functools import cached_property
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from scipy import stats
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit
@@ -19,13 +21,13 @@ from .runtime import rng
 
 # %% ../nbs/method/14_resampling.ipynb #3eff0c56
 def simulate(
-    subjects=669, # people
-    bodies=15_200, # vertebral bodies, spread evenly over the people
-    positives=174, # bodies with label 1
-    shared=1., # SD of what the scores (and fracture risks) of one person share; 1 is as much as single bodies differ
-    separation=3.2, # how much higher label 1 scores, in SD of single bodies
+    subjects=669,  # people
+    bodies=15_200,  # vertebral bodies, spread evenly over the people
+    positives=174,  # bodies with label 1
+    shared=1.0,  # SD of what the scores (and fracture risks) of one person share; 1 is as much as single bodies differ
+    separation=3.2,  # how much higher label 1 scores, in SD of single bodies
     seed=0,
-): # DataFrame subject, label, probability
+):  # DataFrame subject, label, probability
     "Bodies of simulated people, about as large as the paper's test set by default (method, Evaluation)."
     draw = rng(seed, 'simulate', subjects, bodies, positives)
     subject = np.sort(np.arange(bodies) % subjects)
@@ -34,61 +36,93 @@ def simulate(
     label = np.zeros(bodies, int)
     label[fracture_first[:positives]] = 1
     score = separation * label + film[subject] + draw.normal(size=bodies)
-    return pd.DataFrame(dict(subject=subject, label=label, probability=expit(1.5 * (score - separation))))
+    return pd.DataFrame(
+        dict(subject=subject, label=label, probability=expit(1.5 * (score - separation)))
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #62a7ea6a
 class Ranked:
     "Bodies sorted by probability, countable under many weightings of their subjects at once."
-    def __init__(self,
-        y, # (N,) label of each body
-        p, # (N,) probability of label 1
-        subject=None, # (N,) whose body it is; None: every body on its own
+
+    def __init__(
+        self,
+        y,  # (N,) label of each body
+        p,  # (N,) probability of label 1
+        subject=None,  # (N,) whose body it is; None: every body on its own
     ):
         y, p = checked(y, p)
-        unit = np.arange(len(y)) if subject is None else pd.factorize(_whole(subject, len(y)), sort=True)[0]
+        unit = (
+            np.arange(len(y))
+            if subject is None
+            else pd.factorize(_whole(subject, len(y)), sort=True)[0]
+        )
         order = np.argsort(-p, kind='stable')
         self.y, self.p, self.unit, self.units = y[order], p[order], unit[order], int(unit.max()) + 1
         self.ends = np.flatnonzero(np.r_[self.p[1:] != self.p[:-1], True]) + 1
         self._of = [(np.flatnonzero(self.y == k), self.unit[self.y == k]) for k in (False, True)]
+
     def _count(self, label, at, weights):
         positions, unit = self._of[label]
         stops = np.searchsorted(positions, at)
-        stretches = csr_matrix((np.ones(stops[-1], weights.dtype), unit[:stops[-1]], np.r_[0, stops]), shape=(len(at), self.units))
+        stretches = csr_matrix(
+            (np.ones(stops[-1], weights.dtype), unit[: stops[-1]], np.r_[0, stops]),
+            shape=(len(at), self.units),
+        )
         return np.cumsum(stretches @ weights, axis=0, dtype=float)
-    def counts(self,
-        at, # (G,) increasing numbers of bodies from the top
-        weights, # (units, R) how often each subject counts in each resample
-    ): # tp, fp: (G, R) weighted bodies of label 1 and of label 0 among those
+
+    def counts(
+        self,
+        at,  # (G,) increasing numbers of bodies from the top
+        weights,  # (units, R) how often each subject counts in each resample
+    ):  # tp, fp: (G, R) weighted bodies of label 1 and of label 0 among those
         "Flagged bodies of each label, for each resample."
         return self._count(True, at, weights), self._count(False, at, weights)
-    def flagged(self,
-        positions, # (R,) number of bodies flagged, one per resample; -1 where there is no answer
-        weights, # (units, R)
-    ): # tp, fp: (R,)
+
+    def flagged(
+        self,
+        positions,  # (R,) number of bodies flagged, one per resample; -1 where there is no answer
+        weights,  # (units, R)
+    ):  # tp, fp: (R,)
         "Flagged bodies of each label where each resample has its own threshold; NaN where it has none."
         at, back = np.unique(positions, return_inverse=True)
-        tp, fp = (np.where(positions < 0, np.nan, c[back, np.arange(len(back))]) for c in self.counts(np.maximum(at, 0), weights))
+        tp, fp = (
+            np.where(positions < 0, np.nan, c[back, np.arange(len(back))])
+            for c in self.counts(np.maximum(at, 0), weights)
+        )
         return tp, fp
+
     @cached_property
-    def alike(self): # intraclass correlation of the ranks of label 0 bodies within a unit, 0-1; 1 where there is one unit
+    def alike(
+        self,
+    ):  # intraclass correlation of the ranks of label 0 bodies within a unit, 0-1; 1 where there is one unit
         middle = (np.r_[0, self.ends[:-1]] + self.ends) / 2
         rank, unit = np.repeat(middle, np.diff(self.ends, prepend=0))[~self.y], self.unit[~self.y]
         sums, sizes = np.bincount(unit, rank), np.bincount(unit)
         sums, sizes = sums[sizes > 0], sizes[sizes > 0]
         n, k = len(unit), len(sizes)
-        if k < 2 or k == n: return float(k < 2)
+        if k < 2 or k == n:
+            return float(k < 2)
         between = np.sum(sizes * (sums / sizes - rank.mean()) ** 2) / (k - 1)
         within = (np.sum((rank - rank.mean()) ** 2) - between * (k - 1)) / (n - k)
-        whole = between + ((n - np.sum(sizes ** 2) / n) / (k - 1) - 1) * within
-        return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.
-    def effective(self,
-        some, # (N,) which of the sorted bodies
-    )->float:
+        whole = between + ((n - np.sum(sizes**2) / n) / (k - 1) - 1) * within
+        return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.0
+
+    def effective(
+        self,
+        some,  # (N,) which of the sorted bodies
+    ) -> float:
         "How many independent bodies these are worth: their number over the design effect (Kish 1965)."
         sizes = np.bincount(self.unit[some])
-        return float(sizes.sum() / (1 + (np.sum(sizes ** 2) / sizes.sum() - 1) * self.alike)) if sizes.sum() else 0.
+        return (
+            float(sizes.sum() / (1 + (np.sum(sizes**2) / sizes.sum() - 1) * self.alike))
+            if sizes.sum()
+            else 0.0
+        )
+
     @property
-    def knots(self): # before and after each probability that a body of label 1 has, and the end: between them the curves are straight
+    def knots(
+        self,
+    ):  # before and after each probability that a body of label 1 has, and the end: between them the curves are straight
         starts = np.r_[0, self.ends[:-1]]
         has = np.add.reduceat(self.y, starts, dtype=int) > 0
         return np.union1d(np.r_[starts[has], self.ends[has]], len(self.y))
@@ -97,18 +131,20 @@ class Ranked:
 def _whole(subject, n):
     "Subjects as an array of length `n` without gaps."
     subject = np.asarray(subject)
-    if subject.shape != (n,): raise ValueError(f'{n} bodies but subjects of shape {subject.shape}')
-    if pd.isna(subject).any(): raise ValueError(f'body {int(np.argmax(pd.isna(subject)))} has no subject')
+    if subject.shape != (n,):
+        raise ValueError(f'{n} bodies but subjects of shape {subject.shape}')
+    if pd.isna(subject).any():
+        raise ValueError(f'body {int(np.argmax(pd.isna(subject)))} has no subject')
     return subject
 
 # %% ../nbs/method/14_resampling.ipynb #96676e3f
 def resample_weights(
-    units, # how many subjects (or bodies)
-    n, # resamples
-    draw, # np.random.Generator
-    strata=None, # (units,) stratum of each unit, drawn within; None: one stratum
-    portion=None, # resamples at a time; None: as many as 64 MB hold
-): # yields (units, R) float32, R resamples at a time, n in all
+    units,  # how many subjects (or bodies)
+    n,  # resamples
+    draw,  # np.random.Generator
+    strata=None,  # (units,) stratum of each unit, drawn within; None: one stratum
+    portion=None,  # resamples at a time; None: as many as 64 MB hold
+):  # yields (units, R) float32, R resamples at a time, n in all
     "How often each unit was drawn, with replacement, in each resample."
     portion = portion or _portion(units)
     strata = np.zeros(units, int) if strata is None else strata
@@ -116,119 +152,158 @@ def resample_weights(
     for first in range(0, n, portion):
         weights = np.empty((min(portion, n - first), units), np.float32)
         for row in weights:
-            for m in members: row[m] = np.bincount(draw.integers(0, len(m), len(m)), minlength=len(m))
+            for m in members:
+                row[m] = np.bincount(draw.integers(0, len(m), len(m)), minlength=len(m))
         yield np.ascontiguousarray(weights.T)
 
-def _portion(rows): return int(np.clip(16_000_000 // rows, 1, 2000))
+
+def _portion(rows):
+    return int(np.clip(16_000_000 // rows, 1, 2000))
 
 # %% ../nbs/method/14_resampling.ipynb #8fe68281
 AREAS = ('auc_roc', 'auc_pr', 'auc_pr_trapezoid')
 
 # %% ../nbs/method/14_resampling.ipynb #b78dd663
 def areas(
-    ranked, # `Ranked` bodies
-    weights, # (units, R) how often each subject counts
-    prevalence=None, # label 0 is weighted in each resample until this is label 1's share; None: as the bodies have it
-): # dict of `AREAS` -> (R,), NaN in resamples with one label only
+    ranked,  # `Ranked` bodies
+    weights,  # (units, R) how often each subject counts
+    prevalence=None,  # label 0 is weighted in each resample until this is label 1's share; None: as the bodies have it
+):  # dict of `AREAS` -> (R,), NaN in resamples with one label only
     "AUC-ROC, AUC-PR as average precision, and its trapezoid, for each resample."
     tp, fp = (np.vstack([np.zeros_like(c[:1]), c]) for c in ranked.counts(ranked.knots, weights))
-    if prevalence is not None: fp *= _ratio(tp[-1], fp[-1]) * (1 - prevalence) / prevalence
+    if prevalence is not None:
+        fp *= _ratio(tp[-1], fp[-1]) * (1 - prevalence) / prevalence
     precision = _ratio(tp, tp + fp)
     before = np.where(tp[:-1] + fp[:-1] > 0, precision[:-1], precision[1:])
     rise, both = np.diff(tp, axis=0), tp[-1] * fp[-1]
-    step, mean = (np.where(both > 0, _ratio(np.nansum(rise * a, axis=0), tp[-1]), np.nan) for a in (precision[1:], (precision[1:] + before) / 2))
-    return dict(auc_roc=_ratio(np.trapezoid(tp, fp, axis=0), both), auc_pr=step, auc_pr_trapezoid=mean)
+    step, mean = (
+        np.where(both > 0, _ratio(np.nansum(rise * a, axis=0), tp[-1]), np.nan)
+        for a in (precision[1:], (precision[1:] + before) / 2)
+    )
+    return dict(
+        auc_roc=_ratio(np.trapezoid(tp, fp, axis=0), both), auc_pr=step, auc_pr_trapezoid=mean
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #ce6f5b89
 def positions(
-    ranked, # `Ranked` bodies
-    weights, # (units, R) how often each subject counts
-    rule, # a rule of `metrics.RULES`
-    parameter, # its parameter
-): # (R,) number of sorted bodies flagged, -1 where the rule has no answer
+    ranked,  # `Ranked` bodies
+    weights,  # (units, R) how often each subject counts
+    rule,  # a rule of `metrics.RULES`
+    parameter,  # its parameter
+):  # (R,) number of sorted bodies flagged, -1 where the rule has no answer
     "Apply a threshold rule afresh in each resample, with the same treatment of ties as `metrics.threshold`."
-    if rule == 'fixed': return np.full(weights.shape[1], np.searchsorted(-ranked.p, -parameter, side='right'))
-    if rule == 'top_share': return _top_share(ranked, weights, parameter)
+    if rule == 'fixed':
+        return np.full(weights.shape[1], np.searchsorted(-ranked.p, -parameter, side='right'))
+    if rule == 'top_share':
+        return _top_share(ranked, weights, parameter)
     knots = ranked.knots
     tp, fp = ranked.counts(knots, weights)
     some = tp + fp > 0
-    if rule == 'youden': best, answer = np.argmax(np.where(some, tp * fp[-1] - fp * tp[-1], -np.inf), axis=0), tp[-1] * fp[-1] > 0
-    elif rule == 'sensitivity_at_least': best, answer = np.argmax(some & (tp >= parameter * tp[-1]), axis=0), tp[-1] > 0
+    if rule == 'youden':
+        best, answer = (
+            np.argmax(np.where(some, tp * fp[-1] - fp * tp[-1], -np.inf), axis=0),
+            tp[-1] * fp[-1] > 0,
+        )
+    elif rule == 'sensitivity_at_least':
+        best, answer = np.argmax(some & (tp >= parameter * tp[-1]), axis=0), tp[-1] > 0
     elif rule == 'ppv_at_least':
         reached = np.where(tp >= parameter * (tp + fp), tp, 0)
         best, answer = np.argmax(reached, axis=0), reached.any(0)
-    else: raise ValueError(f'unknown threshold rule {rule!r}')
+    else:
+        raise ValueError(f'unknown threshold rule {rule!r}')
     return np.where(answer, knots[best], -1)
 
 # %% ../nbs/method/14_resampling.ipynb #9d3fbe5e
 def _top_share(ranked, weights, share):
     "Position of the k-th highest body of each resample; the window from the top is widened until it holds them all."
     bodies = np.bincount(ranked.unit, minlength=ranked.units) @ weights.astype(float)
-    k, window = np.maximum(np.floor(share * bodies + .5), 1), max(2 * share * len(ranked.y), 64)
+    k, window = np.maximum(np.floor(share * bodies + 0.5), 1), max(2 * share * len(ranked.y), 64)
     while True:
-        at = ranked.ends[:np.searchsorted(ranked.ends, min(window, len(ranked.y))) + 1]
+        at = ranked.ends[: np.searchsorted(ranked.ends, min(window, len(ranked.y))) + 1]
         reached = sum(ranked.counts(at, weights)) >= k
-        if reached[-1].all(): return at[np.argmax(reached, axis=0)]
+        if reached[-1].all():
+            return at[np.argmax(reached, axis=0)]
         window *= 2
 
 # %% ../nbs/method/14_resampling.ipynb #ae696e7d
 def at_threshold(
-    ranked, # `Ranked` bodies
-    weights, # (units, R) how often each subject counts
-    flagged, # (R,) number of sorted bodies flagged
-): # dict of the seven measures and `alert_rate` -> (R,)
+    ranked,  # `Ranked` bodies
+    weights,  # (units, R) how often each subject counts
+    flagged,  # (R,) number of sorted bodies flagged
+):  # dict of the seven measures and `alert_rate` -> (R,)
     "The seven measures of each resample, and the share of its bodies that is flagged."
     tp, fp = ranked.flagged(flagged, weights)
-    positive, negative = (ranked._count(k, np.array([len(ranked.y)]), weights)[0] for k in (True, False))
-    return from_counts(negative - fp, fp, positive - tp, tp) | dict(alert_rate=_ratio(tp + fp, positive + negative))
+    positive, negative = (
+        ranked._count(k, np.array([len(ranked.y)]), weights)[0] for k in (True, False)
+    )
+    return from_counts(negative - fp, fp, positive - tp, tp) | dict(
+        alert_rate=_ratio(tp + fp, positive + negative)
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #7034fdf8
 def wilson(
-    count, # bodies counted; number or array
-    of, # bodies in all
-    level=.95, # of confidence
-): # low, high; NaN where `of` is 0
+    count,  # bodies counted; number or array
+    of,  # bodies in all
+    level=0.95,  # of confidence
+):  # low, high; NaN where `of` is 0
     "Wilson's score interval of a proportion of independent bodies (Wilson 1927)."
     z, of = stats.norm.ppf((1 + level) / 2), np.asarray(of, float)
-    middle, half = _ratio(count + z**2 / 2, of + z**2), _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2)
-    low, high = np.where(count == 0, 0 * half, np.maximum(middle - half, 0)), np.where(count == of, 1 + 0 * half, np.minimum(middle + half, 1))
+    middle, half = (
+        _ratio(count + z**2 / 2, of + z**2),
+        _ratio(z * np.sqrt(_ratio(count * (of - count), of) + z**2 / 4), of + z**2),
+    )
+    low, high = (
+        np.where(count == 0, 0 * half, np.maximum(middle - half, 0)),
+        np.where(count == of, 1 + 0 * half, np.minimum(middle + half, 1)),
+    )
     return low[()], high[()]
 
 # %% ../nbs/method/14_resampling.ipynb #887f627e
 INTERVALS = ('percentile', 'bca', 'logit')
-MOST_LEFT_OUT = 1000 # above this many units the jackknife leaves out groups of them
+MOST_LEFT_OUT = 1000  # above this many units the jackknife leaves out groups of them
 
 # %% ../nbs/method/14_resampling.ipynb #ccb27b41
 def interval(
-    draws, # (R,) the measure in each resample, NaN where undefined
-    value, # the measure itself
-    method='percentile', # `percentile`, `bca` or `logit`
-    level=.95, # of confidence
-    jackknife=None, # (J,) the measure without each unit, for `bca`
-    size=None, # bodies that the measure divides by, for `logit`; None: not a proportion
-    effective=None, # as many independent bodies are worth as much, for a measure at 0 or 1; `size` when None
-    bodies=None, # all of them, where it is an area, for `logit`; `size` when None
-): # low, high
+    draws,  # (R,) the measure in each resample, NaN where undefined
+    value,  # the measure itself
+    method='percentile',  # `percentile`, `bca` or `logit`
+    level=0.95,  # of confidence
+    jackknife=None,  # (J,) the measure without each unit, for `bca`
+    size=None,  # bodies that the measure divides by, for `logit`; None: not a proportion
+    effective=None,  # as many independent bodies are worth as much, for a measure at 0 or 1; `size` when None
+    bodies=None,  # all of them, where it is an area, for `logit`; `size` when None
+):  # low, high
     "One interval; NaN where the measure is undefined, Wilson's where it is 0 or 1."
-    if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
+    if method not in INTERVALS:
+        raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
     draws = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(draws): return np.nan, np.nan
-    if size is not None and value in (0, 1): return tuple(map(float, wilson(value * (e := size if effective is None else effective), e, level)))
+    if np.isnan(value) or not len(draws):
+        return np.nan, np.nan
+    if size is not None and value in (0, 1):
+        return tuple(
+            map(float, wilson(value * (e := size if effective is None else effective), e, level))
+        )
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    if method == 'percentile': return tuple(np.quantile(draws, tails))
+    if method == 'percentile':
+        return tuple(np.quantile(draws, tails))
     if method == 'logit':
         n = size if bodies is None else bodies
-        inside = lambda x: logit((np.asarray(x) * n + .5) / (n + 1))
+
+        def inside(x):
+            return logit((np.asarray(x) * n + 0.5) / (n + 1))
+
         low, high = expit(inside(value) + stats.norm.ppf(tails) * np.std(inside(draws), ddof=1))
         return min(low, value), max(high, value)
-    if jackknife is None: raise ValueError('bca needs the measure without each unit')
+    if jackknife is None:
+        raise ValueError('bca needs the measure without each unit')
     jackknife = jackknife[~np.isnan(jackknife)]
     below = (np.mean(draws < value) + np.mean(draws <= value)) / 2
-    bias = stats.norm.ppf(np.clip(below, .5 / len(draws), 1 - .5 / len(draws)))
+    bias = stats.norm.ppf(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
     away = jackknife.mean() - jackknife if len(jackknife) else jackknife
-    skew = np.sum(away ** 3) / (6 * np.sum(away ** 2) ** 1.5) if np.any(away) else 0
+    skew = np.sum(away**3) / (6 * np.sum(away**2) ** 1.5) if np.any(away) else 0
     z = bias + stats.norm.ppf(tails)
-    if (skew * z >= 1).any(): return np.nan, np.nan
+    if (skew * z >= 1).any():
+        return np.nan, np.nan
     return tuple(np.quantile(draws, stats.norm.cdf(bias + z / (1 - skew * z))))
 
 # %% ../nbs/method/14_resampling.ipynb #465f345a
@@ -239,189 +314,347 @@ def _leave_out(units, draw):
     for some in np.array_split(np.arange(groups), max(1, groups // _portion(units))):
         yield (of[:, None] != some).astype(np.float32)
 
+
 def _all_measures(ranked, weights, rules, prevalence=None):
     "Areas, and the measures at each threshold, keyed by (threshold name, measure)."
     found = {('', k): v for k, v in areas(ranked, weights, prevalence).items()}
     for name, (rule, parameter) in rules.items():
-        found |= {(name, k): v for k, v in at_threshold(ranked, weights, positions(ranked, weights, rule, parameter)).items()}
+        found |= {
+            (name, k): v
+            for k, v in at_threshold(
+                ranked, weights, positions(ranked, weights, rule, parameter)
+            ).items()
+        }
     return found
+
 
 def _stacked(parts):
     parts = list(parts)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
+
 def _sizes(ranked, alert_rate):
     "Bodies that each measure divides by, and how many independent ones they are worth."
     flagged = np.arange(len(ranked.y)) < np.rint(len(ranked.y) * np.nan_to_num(alert_rate))
     all_of, some = np.ones_like(ranked.y), ranked.y | flagged
-    of = dict(accuracy=all_of, alert_rate=all_of, sensitivity=ranked.y, specificity=~ranked.y, ppv=flagged, fdr=flagged, npv=~flagged) | dict.fromkeys(AREAS, ranked.y)
+    of = dict(
+        accuracy=all_of,
+        alert_rate=all_of,
+        sensitivity=ranked.y,
+        specificity=~ranked.y,
+        ppv=flagged,
+        fdr=flagged,
+        npv=~flagged,
+    ) | dict.fromkeys(AREAS, ranked.y)
     sizes = {k: (int(m.sum()), ranked.effective(m)) for k, m in of.items()}
     return sizes | dict(f1=((ranked.y.sum() + flagged.sum()) / 2, ranked.effective(some)))
 
 # %% ../nbs/method/14_resampling.ipynb #999d7306
 def replicates(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject=None, # (N,) whose body it is: people are drawn; None: bodies are drawn
-    thresholds=None, # dict name -> `Threshold`, or list of them; none: areas alone
-    n=2000, # resamples
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are drawn
+    thresholds=None,  # dict name -> `Threshold`, or list of them; none: areas alone
+    n=2000,  # resamples
     seed=0,
-    rechoose=True, # is each threshold's rule applied afresh in every resample, or its value held?
-)->pd.DataFrame: # a row per resample, columns (threshold, measure)
+    rechoose=True,  # is each threshold's rule applied afresh in every resample, or its value held?
+) -> pd.DataFrame:  # a row per resample, columns (threshold, measure)
     "The measures of each resample, for quantities that are made of several."
     ranked, rules = Ranked(y, p, subject), _rules(thresholds, rechoose)
-    return pd.DataFrame(_stacked(_all_measures(ranked, w, rules) for w in resample_weights(ranked.units, n, rng(seed, 'bootstrap'))))
+    return pd.DataFrame(
+        _stacked(
+            _all_measures(ranked, w, rules)
+            for w in resample_weights(ranked.units, n, rng(seed, 'bootstrap'))
+        )
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #959374c6
 def bootstrap(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject=None, # (N,) whose body it is: people are drawn; None: bodies are drawn, as in the paper
-    thresholds=None, # dict name -> `Threshold`, or list of them; none: areas alone
-    n=2000, # resamples
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are drawn, as in the paper
+    thresholds=None,  # dict name -> `Threshold`, or list of them; none: areas alone
+    n=2000,  # resamples
     seed=0,
-    method='percentile', # `percentile` (the paper's), `bca` or `logit`
-    level=.95, # of confidence
-    rechoose=True, # is each threshold's rule applied afresh in every resample, or its value held?
-    stratify=False, # are units with and without a body of label 1 drawn apart?
-    prevalence=None, # the areas at another share of label 1, 0-1, label 0 weighted; None: as the bodies have it
-): # DataFrame threshold, measure, value, low, high, undefined (resamples in which it is)
+    method='percentile',  # `percentile` (the paper's), `bca` or `logit`
+    level=0.95,  # of confidence
+    rechoose=True,  # is each threshold's rule applied afresh in every resample, or its value held?
+    stratify=False,  # are units with and without a body of label 1 drawn apart?
+    prevalence=None,  # the areas at another share of label 1, 0-1, label 0 weighted; None: as the bodies have it
+):  # DataFrame threshold, measure, value, low, high, undefined (resamples in which it is)
     "Areas, and the seven measures at each threshold, with bootstrap intervals; `.attrs` says how they were made."
-    if method not in INTERVALS: raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
-    if prevalence is not None and (thresholds or not 0 < prevalence < 1): raise ValueError(f'prevalence {prevalence}: {"of areas alone, without thresholds" if thresholds else "outside 0-1"}')
+    if method not in INTERVALS:
+        raise ValueError(f'unknown interval {method!r}: {", ".join(INTERVALS)}')
+    if prevalence is not None and (thresholds or not 0 < prevalence < 1):
+        raise ValueError(
+            f'prevalence {prevalence}: {"of areas alone, without thresholds" if thresholds else "outside 0-1"}'
+        )
     checked(y, p, both=True)
     ranked = Ranked(y, p, subject)
     rules = _rules(thresholds, rechoose)
     strata = np.bincount(ranked.unit, ranked.y, ranked.units) > 0 if stratify else None
     draw = rng(seed, 'bootstrap')
-    made = _stacked(_all_measures(ranked, w, rules, prevalence) for w in resample_weights(ranked.units, n, draw, strata))
-    value = {k: v[0] for k, v in _all_measures(ranked, np.ones((ranked.units, 1), np.float32), rules, prevalence).items()}
-    left = _stacked(_all_measures(ranked, w, rules, prevalence) for w in _leave_out(ranked.units, draw)) if method == 'bca' else {}
-    sizes, rows = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}, []
+    made = _stacked(
+        _all_measures(ranked, w, rules, prevalence)
+        for w in resample_weights(ranked.units, n, draw, strata)
+    )
+    value = {
+        k: v[0]
+        for k, v in _all_measures(
+            ranked, np.ones((ranked.units, 1), np.float32), rules, prevalence
+        ).items()
+    }
+    left = (
+        _stacked(
+            _all_measures(ranked, w, rules, prevalence) for w in _leave_out(ranked.units, draw)
+        )
+        if method == 'bca'
+        else {}
+    )
+    sizes, rows = (
+        {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]},
+        [],
+    )
     for (name, measure), v in value.items():
-        low, high = interval(made[name, measure], v, method, level, left.get((name, measure)), *sizes[name][measure], len(ranked.y) if measure in AREAS else None)
-        rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
+        low, high = interval(
+            made[name, measure],
+            v,
+            method,
+            level,
+            left.get((name, measure)),
+            *sizes[name][measure],
+            len(ranked.y) if measure in AREAS else None,
+        )
+        rows.append(
+            dict(
+                threshold=name,
+                measure=measure,
+                value=v,
+                low=low,
+                high=high,
+                undefined=int(np.isnan(made[name, measure]).sum()),
+            )
+        )
     table = pd.DataFrame(rows)
-    table.attrs = dict(resamples=n, unit='body' if subject is None else 'subject', units=ranked.units, method=method, level=level, seed=seed,
-                       rechoose=rechoose, stratify=stratify, prevalence=prevalence, one_label_only=int(np.isnan(made['', 'auc_roc']).sum()))
+    table.attrs = dict(
+        resamples=n,
+        unit='body' if subject is None else 'subject',
+        units=ranked.units,
+        method=method,
+        level=level,
+        seed=seed,
+        rechoose=rechoose,
+        stratify=stratify,
+        prevalence=prevalence,
+        one_label_only=int(np.isnan(made['', 'auc_roc']).sum()),
+    )
     return table
 
 # %% ../nbs/method/14_resampling.ipynb #2caa879d
 def _named(thresholds):
     "Thresholds as a dict name -> `Threshold`."
-    if thresholds is None: return {}
+    if thresholds is None:
+        return {}
     return dict(thresholds) if hasattr(thresholds, 'keys') else {t.name: t for t in thresholds}
+
 
 def _rules(thresholds, rechoose):
     "Rule and parameter of each threshold, or its value held."
-    return {k: (t.rule, t.parameter) if rechoose else ('fixed', t.value) for k, t in _named(thresholds).items()}
+    return {
+        k: (t.rule, t.parameter) if rechoose else ('fixed', t.value)
+        for k, t in _named(thresholds).items()
+    }
 
 # %% ../nbs/method/14_resampling.ipynb #532ffc5b
 def _placed(positive, p):
     "Placement of each body (N, K): the share of the other label's bodies that it is on the right side of, ties half."
     out = np.empty(p.shape)
     for one in (positive, ~positive):
-        below = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / max(len(one) - one.sum(), 1)
+        below = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / max(
+            len(one) - one.sum(), 1
+        )
         out[one] = below if one is positive else 1 - below
     return out
 
 # %% ../nbs/method/14_resampling.ipynb #206c4935
 def auc_covariance(
-    y, # (N,) label of each body
-    p, # (N,) probabilities, or (N, K) of K models
-    subject=None, # (N,) whose body it is; None: bodies are independent (DeLong), else clustered (Obuchowski)
-): # areas (K,), their covariance (K, K)
+    y,  # (N,) label of each body
+    p,  # (N,) probabilities, or (N, K) of K models
+    subject=None,  # (N,) whose body it is; None: bodies are independent (DeLong), else clustered (Obuchowski)
+):  # areas (K,), their covariance (K, K)
     "AUC-ROC of each model with covariance (DeLong 1988; clustered: Obuchowski 1997)."
     p = np.asarray(p, float).reshape(len(y), -1)
-    for column in p.T: positive = checked(y, column, both=True)[0]
-    unit = np.arange(len(positive)) if subject is None else pd.factorize(_whole(subject, len(positive)), sort=True)[0]
+    for column in p.T:
+        positive = checked(y, column, both=True)[0]
+    unit = (
+        np.arange(len(positive))
+        if subject is None
+        else pd.factorize(_whole(subject, len(positive)), sort=True)[0]
+    )
     placed = _placed(positive, p)
     area, parts = placed[positive].mean(0), []
     for one in (positive, ~positive):
-        summed = np.stack([np.bincount(unit[one], d, unit.max() + 1) for d in (placed[one] - area).T], axis=1) / one.sum()
+        summed = (
+            np.stack(
+                [np.bincount(unit[one], d, unit.max() + 1) for d in (placed[one] - area).T], axis=1
+            )
+            / one.sum()
+        )
         parts.append((summed, len(np.unique(unit[one]))))
     (a, people_a), (b, people_b), people = *parts, unit.max() + 1
-    if min(people_a, people_b) < 2: raise ValueError('the variance of an area needs label 1 and label 0 in at least two subjects each')
+    if min(people_a, people_b) < 2:
+        raise ValueError(
+            'the variance of an area needs label 1 and label 0 in at least two subjects each'
+        )
     shared = a.T @ b * people / (people - 1)
-    return area, a.T @ a * people_a / (people_a - 1) + b.T @ b * people_b / (people_b - 1) + shared + shared.T
+    return area, a.T @ a * people_a / (people_a - 1) + b.T @ b * people_b / (
+        people_b - 1
+    ) + shared + shared.T
 
 # %% ../nbs/method/14_resampling.ipynb #f95f47d8
 def delong(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject=None, # (N,) whose body it is; None: independent bodies
-    level=.95, # of confidence
-    scale='normal', # `normal` as in DeLong, or `logit`, which stays inside 0-1
-)->dict: # value, se, low, high; no limits for an area of 0 or 1, whose variance is 0
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject=None,  # (N,) whose body it is; None: independent bodies
+    level=0.95,  # of confidence
+    scale='normal',  # `normal` as in DeLong, or `logit`, which stays inside 0-1
+) -> dict:  # value, se, low, high; no limits for an area of 0 or 1, whose variance is 0
     "AUC-ROC with an interval from its variance."
     (area,), ((variance,),) = auc_covariance(y, p, subject)
     z, se = stats.norm.ppf((1 + level) / 2), np.sqrt(variance)
-    if not 0 < area < 1: low = high = np.nan
-    elif scale == 'logit': low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
-    else: low, high = max(area - z * se, 0), min(area + z * se, 1)
+    if not 0 < area < 1:
+        low = high = np.nan
+    elif scale == 'logit':
+        low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
+    else:
+        low, high = max(area - z * se, 0), min(area + z * se, 1)
     return {k: float(v) for k, v in dict(value=area, se=se, low=low, high=high).items()}
 
 # %% ../nbs/method/14_resampling.ipynb #dd6a4a48
 def delong_difference(
-    y, # (N,) label of each body
-    a, # (N,) probabilities of one model
-    b, # (N,) probabilities of another
-    subject=None, # (N,) whose body it is; None: independent bodies
-    level=.95, # of confidence
-)->dict: # value (a - b), se, low, high, p (two-sided); no limits where se is 0
+    y,  # (N,) label of each body
+    a,  # (N,) probabilities of one model
+    b,  # (N,) probabilities of another
+    subject=None,  # (N,) whose body it is; None: independent bodies
+    level=0.95,  # of confidence
+) -> dict:  # value (a - b), se, low, high, p (two-sided); no limits where se is 0
     "Difference of two areas on the same bodies, paired (DeLong 1988, Obuchowski 1997)."
     area, covariance = auc_covariance(y, np.stack([a, b], 1), subject)
-    value, se = area[0] - area[1], np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
+    value, se = (
+        area[0] - area[1],
+        np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)),
+    )
     z = stats.norm.ppf((1 + level) / 2) if se else np.nan
-    return {k: float(v) for k, v in dict(value=value, se=se, low=value - z * se, high=value + z * se, p=2 * stats.norm.sf(abs(value) / se) if se else 1.).items()}
+    return {
+        k: float(v)
+        for k, v in dict(
+            value=value,
+            se=se,
+            low=value - z * se,
+            high=value + z * se,
+            p=2 * stats.norm.sf(abs(value) / se) if se else 1.0,
+        ).items()
+    }
 
 # %% ../nbs/method/14_resampling.ipynb #ba30156f
 def carried(
-    chosen_on, # (y, p, subject) of the split on which the rules are applied; subject None: bodies are drawn
-    applied_to, # (y, p, subject) of the split that is evaluated
-    thresholds, # dict name -> `Threshold` (rule and parameter are used), or list of them
-    n=2000, # resamples of both
+    chosen_on,  # (y, p, subject) of the split on which the rules are applied; subject None: bodies are drawn
+    applied_to,  # (y, p, subject) of the split that is evaluated
+    thresholds,  # dict name -> `Threshold` (rule and parameter are used), or list of them
+    n=2000,  # resamples of both
     seed=0,
-    level=.95, # of confidence
-    method='percentile', # or `logit`; the cut is always by percentile
-): # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
+    level=0.95,  # of confidence
+    method='percentile',  # or `logit`; the cut is always by percentile
+):  # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
     "Measures of thresholds chosen on one split and applied to another, by nested resampling of both."
-    checked(*chosen_on[:2], both=any(t.rule not in ('top_share', 'fixed') for t in _named(thresholds).values()))
+    checked(
+        *chosen_on[:2],
+        both=any(t.rule not in ('top_share', 'fixed') for t in _named(thresholds).values()),
+    )
     source, target = Ranked(*chosen_on), Ranked(*applied_to)
-    streams = [resample_weights(r.units, n, rng(seed, 'carried', k), portion=min(_portion(source.units), _portion(target.units))) for k, r in enumerate((source, target))]
+    streams = [
+        resample_weights(
+            r.units,
+            n,
+            rng(seed, 'carried', k),
+            portion=min(_portion(source.units), _portion(target.units)),
+        )
+        for k, r in enumerate((source, target))
+    ]
+
     def apply(pair):
         found = {}
         for name, t in _named(thresholds).items():
             flagged = positions(source, pair[0], t.rule, t.parameter)
-            cut = np.where(flagged > 0, source.p[np.maximum(flagged, 1) - 1], np.where(flagged == 0, np.inf, np.nan)) if t.rule != 'fixed' else np.full(len(flagged), t.value)
+            cut = (
+                np.where(
+                    flagged > 0,
+                    source.p[np.maximum(flagged, 1) - 1],
+                    np.where(flagged == 0, np.inf, np.nan),
+                )
+                if t.rule != 'fixed'
+                else np.full(len(flagged), t.value)
+            )
             there = np.where(np.isnan(cut), -1, np.searchsorted(-target.p, -cut, side='right'))
-            found |= {(name, k): v for k, v in (at_threshold(target, pair[1], there) | dict(cut=cut)).items()}
+            found |= {
+                (name, k): v
+                for k, v in (at_threshold(target, pair[1], there) | dict(cut=cut)).items()
+            }
         return found
+
     made = _stacked(map(apply, zip(*streams)))
-    value = {k: v[0] for k, v in apply([np.ones((r.units, 1), np.float32) for r in (source, target)]).items()}
-    sizes, rows = {name: _sizes(target, value[name, 'alert_rate']) for name in _named(thresholds)}, []
+    value = {
+        k: v[0]
+        for k, v in apply([np.ones((r.units, 1), np.float32) for r in (source, target)]).items()
+    }
+    sizes, rows = (
+        {name: _sizes(target, value[name, 'alert_rate']) for name in _named(thresholds)},
+        [],
+    )
     for (name, measure), v in value.items():
-        low, high = interval(made[name, measure], v, level=level) if measure == 'cut' else interval(made[name, measure], v, method, level, None, *sizes[name][measure])
-        rows.append(dict(threshold=name, measure=measure, value=v, low=low, high=high, undefined=int(np.isnan(made[name, measure]).sum())))
+        low, high = (
+            interval(made[name, measure], v, level=level)
+            if measure == 'cut'
+            else interval(made[name, measure], v, method, level, None, *sizes[name][measure])
+        )
+        rows.append(
+            dict(
+                threshold=name,
+                measure=measure,
+                value=v,
+                low=low,
+                high=high,
+                undefined=int(np.isnan(made[name, measure]).sum()),
+            )
+        )
     return pd.DataFrame(rows, columns=['threshold', 'measure', 'value', 'low', 'high', 'undefined'])
 
 # %% ../nbs/method/14_resampling.ipynb #659705cf
 def compare(
-    y, # (N,) label of each body
-    a, # (N,) probabilities (or scores in 0-1) of one model
-    b, # (N,) probabilities of another
-    subject=None, # (N,) whose body it is: people are drawn; None: bodies are
-    thresholds=None, # dict name -> `Threshold`: its rule is applied to each model, in each resample
-    n=2000, # resamples
+    y,  # (N,) label of each body
+    a,  # (N,) probabilities (or scores in 0-1) of one model
+    b,  # (N,) probabilities of another
+    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are
+    thresholds=None,  # dict name -> `Threshold`: its rule is applied to each model, in each resample
+    n=2000,  # resamples
     seed=0,
-    level=.95, # of confidence
-): # DataFrame threshold, measure, a, b, difference (a - b), low, high, p (two-sided), undefined
+    level=0.95,  # of confidence
+):  # DataFrame threshold, measure, a, b, difference (a - b), low, high, p (two-sided), undefined
     "Paired comparison of two models by bootstrap, percentile interval of the difference."
-    for model in (a, b): checked(y, model, both=True)
+    for model in (a, b):
+        checked(y, model, both=True)
     models = [Ranked(y, model, subject) for model in (a, b)]
     rules = {k: (t.rule, t.parameter) for k, t in _named(thresholds).items()}
     one, ones = models[0], np.ones((models[0].units, 1), np.float32)
-    made = [_stacked(parts) for parts in zip(*([_all_measures(m, w, rules) for m in models] for w in resample_weights(one.units, n, rng(seed, 'compare'))))]
+    made = [
+        _stacked(parts)
+        for parts in zip(
+            *(
+                [_all_measures(m, w, rules) for m in models]
+                for w in resample_weights(one.units, n, rng(seed, 'compare'))
+            )
+        )
+    ]
     value = [_all_measures(m, ones, rules) for m in models]
     rows = []
     for key in value[0]:
@@ -429,43 +662,79 @@ def compare(
         kept = away[~np.isnan(away)]
         low, high = interval(away, difference, level=level)
         tail = (1 + min((kept <= 0).sum(), (kept >= 0).sum())) / (1 + len(kept))
-        rows.append(dict(threshold=key[0], measure=key[1], a=value[0][key][0], b=value[1][key][0], difference=difference, low=low, high=high,
-                         p=min(2 * tail, 1.), undefined=n - len(kept)))
+        rows.append(
+            dict(
+                threshold=key[0],
+                measure=key[1],
+                a=value[0][key][0],
+                b=value[1][key][0],
+                difference=difference,
+                low=low,
+                high=high,
+                p=min(2 * tail, 1.0),
+                undefined=n - len(kept),
+            )
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/method/14_resampling.ipynb #233083a5
 def subgroups(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject, # (N,) whose body it is; people are drawn
-    group, # (N,) site, visit, level ... of each body, categories in their order; missing ones belong to no group
-    threshold, # `Threshold` whose value is applied to every group
-    n=2000, # resamples
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject,  # (N,) whose body it is; people are drawn
+    group,  # (N,) site, visit, level ... of each body, categories in their order; missing ones belong to no group
+    threshold,  # `Threshold` whose value is applied to every group
+    n=2000,  # resamples
     seed=0,
-    level=.95, # of confidence
-    few=5, # fractures, and people with one, below which area and sensitivity have no limits
-)->pd.DataFrame: # a row per group: bodies, subjects, fractures, with_fracture (subjects), then for each measure value, _low, _high, and of the area _difference to the rest, _p
+    level=0.95,  # of confidence
+    few=5,  # fractures, and people with one, below which area and sensitivity have no limits
+) -> pd.DataFrame:  # a row per group: bodies, subjects, fractures, with_fracture (subjects), then for each measure value, _low, _high, and of the area _difference to the rest, _p
     "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
     y, p = checked(y, p, both=True)
     group, unit = pd.Categorical(group), pd.factorize(_whole(subject, len(y)), sort=True)[0]
-    if group.shape != y.shape: raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
-    if (group.codes < 0).all(): raise ValueError(f'all {len(y)} bodies belong to no group')
+    if group.shape != y.shape:
+        raise ValueError(f'{len(y)} bodies but groups of shape {group.shape}')
+    if (group.codes < 0).all():
+        raise ValueError(f'all {len(y)} bodies belong to no group')
     names = [g for g in group.categories if (group == g).any()]
-    parts = {(g, inside): ((group == g) == inside) & (group.codes >= 0) for g in names for inside in (True, False)}
-    parts = {k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()}
-    value = {k: _group_measures(r, np.ones((r.units, 1), np.float32), threshold) for k, (r, _) in parts.items()}
-    drawn = [{k: _group_measures(r, w[of], threshold) for k, (r, of) in parts.items()} for w in resample_weights(unit.max() + 1, n, rng(seed, 'subgroups'))]
+    parts = {
+        (g, inside): ((group == g) == inside) & (group.codes >= 0)
+        for g in names
+        for inside in (True, False)
+    }
+    parts = {
+        k: (Ranked(y[m], p[m], unit[m]), np.unique(unit[m])) for k, m in parts.items() if m.any()
+    }
+    value = {
+        k: _group_measures(r, np.ones((r.units, 1), np.float32), threshold)
+        for k, (r, _) in parts.items()
+    }
+    drawn = [
+        {k: _group_measures(r, w[of], threshold) for k, (r, of) in parts.items()}
+        for w in resample_weights(unit.max() + 1, n, rng(seed, 'subgroups'))
+    ]
     rows = []
     for g in names:
         inside = group == g
-        row = dict(group=g, bodies=int(inside.sum()), subjects=len(np.unique(unit[inside])), fractures=int(y[inside].sum()), with_fracture=len(np.unique(unit[inside & y])))
+        row = dict(
+            group=g,
+            bodies=int(inside.sum()),
+            subjects=len(np.unique(unit[inside])),
+            fractures=int(y[inside].sum()),
+            with_fracture=len(np.unique(unit[inside & y])),
+        )
         sizes = _sizes(parts[g, True][0], value[g, True]['alert_rate'][0])
         for measure in value[g, True]:
             made = np.concatenate([d[g, True][measure] for d in drawn])
             row[measure] = value[g, True][measure][0]
             known = measure == 'alert_rate' or min(row['fractures'], row['with_fracture']) >= few
-            row[f'{measure}_low'], row[f'{measure}_high'] = interval(made, row[measure], 'percentile', level, None, *sizes[measure]) if known else (np.nan, np.nan)
-        if (g, False) in parts: row |= _apart(y, p, unit, inside, ~inside & (group.codes >= 0))
+            row[f'{measure}_low'], row[f'{measure}_high'] = (
+                interval(made, row[measure], 'percentile', level, None, *sizes[measure])
+                if known
+                else (np.nan, np.nan)
+            )
+        if (g, False) in parts:
+            row |= _apart(y, p, unit, inside, ~inside & (group.codes >= 0))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -473,44 +742,73 @@ def subgroups(
 def _apart(y, p, unit, group, rest):
     "Difference of a group's area to the others', and its p value: placements pooled as if there were one area, over the design effect of people."
     none = dict(auc_roc_difference=np.nan, auc_roc_p=np.nan)
-    if any(np.unique(y[m]).size < 2 for m in (group, rest)): return none
+    if any(np.unique(y[m]).size < 2 for m in (group, rest)):
+        return none
     placed, both = np.empty(len(y)), group | rest
-    for m in (group, rest): placed[m] = _placed(y[m], p[m, None])[:, 0]
+    for m in (group, rest):
+        placed[m] = _placed(y[m], p[m, None])[:, 0]
     difference = placed[group & y].mean() - placed[rest & y].mean()
-    variance = sum(np.var(placed[both & l], ddof=1) * (1 / (group & l).sum() + 1 / (rest & l).sum()) for l in (y, ~y))
-    if any(np.unique(unit[both & l]).size < 2 for l in (y, ~y)) or not variance: return none | dict(auc_roc_difference=difference)
+    variance = sum(
+        np.var(placed[both & l], ddof=1) * (1 / (group & l).sum() + 1 / (rest & l).sum())
+        for l in (y, ~y)
+    )
+    if any(np.unique(unit[both & l]).size < 2 for l in (y, ~y)) or not variance:
+        return none | dict(auc_roc_difference=difference)
     clustered, alone = (auc_covariance(y[both], p[both], of)[1].item() for of in (unit[both], None))
     se = np.sqrt(variance * max(clustered / alone, 1)) if alone else np.sqrt(variance)
-    return dict(auc_roc_difference=difference, auc_roc_p=float(2 * stats.norm.sf(abs(difference) / se)))
+    return dict(
+        auc_roc_difference=difference, auc_roc_p=float(2 * stats.norm.sf(abs(difference) / se))
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #cbf2b82f
 def _group_measures(ranked, weights, threshold):
     "AUC-ROC, sensitivity and alert rate of each resample."
     at = at_threshold(ranked, weights, positions(ranked, weights, 'fixed', threshold.value))
-    return dict(auc_roc=areas(ranked, weights)['auc_roc'], sensitivity=at['sensitivity'], alert_rate=at['alert_rate'])
+    return dict(
+        auc_roc=areas(ranked, weights)['auc_roc'],
+        sensitivity=at['sensitivity'],
+        alert_rate=at['alert_rate'],
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #0e299a93
 def band(
-    y, # (N,) label of each body
-    p, # (N,) probability of label 1
-    subject=None, # (N,) whose body it is: people are drawn; None: bodies are
-    curve='roc', # `roc`: sensitivity at a false positive rate; `pr`: PPV at a sensitivity
-    grid=None, # where; 101 even steps of 0-1 when None
-    n=2000, # resamples
+    y,  # (N,) label of each body
+    p,  # (N,) probability of label 1
+    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are
+    curve='roc',  # `roc`: sensitivity at a false positive rate; `pr`: PPV at a sensitivity
+    grid=None,  # where; 101 even steps of 0-1 when None
+    n=2000,  # resamples
     seed=0,
-    level=.95, # of confidence
-): # DataFrame x, value, low, high (pointwise), low_all, high_all (simultaneous)
+    level=0.95,  # of confidence
+):  # DataFrame x, value, low, high (pointwise), low_all, high_all (simultaneous)
     "ROC or PR curve on a grid, with pointwise and simultaneous bands."
     checked(y, p, both=True)
-    ranked, grid = Ranked(y, p, subject), np.linspace(0, 1, 101) if grid is None else np.asarray(grid, float)
-    made = np.hstack([_on_grid(ranked, w, curve, grid) for w in resample_weights(ranked.units, n, rng(seed, 'band', curve))])
+    ranked, grid = (
+        Ranked(y, p, subject),
+        np.linspace(0, 1, 101) if grid is None else np.asarray(grid, float),
+    )
+    made = np.hstack(
+        [
+            _on_grid(ranked, w, curve, grid)
+            for w in resample_weights(ranked.units, n, rng(seed, 'band', curve))
+        ]
+    )
     value = _on_grid(ranked, np.ones((ranked.units, 1), np.float32), curve, grid)[:, 0]
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.nanquantile(made, tails, axis=1)
     sd = np.nanstd(made, axis=1, ddof=1)
     apart = np.abs(_ratio(made - value[:, None], sd[:, None]))
     reach = np.quantile(np.nanmax(apart[:, ~np.isnan(made).any(0)], axis=0, initial=0), level) * sd
-    return pd.DataFrame(dict(x=grid, value=value, low=low, high=high, low_all=np.clip(value - reach, 0, 1), high_all=np.clip(value + reach, 0, 1)))
+    return pd.DataFrame(
+        dict(
+            x=grid,
+            value=value,
+            low=low,
+            high=high,
+            low_all=np.clip(value - reach, 0, 1),
+            high_all=np.clip(value + reach, 0, 1),
+        )
+    )
 
 # %% ../nbs/method/14_resampling.ipynb #e86014c2
 def _on_grid(ranked, weights, curve, grid):
@@ -519,7 +817,11 @@ def _on_grid(ranked, weights, curve, grid):
     positive, negative = tp[-1], fp[-1]
     out = np.full((len(grid), weights.shape[1]), np.nan)
     for r in np.flatnonzero(positive * negative):
-        if curve == 'roc': out[:, r] = tp[np.searchsorted(fp[:, r], grid * negative[r] + 1e-9, side='right') - 1, r] / positive[r]
+        if curve == 'roc':
+            out[:, r] = (
+                tp[np.searchsorted(fp[:, r], grid * negative[r] + 1e-9, side='right') - 1, r]
+                / positive[r]
+            )
         else:
             at = np.searchsorted(tp[:, r], np.maximum(grid * positive[r] - 1e-9, 1e-9))
             out[:, r] = tp[at, r] / (tp[at, r] + fp[at, r])
@@ -527,31 +829,69 @@ def _on_grid(ranked, weights, curve, grid):
 
 # %% ../nbs/method/14_resampling.ipynb #4d18a25f
 def benchmark(
-    n=2000, # resamples
-    peer_n=60, # resamples of the peer's loop that are timed
-    large=0, # bodies of the last two rows; 0: none
-    **size, # of `simulate`
-): # DataFrame name, ours, unit, peer, peers_value, ratio
+    n=2000,  # resamples
+    peer_n=60,  # resamples of the peer's loop that are timed
+    large=0,  # bodies of the last two rows; 0: none
+    **size,  # of `simulate`
+):  # DataFrame name, ours, unit, peer, peers_value, ratio
     "Bootstrap by subject of both areas and both thresholds' measures, beside a loop over scikit-learn."
     y, p, subject, thresholds = _case(**size)
-    seconds = {unit: _timed(bootstrap, y, p, who, thresholds, n=n) for unit, who in (('', subject), ('_by_body', None))}
+    seconds = {
+        unit: _timed(bootstrap, y, p, who, thresholds, n=n)
+        for unit, who in (('', subject), ('_by_body', None))
+    }
     start = time.perf_counter()
     _sklearn_loop(y, p, subject, thresholds['threshold 1'].parameter, peer_n)
-    peers, peer = (time.perf_counter() - start) * n / peer_n, f'scikit-learn loop, {peer_n} of {n} resamples timed'
-    rows = [(f'bootstrap{unit}_seconds', s, 's', peer, peers, peers / s) for unit, s in seconds.items()]
-    rows.append(('bootstrap_ratio_sklearn', peers / seconds[''], 'times', peer, 1., peers / seconds['']))
-    rows.append(('bootstrap_peak_mb', _peak(bootstrap, y, p, subject, thresholds, n=n), 'MB', '', np.nan, np.nan))
+    peers, peer = (
+        (time.perf_counter() - start) * n / peer_n,
+        f'scikit-learn loop, {peer_n} of {n} resamples timed',
+    )
+    rows = [
+        (f'bootstrap{unit}_seconds', s, 's', peer, peers, peers / s) for unit, s in seconds.items()
+    ]
+    rows.append(
+        ('bootstrap_ratio_sklearn', peers / seconds[''], 'times', peer, 1.0, peers / seconds[''])
+    )
+    rows.append(
+        (
+            'bootstrap_peak_mb',
+            _peak(bootstrap, y, p, subject, thresholds, n=n),
+            'MB',
+            '',
+            np.nan,
+            np.nan,
+        )
+    )
     if large:
-        *of, rules = _case(subjects=max(large * 669 // 15_200, 20), bodies=large, positives=max(large * 174 // 15_200, 20))
+        *of, rules = _case(
+            subjects=max(large * 669 // 15_200, 20),
+            bodies=large,
+            positives=max(large * 174 // 15_200, 20),
+        )
         for what, unit, measured in (('seconds', 's', _timed), ('peak_mb', 'MB', _peak)):
-            rows.append((f'bootstrap_million_{what}', measured(bootstrap, *of, rules, n=n), unit, f'none; {large:,} bodies, {n:,} resamples', np.nan, np.nan))
+            rows.append(
+                (
+                    f'bootstrap_million_{what}',
+                    measured(bootstrap, *of, rules, n=n),
+                    unit,
+                    f'none; {large:,} bodies, {n:,} resamples',
+                    np.nan,
+                    np.nan,
+                )
+            )
     return pd.DataFrame(rows, columns=['name', 'ours', 'unit', 'peer', 'peers_value', 'ratio'])
 
 # %% ../nbs/method/14_resampling.ipynb #56eb733d
 def _case(**size):
     people = simulate(**size)
     y, p, subject = (people[c].values for c in ('label', 'probability', 'subject'))
-    return y, p, subject, {'threshold 1': threshold('top_share', y, p), 'threshold 2': threshold('youden', y, p)}
+    return (
+        y,
+        p,
+        subject,
+        {'threshold 1': threshold('top_share', y, p), 'threshold 2': threshold('youden', y, p)},
+    )
+
 
 def _timed(work, *args, **more):
     "Seconds."
@@ -559,17 +899,21 @@ def _timed(work, *args, **more):
     work(*args, **more)
     return time.perf_counter() - start
 
+
 def _peak(work, *args, **more):
     "Most memory that Python's objects and arrays take while it works (MB)."
     tracemalloc.start()
     try:
         work(*args, **more)
         return tracemalloc.get_traced_memory()[1] / 1e6
-    finally: tracemalloc.stop()
+    finally:
+        tracemalloc.stop()
+
 
 def _sklearn_loop(y, p, subject, share, n):
     "The same measures with scikit-learn, one resample after the other."
     from sklearn import metrics as sk
+
     bodies = list(pd.Series(np.arange(len(y))).groupby(subject).indices.values())
     draw = rng(0, 'peer')
     for _ in range(n):
@@ -578,4 +922,5 @@ def _sklearn_loop(y, p, subject, share, n):
         sk.average_precision_score(yi, pi)
         fpr, tpr, value = sk.roc_curve(yi, pi)
         sk.auc(fpr, tpr)
-        for cut in (np.sort(pi)[-int(share * len(pi) + .5)], value[np.argmax(tpr - fpr)]): from_counts(*sk.confusion_matrix(yi, pi >= cut).ravel())
+        for cut in (np.sort(pi)[-int(share * len(pi) + 0.5)], value[np.argmax(tpr - fpr)]):
+            from_counts(*sk.confusion_matrix(yi, pi >= cut).ravel())

@@ -19,74 +19,121 @@ from .runtime import rng
 # %% ../nbs/method/02c_roster.ipynb #94bf0dee
 SITES = ['BI', 'MN', 'PA', 'PI', 'PO', 'SD']  # only PO is published; the other letters are ours
 DIGITAL_AT_VISIT_2 = ['MN', 'SD']  # two of six sites; which ones is not published
-FILM_MM = (430., 260.)  # height and width of a collimated film
-REGION = dict(L=[*(f'T{i}' for i in range(8, 13)), *(f'L{i}' for i in range(1, 5))], T=[f'T{i}' for i in range(4, 8)])  # levels annotated on each film
+FILM_MM = (430.0, 260.0)  # height and width of a collimated film
+REGION = dict(
+    L=[*(f'T{i}' for i in range(8, 13)), *(f'L{i}' for i in range(1, 5))],
+    T=[f'T{i}' for i in range(4, 8)],
+)  # levels annotated on each film
 ON_BODY = ['schmorl', 'fused', 'disc_calcification', 'osteophytes']  # confounders drawn for a body
-ON_FILM = [k for k in CONFOUNDERS if k not in (*ON_BODY, 'inverted', 'point_placement')]  # and for a film
+ON_FILM = [
+    k for k in CONFOUNDERS if k not in (*ON_BODY, 'inverted', 'point_placement')
+]  # and for a film
 
-RATES = dict(noise=.10, cut_off=.10, metal=.05, inverted=.08, sticker=.04, schmorl=.03, parallax=.10, fused=.01, disc_calcification=.03,
-             contrast_gradient=.10, writing=.06, overlying_lines=.08, poor_margins=.08, point_placement=.03, osteophytes=.10)
+RATES = dict(
+    noise=0.10,
+    cut_off=0.10,
+    metal=0.05,
+    inverted=0.08,
+    sticker=0.04,
+    schmorl=0.03,
+    parallax=0.10,
+    fused=0.01,
+    disc_calcification=0.03,
+    contrast_gradient=0.10,
+    writing=0.06,
+    overlying_lines=0.08,
+    poor_margins=0.08,
+    point_placement=0.03,
+    osteophytes=0.10,
+)
+
 
 @dataclass(frozen=True)
 class Settings:
     "Everything that decides the bytes of a cohort."
+
     subjects: int = 280  # people
     seed: int = 7  # of every draw
-    pixel_mm: float = .4  # of the stored film
-    visit2: float = .54  # share of people filmed again 4.5 years later (MrOS 0.74)
-    prevalence: float = .04  # share of bodies of label 1 to reach with made fractures (MrOS 0.0114)
-    fractured: float = .2  # share of people drawn from those with a real fracture of grade 2 or 3
+    pixel_mm: float = 0.4  # of the stored film
+    visit2: float = 0.54  # share of people filmed again 4.5 years later (MrOS 0.74)
+    prevalence: float = (
+        0.04  # share of bodies of label 1 to reach with made fractures (MrOS 0.0114)
+    )
+    fractured: float = 0.2  # share of people drawn from those with a real fracture of grade 2 or 3
     min_age: int = 50  # years
-    reader_sd: float = .042  # of the height loss that a reader sees, against the true one
-    point_sd_mm: float = .35  # of each coordinate of each point
-    letters: float = .006  # bodies that the reader did not grade (N, A or M)
-    doubles: float = .0005  # bodies annotated twice
-    missing: float = .001  # share of the films that were not taken (MrOS: 16 of 15,540); everybody has a lumbar one at Visit 1
-    rates: dict = field(default_factory=lambda: dict(RATES))  # confounder -> share of films or bodies
+    reader_sd: float = 0.042  # of the height loss that a reader sees, against the true one
+    point_sd_mm: float = 0.35  # of each coordinate of each point
+    letters: float = 0.006  # bodies that the reader did not grade (N, A or M)
+    doubles: float = 0.0005  # bodies annotated twice
+    missing: float = 0.001  # share of the films that were not taken (MrOS: 16 of 15,540); everybody has a lumbar one at Visit 1
+    rates: dict = field(
+        default_factory=lambda: dict(RATES)
+    )  # confounder -> share of films or bodies
 
 # %% ../nbs/method/02c_roster.ipynb #475dadaa
 def people(
     settings: Settings,
-) -> pd.DataFrame:  # subject_id, seqn, reuse, site, age, bmi, sex, race_ethnicity, second (has Visit 2)
+) -> (
+    pd.DataFrame
+):  # subject_id, seqn, reuse, site, age, bmi, sex, race_ethnicity, second (has Visit 2)
     "Who is filmed: people with a real fracture first, then others; people are used again, in another size, when there are too few."
     everyone = nhanes.people()
     b = nhanes.bodies()
     whole = b.groupby('seqn').size()
-    pool = everyone[(everyone.age >= settings.min_age) & everyone.bmi.notna() & (everyone.seqn.map(whole) >= 10)]
+    pool = everyone[
+        (everyone.age >= settings.min_age) & everyone.bmi.notna() & (everyone.seqn.map(whole) >= 10)
+    ]
     broken = pool.seqn.isin(b.loc[b.grade >= 2, 'seqn'])
     draw = rng(settings.seed, 'people')
     order = pool.assign(key=draw.random(len(pool))).sort_values('key')
     sick, sound = order[broken.loc[order.index]], order[~broken.loc[order.index]]
-    n = min(round(settings.fractured*settings.subjects), len(sick))
+    n = min(round(settings.fractured * settings.subjects), len(sick))
     rest = settings.subjects - n
     take = np.arange(rest)
-    df = pd.concat([sick.iloc[:n].assign(reuse=0), sound.iloc[take % len(sound)].assign(reuse=take//len(sound))])
+    df = pd.concat(
+        [
+            sick.iloc[:n].assign(reuse=0),
+            sound.iloc[take % len(sound)].assign(reuse=take // len(sound)),
+        ]
+    )
     df = df.iloc[draw.permutation(len(df))].reset_index(drop=True)
     site = draw.integers(len(SITES), size=len(df))
-    number = draw.permutation(9000)[:len(df)] + 1000 if len(df) <= 9000 else draw.permutation(90000)[:len(df)] + 10000
+    number = (
+        draw.permutation(9000)[: len(df)] + 1000
+        if len(df) <= 9000
+        else draw.permutation(90000)[: len(df)] + 10000
+    )
     df['subject_id'] = [f'{SITES[s]}{k}' for s, k in zip(site, number)]
-    back = draw.random(len(df)).argsort().argsort() < round(settings.visit2*len(df))
+    back = draw.random(len(df)).argsort().argsort() < round(settings.visit2 * len(df))
     return df.assign(site=np.array(SITES)[site], second=back)[
-        ['subject_id', 'seqn', 'reuse', 'site', 'age', 'bmi', 'sex', 'race_ethnicity', 'second']].sort_values('subject_id', ignore_index=True)
+        ['subject_id', 'seqn', 'reuse', 'site', 'age', 'bmi', 'sex', 'race_ethnicity', 'second']
+    ].sort_values('subject_id', ignore_index=True)
 
 # %% ../nbs/method/02c_roster.ipynb #b119f070
-_SITE_OF_FRACTURE = dict(zip(genant.LEVELS, [.3, .4, .8, 1.3, 1.5, .9, .7, .9, 2.1, 2.0, 1.0, .7, .5]))  # peaks at T8 and at the thoracolumbar junction
-_KINDS = dict(wedge=.62, biconcave=.22, crush=.16)
-_SEEN = .72  # made fractures that a reader calls moderate or severe
-_INCIDENT = .2  # of the made fractures, those that happen between the visits
+_SITE_OF_FRACTURE = dict(
+    zip(genant.LEVELS, [0.3, 0.4, 0.8, 1.3, 1.5, 0.9, 0.7, 0.9, 2.1, 2.0, 1.0, 0.7, 0.5])
+)  # peaks at T8 and at the thoracolumbar junction
+_KINDS = dict(wedge=0.62, biconcave=0.22, crush=0.16)
+_SEEN = 0.72  # made fractures that a reader calls moderate or severe
+_INCIDENT = 0.2  # of the made fractures, those that happen between the visits
 
 
 def _findings(draw, part, made, settings):
     "What else one subject's bodies carry: columns of `fractures`."
     n, r = len(part), settings.rates
     found = {k: draw.random(n) < r[k] for k in ('schmorl', 'disc_calcification', 'osteophytes')}
-    joined = draw.random(n - 1) < 1 - np.sqrt(1 - r['fused'])  # a body with the next one below: most bodies have two neighbours
+    joined = draw.random(n - 1) < 1 - np.sqrt(
+        1 - r['fused']
+    )  # a body with the next one below: most bodies have two neighbours
     found['fused'] = np.append(joined, False) | np.append(False, joined)
-    look = np.where(draw.random(n) < .015, 'short', '').astype(object)
-    look[(draw.random(n) < .08) & part.level.isin(['L3', 'L4']).to_numpy()] = 'cupid'
-    if draw.random() < .03: look[part.level.isin(['T6', 'T7', 'T8', 'T9']).to_numpy()] = 'scheuermann'
+    look = np.where(draw.random(n) < 0.015, 'short', '').astype(object)
+    look[(draw.random(n) < 0.08) & part.level.isin(['L3', 'L4']).to_numpy()] = 'cupid'
+    if draw.random() < 0.03:
+        look[part.level.isin(['T6', 'T7', 'T8', 'T9']).to_numpy()] = 'scheuermann'
     look[made | (part.nhanes_grade > 0).to_numpy()] = ''
-    return dict(found, look_alike=look, finding_size=draw.random(n), sclerosis=draw.random(n) < .55)
+    return dict(
+        found, look_alike=look, finding_size=draw.random(n), sclerosis=draw.random(n) < 0.55
+    )
 
 # %% ../nbs/method/02c_roster.ipynb #d122fb5c
 def fractures(
@@ -94,24 +141,46 @@ def fractures(
     settings: Settings,
 ) -> pd.DataFrame:  # a row per subject and level: subject_id, seqn, level, nhanes_grade, nhanes_type, made, kind, loss, since (visit)
     "Which bodies are broken: as NHANES graded them, and made ones until the wanted share is reached."
-    b = nhanes.bodies()[['seqn', 'level', 'grade', 'type']].rename(columns={'grade': 'nhanes_grade', 'type': 'nhanes_type'})
+    b = nhanes.bodies()[['seqn', 'level', 'grade', 'type']].rename(
+        columns={'grade': 'nhanes_grade', 'type': 'nhanes_type'}
+    )
     df = subjects[['subject_id', 'seqn', 'reuse', 'second']].merge(b, on='seqn')
     rank = {level: i for i, level in enumerate(genant.LEVELS)}
-    df = df.sort_values(['subject_id', 'level'], key=lambda c: c.map(rank) if c.name == 'level' else c, ignore_index=True)
+    df = df.sort_values(
+        ['subject_id', 'level'],
+        key=lambda c: c.map(rank) if c.name == 'level' else c,
+        ignore_index=True,
+    )
     visits = 1 + df.second
-    need = max(settings.prevalence*visits.sum() - (visits*(df.nhanes_grade >= 2)).sum(), 0)
+    need = max(settings.prevalence * visits.sum() - (visits * (df.nhanes_grade >= 2)).sum(), 0)
     sound = df.nhanes_grade == 0
-    weight = df.level.map(_SITE_OF_FRACTURE)*sound
-    chance = need/_SEEN/((visits - _INCIDENT)*weight).sum()
+    weight = df.level.map(_SITE_OF_FRACTURE) * sound
+    chance = need / _SEEN / ((visits - _INCIDENT) * weight).sum()
     rows = []
     for sid, part in df.groupby('subject_id', sort=False):
         draw = rng(settings.seed, 'fractures', sid)
-        frail = draw.gamma(.8, 1/.8)
-        u, loss, kind, late = draw.random(13), .12 + .48*draw.beta(1.5, 1.9, 13), draw.choice(list(_KINDS), 13, p=list(_KINDS.values())), draw.random(13)
+        frail = draw.gamma(0.8, 1 / 0.8)
+        u, loss, kind, late = (
+            draw.random(13),
+            0.12 + 0.48 * draw.beta(1.5, 1.9, 13),
+            draw.choice(list(_KINDS), 13, p=list(_KINDS.values())),
+            draw.random(13),
+        )
         at = part.level.map(rank).to_numpy()
-        made = u[at] < np.minimum(chance*frail*weight[part.index].to_numpy(), .6)
+        made = u[at] < np.minimum(chance * frail * weight[part.index].to_numpy(), 0.6)
         late = (late[at] < _INCIDENT) & made & part.second.iloc[0]
-        rows.append(pd.DataFrame(dict(made=made, kind=np.where(made, kind[at], ''), loss=np.where(made, loss[at], 0.), since=np.where(late, 2, 1), **_findings(draw, part, made, settings)), index=part.index))
+        rows.append(
+            pd.DataFrame(
+                dict(
+                    made=made,
+                    kind=np.where(made, kind[at], ''),
+                    loss=np.where(made, loss[at], 0.0),
+                    since=np.where(late, 2, 1),
+                    **_findings(draw, part, made, settings),
+                ),
+                index=part.index,
+            )
+        )
     return pd.concat([df, pd.concat(rows)], axis=1)
 
 # %% ../nbs/method/02c_roster.ipynb #5682de9e
@@ -127,29 +196,61 @@ def _technique(draw, region, digital, rates):
     "How one film is exposed, developed and framed: columns of `films`."
     chest = region == 'T'  # much air beside the spine: a softer film keeps both
     on = {k: bool(draw.random() < rates[k]) for k in CONFOUNDERS}
-    return dict(source='digital' if digital else 'film', inverted=on['inverted'], noise=draw.uniform(.04, .11)*(2.2 if on['noise'] else 1),
-                blur_mm=draw.uniform(.14, .29)*(2.8 if on['poor_margins'] else 1), scatter=draw.uniform(.25, .7), heel=draw.uniform(-.2, .2), density=draw.normal(.12 if chest else .045, .07), gamma=draw.uniform(2.7, 3.9)*(.62 if chest else 1),
-                enhance=draw.uniform(.3, .9), border=bool(draw.random() < .4) and not digital, collimated=bool(draw.random() < .25), marker=str(draw.choice(['R', 'L', ''], p=[.4, .4, .2])), label=bool(draw.random() < .3),
-                dust=0 if digital else int(draw.poisson(7)), bits=int(draw.choice([12, 14] if digital else [12, 12, 16])), **{f'has_{k}': on[k] for k in ON_FILM})
+    return dict(
+        source='digital' if digital else 'film',
+        inverted=on['inverted'],
+        noise=draw.uniform(0.04, 0.11) * (2.2 if on['noise'] else 1),
+        blur_mm=draw.uniform(0.14, 0.29) * (2.8 if on['poor_margins'] else 1),
+        scatter=draw.uniform(0.25, 0.7),
+        heel=draw.uniform(-0.2, 0.2),
+        density=draw.normal(0.12 if chest else 0.045, 0.07),
+        gamma=draw.uniform(2.7, 3.9) * (0.62 if chest else 1),
+        enhance=draw.uniform(0.3, 0.9),
+        border=bool(draw.random() < 0.4) and not digital,
+        collimated=bool(draw.random() < 0.25),
+        marker=str(draw.choice(['R', 'L', ''], p=[0.4, 0.4, 0.2])),
+        label=bool(draw.random() < 0.3),
+        dust=0 if digital else int(draw.poisson(7)),
+        bits=int(draw.choice([12, 14] if digital else [12, 12, 16])),
+        **{f'has_{k}': on[k] for k in ON_FILM},
+    )
+
 
 def films(
-    subjects, settings: Settings,
-) -> pd.DataFrame:  # a row per film: film_id, subject_id, visit, region, path, source, and how it was exposed
+    subjects,
+    settings: Settings,
+) -> (
+    pd.DataFrame
+):  # a row per film: film_id, subject_id, visit, region, path, source, and how it was exposed
     "Which films there are, and the technique of each, drawn without looking at the bodies."
     rows, lost = [], []
     for s in subjects.itertuples():
-        for visit, region in [(v, r) for v in (1, 2)[:1 + s.second] for r in REGION]:
+        for visit, region in [(v, r) for v in (1, 2)[: 1 + s.second] for r in REGION]:
             name = f'{s.subject_id}V{visit}{region}'
             draw = rng(settings.seed, 'film', name)
             lost.append(draw.random() + ((visit, region) == (1, 'L')))
             digital = visit == 2 and s.site in DIGITAL_AT_VISIT_2
-            rows.append(dict(film_id=name, subject_id=s.subject_id, visit=visit, region=region, path=f'{s.site}/{s.subject_id}/MR{name}.dcm', **_technique(draw, region, digital, settings.rates)))
-    return pd.DataFrame(rows).drop(np.argsort(lost)[:round(settings.missing*len(rows))]).reset_index(drop=True)
+            rows.append(
+                dict(
+                    film_id=name,
+                    subject_id=s.subject_id,
+                    visit=visit,
+                    region=region,
+                    path=f'{s.site}/{s.subject_id}/MR{name}.dcm',
+                    **_technique(draw, region, digital, settings.rates),
+                )
+            )
+    return (
+        pd.DataFrame(rows)
+        .drop(np.argsort(lost)[: round(settings.missing * len(rows))])
+        .reset_index(drop=True)
+    )
 
 # %% ../nbs/method/02c_roster.ipynb #cc0f3447
 @dataclass(frozen=True)
 class Plan:
     "A whole cohort before any pixel."
+
     settings: Settings
     subjects: pd.DataFrame
     films: pd.DataFrame
@@ -160,9 +261,13 @@ def plan(
     settings: Settings,
 ) -> Plan:
     "People, their fractures and their films."
-    if unknown := sorted(set(settings.rates) - set(CONFOUNDERS)): raise ValueError(f'no such confounder: {", ".join(unknown)} (known: {", ".join(CONFOUNDERS)})')
+    if unknown := sorted(set(settings.rates) - set(CONFOUNDERS)):
+        raise ValueError(
+            f'no such confounder: {", ".join(unknown)} (known: {", ".join(CONFOUNDERS)})'
+        )
     for name in ('subjects', 'pixel_mm'):
-        if not getattr(settings, name) > 0: raise ValueError(f'{name} {getattr(settings, name)} is not positive')
+        if not getattr(settings, name) > 0:
+            raise ValueError(f'{name} {getattr(settings, name)} is not positive')
     settings = replace(settings, rates=RATES | settings.rates)
     subjects = people(settings)
     return Plan(settings, subjects, films(subjects, settings), fractures(subjects, settings))

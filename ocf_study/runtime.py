@@ -7,7 +7,17 @@ __all__ = ['rng', 'atomic', 'sha256', 'files_named', 'fingerprint', 'gpus', 'one
            'tensorflow', 'peak_memory', 'machine']
 
 # %% ../nbs/method/00a_runtime.ipynb #12a4aa1c
-import contextlib, hashlib, json, logging, os, platform, re, shutil, subprocess, sys, tempfile
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
@@ -19,47 +29,57 @@ from tqdm import tqdm
 
 # %% ../nbs/method/00a_runtime.ipynb #0db1231c
 def rng(
-    seed: int,        # seed of the run
-    *keys: str|int,   # what is drawn: subject, film, body, copy, ...
+    seed: int,  # seed of the run
+    *keys: str | int,  # what is drawn: subject, film, body, copy, ...
 ) -> np.random.Generator:  # independent of every other key
     "A generator that depends on `seed` and `keys` alone, not on what was drawn before"
-    digest = hashlib.blake2b(json.dumps([int(seed), *map(str, keys)]).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(
+        json.dumps([int(seed), *map(str, keys)]).encode(), digest_size=16
+    ).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
 
 # %% ../nbs/method/00a_runtime.ipynb #50779a50
 @contextlib.contextmanager
 def atomic(
-    path: str|os.PathLike,  # file or folder to write; an existing one is replaced
-) -> Iterator[Path]:        # write here
+    path: str | os.PathLike,  # file or folder to write; an existing one is replaced
+) -> Iterator[Path]:  # write here
     "Yield a temporary path beside `path`, renamed to it when the block ends well, removed when it does not"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
     try:
-        yield room/path.name
-        if path.is_dir() and not path.is_symlink(): path.rename(room/f'{path.name}.old')
-        (room/path.name).replace(path)
-    finally: shutil.rmtree(room, ignore_errors=True)
+        yield room / path.name
+        if path.is_dir() and not path.is_symlink():
+            path.rename(room / f'{path.name}.old')
+        (room / path.name).replace(path)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 # %% ../nbs/method/00a_runtime.ipynb #b549747c
 def sha256(
-    path: str|os.PathLike,  # an existing file
-) -> str:                   # 64 hexadecimal digits
+    path: str | os.PathLike,  # an existing file
+) -> str:  # 64 hexadecimal digits
     "Checksum of a file, read in pieces"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/method/00a_runtime.ipynb #5c852839
 def files_named(
-    path: str|os.PathLike,  # a file, or what the names of several begin with, as those of a TF-Slim checkpoint do
-) -> list[Path]:            # in the order of their names; none where there is none
+    path: str
+    | os.PathLike,  # a file, or what the names of several begin with, as those of a TF-Slim checkpoint do
+) -> list[Path]:  # in the order of their names; none where there is none
     "The files behind one name"
     folder, name = Path(path).parent, Path(path).name
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(name)) if name and folder.is_dir() else []
+    return (
+        sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(name))
+        if name and folder.is_dir()
+        else []
+    )
 
 # %% ../nbs/method/00a_runtime.ipynb #bb5ee730
 def fingerprint(
     settings,  # anything that JSON can hold; paths and NumPy scalars count as their text
-) -> str:      # 16 hexadecimal digits
+) -> str:  # 16 hexadecimal digits
     "Short name of a set of choices, the same for the same choices in any order of keys"
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -68,58 +88,85 @@ def fingerprint(
 def gpus() -> list[str]:  # as CUDA_VISIBLE_DEVICES names them; empty where there is none
     "The GPUs that this process may use, found without TensorFlow"
     given = os.environ.get('CUDA_VISIBLE_DEVICES')
-    if given is not None: return list(takewhile(lambda d: d and d[0] != '-', map(str.strip, given.split(','))))  # CUDA, too, ends at the first that is none
-    try: listed = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, timeout=60).stdout
-    except (OSError, subprocess.TimeoutExpired): return []
+    if given is not None:
+        return list(
+            takewhile(lambda d: d and d[0] != '-', map(str.strip, given.split(',')))
+        )  # CUDA, too, ends at the first that is none
+    try:
+        listed = subprocess.run(
+            ['nvidia-smi', '-L'], capture_output=True, text=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     return re.findall(r'^GPU .*UUID: (GPU-[^)]+)', listed, re.M)
 
 # %% ../nbs/method/00a_runtime.ipynb #2ca1fdc2
 def one_gpu(
-    worker: int,      # its number, from 0
-    devices: list,    # of `gpus`
+    worker: int,  # its number, from 0
+    devices: list,  # of `gpus`
 ) -> dict[str, str]:  # of its environment
     "What lets a worker see one GPU; more workers than GPUs share them in turn, and none takes more of the memory than it uses"
-    return dict(CUDA_VISIBLE_DEVICES=devices[worker % len(devices)], TF_FORCE_GPU_ALLOW_GROWTH='true')
+    return dict(
+        CUDA_VISIBLE_DEVICES=devices[worker % len(devices)], TF_FORCE_GPU_ALLOW_GROWTH='true'
+    )
 
 # %% ../nbs/method/00a_runtime.ipynb #7314d720
 def _nanny(*address, name, devices, **options):
     "Dask's keeper of a worker process, which sets the variable before the process imports anything of ours, and again in one that takes the place of a dead one"
     from distributed import Nanny
+
     return Nanny(*address, name=name, env=one_gpu(name, devices), **options)
 
 # %% ../nbs/method/00a_runtime.ipynb #623b939f
 @contextlib.contextmanager
 def client(
     scheduler: str = '',  # address of a running scheduler; empty: on this machine
-    workers: int = 0,     # processes on this machine; 0 or 1: threads of this process
-    threads: int = 1,     # threads per worker
-    devices: list = (),   # of `gpus`, where each process on this machine is to see one
-):                        # a `distributed.Client`
+    workers: int = 0,  # processes on this machine; 0 or 1: threads of this process
+    threads: int = 1,  # threads per worker
+    devices: list = (),  # of `gpus`, where each process on this machine is to see one
+):  # a `distributed.Client`
     "A Dask client: a scheduler's, a local cluster of processes, or this process"
     from distributed import Client, LocalCluster
+
     if scheduler:
-        with Client(scheduler) as c: yield c
+        with Client(scheduler) as c:
+            yield c
     else:
         own = dict(worker_class=_nanny, devices=devices) if workers > 1 and devices else {}
-        with LocalCluster(n_workers=max(workers, 1), threads_per_worker=threads, processes=workers > 1,
-                          dashboard_address=':0', silence_logs=logging.ERROR, **own) as cluster, Client(cluster) as c: yield c
+        with (
+            LocalCluster(
+                n_workers=max(workers, 1),
+                threads_per_worker=threads,
+                processes=workers > 1,
+                dashboard_address=':0',
+                silence_logs=logging.ERROR,
+                **own,
+            ) as cluster,
+            Client(cluster) as c,
+        ):
+            yield c
 
 # %% ../nbs/method/00a_runtime.ipynb #51efa4ec
 def attempt(work, item):
     "Result of `work`, or the exception it raised: Dask would print a traceback for each"
-    try: return work(item)
-    except Exception as e: return e
+    try:
+        return work(item)
+    except Exception as e:
+        return e
 
 # %% ../nbs/method/00a_runtime.ipynb #f9950113
 def run_all(
-    client,             # from `client`
-    work: Callable,     # called with one item; a pure function of it
-    items: Iterable,    # what `work` is called with
-    desc: str,          # shown beside the progress bar
-    ahead: int = 64,    # items handed out at one time, which bounds memory
-) -> Iterator[tuple]:   # (item, result), in order of completion; result is the Exception where `work` raised one
+    client,  # from `client`
+    work: Callable,  # called with one item; a pure function of it
+    items: Iterable,  # what `work` is called with
+    desc: str,  # shown beside the progress bar
+    ahead: int = 64,  # items handed out at one time, which bounds memory
+) -> Iterator[
+    tuple
+]:  # (item, result), in order of completion; result is the Exception where `work` raised one
     "Run `work` over `items`, keep no more than `ahead` in flight, show progress, and let no item stop the rest"
     from distributed import as_completed
+
     items = list(items)
     todo, at = iter(enumerate(items)), {}
 
@@ -136,56 +183,106 @@ def run_all(
             lost = future.exception()  # of a worker that died; what `work` raised is a result
             yield item, lost if lost is not None else future.result()
             bar.update()
-            if (following := submit()) is not None: done.add(following)
+            if (following := submit()) is not None:
+                done.add(following)
 
 # %% ../nbs/method/00a_runtime.ipynb #d05e3a74
 class _Reported(tqdm):
     "A bar that is written to a file, for the command line that runs this notebook in another process"
+
     def display(self, msg=None, pos=None):
-        with atomic(os.environ['OCF_PROGRESS']) as t: t.write_text(json.dumps(dict(desc=self.desc, n=self.n, total=self.total)))
+        with atomic(os.environ['OCF_PROGRESS']) as t:
+            t.write_text(json.dumps(dict(desc=self.desc, n=self.n, total=self.total)))
 
 # %% ../nbs/method/00a_runtime.ipynb #690f3c88
 def progress(
-    items: Iterable|None,    # iterated over; None: the caller calls `update`
-    desc: str,               # what is being done
-    total: int|None = None,  # number of items, when it cannot be asked for
-):                           # an iterable, also a context manager
+    items: Iterable | None,  # iterated over; None: the caller calls `update`
+    desc: str,  # what is being done
+    total: int | None = None,  # number of items, when it cannot be asked for
+):  # an iterable, also a context manager
     "A progress bar: on a terminal, through `ocf-study run` where that runs the notebook, and silence anywhere else"
     if 'OCF_PROGRESS' in os.environ:
-        return _Reported(items, desc=desc, total=total, mininterval=.5, leave=False, file=open(os.devnull, 'w'))
-    return tqdm(items, desc=desc, total=total, disable=not sys.stderr.isatty(), dynamic_ncols=True, leave=False)
+        return _Reported(
+            items, desc=desc, total=total, mininterval=0.5, leave=False, file=open(os.devnull, 'w')
+        )
+    return tqdm(
+        items,
+        desc=desc,
+        total=total,
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        leave=False,
+    )
 
 # %% ../nbs/method/00a_runtime.ipynb #7087f1dc
 def tensorflow():
     "The module `tensorflow`, imported without its start-up log, with oneDNN's kernels on every processor"
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what is logged after start-up
-    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')  # TensorFlow itself asks for AVX-512 first; with AVX2 alone a training step takes 1.6 times as long without it
+    os.environ.setdefault(
+        'TF_ENABLE_ONEDNN_OPTS', '1'
+    )  # TensorFlow itself asks for AVX-512 first; with AVX2 alone a training step takes 1.6 times as long without it
     if 'tensorflow' not in sys.modules:
         sys.stderr.flush()
         saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
-        try: import tensorflow, keras
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
         finally:
             os.dup2(saved, 2)
-            os.close(saved); os.close(null)
+            os.close(saved)
+            os.close(null)
     return sys.modules['tensorflow']
 
 # %% ../nbs/method/00a_runtime.ipynb #158ca1b9
 def peak_memory() -> float:  # MB (10^6 bytes)
     "The most memory that this process has held at one time"
     import resource
-    status = Path('/proc/self/status')  # getrusage's figure is inherited from the process that started this one
-    if status.exists(): return 1024e-6*next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith('VmHWM'))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
+
+    status = Path(
+        '/proc/self/status'
+    )  # getrusage's figure is inherited from the process that started this one
+    if status.exists():
+        return 1024e-6 * next(
+            int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith('VmHWM')
+        )
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == 'darwin' else 1024)
+        / 1e6
+    )
 
 # %% ../nbs/method/00a_runtime.ipynb #95f636b2
 def machine() -> dict:  # JSON-able
     "Processor, cores, memory, and versions of what computes: for provenance"
+
     def v(name):
-        try: return version(name)
-        except PackageNotFoundError: return None
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
     info = Path('/proc/cpuinfo')
-    processor = next((line.partition(': ')[2] for line in info.read_text().splitlines() if line.startswith('model name')), '') if info.exists() else ''
+    processor = (
+        next(
+            (
+                line.partition(': ')[2]
+                for line in info.read_text().splitlines()
+                if line.startswith('model name')
+            ),
+            '',
+        )
+        if info.exists()
+        else ''
+    )
     names = 'ocf_study numpy scipy pandas opencv-python imgaug xarray zarr dask tensorflow tensorflow-cpu keras optuna scikit-learn statsmodels matplotlib papermill nbdev'
-    return dict(system=f'{platform.system()} {platform.machine()}', processor=processor or platform.processor(), python=platform.python_version(), cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
-                memory_gb=round(psutil.virtual_memory().total/1e9, 1), packages={n: v(n) for n in names.split() if v(n)})
+    return dict(
+        system=f'{platform.system()} {platform.machine()}',
+        processor=processor or platform.processor(),
+        python=platform.python_version(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        packages={n: v(n) for n in names.split() if v(n)},
+    )

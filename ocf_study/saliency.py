@@ -6,10 +6,12 @@
 __all__ = ['tf', 'grad_cam', 'shuffled', 'agreement', 'sanity']
 
 # %% ../nbs/method/16a_saliency.ipynb #8d7f444e
-import cv2, numpy as np
+import cv2
+import numpy as np
 from scipy import stats
 from . import googlenet, runtime
 from .patches import averaged
+
 tf = runtime.tensorflow()
 import keras
 
@@ -17,49 +19,71 @@ import keras
 def _cells(model, x):
     "What each cell of the last map adds to the logit, (N, cells, cells)."
     trunk = keras.Model(model.input, model.get_layer('average').input)
-    return np.concatenate([trunk(x[i:i + 16], training=False).numpy() for i in range(0, len(x), 16)]) @ model.get_layer('logit').kernel.numpy()[:, 0]
+    return (
+        np.concatenate([trunk(x[i : i + 16], training=False).numpy() for i in range(0, len(x), 16)])
+        @ model.get_layer('logit').kernel.numpy()[:, 0]
+    )
+
 
 def grad_cam(
-    model, # `keras.Model` whose layers `average` and `logit` end it, as `googlenet.build` makes it; of an ensemble the mean over its members is drawn
-    patches, # (N, H, W, 1) z-scored; averaged down to the side that the network was trained at
-    resize=True, # bring the cells to the patch's size?
-    signed=False, # keep what lowers the logit, as negative?
-): # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
+    model,  # `keras.Model` whose layers `average` and `logit` end it, as `googlenet.build` makes it; of an ensemble the mean over its members is drawn
+    patches,  # (N, H, W, 1) z-scored; averaged down to the side that the network was trained at
+    resize=True,  # bring the cells to the patch's size?
+    signed=False,  # keep what lowers the logit, as negative?
+):  # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     shape, x = patches.shape[2:0:-1], averaged(patches, model.input.shape[1])
-    maps = np.mean([_cells(m, x) for m in [l for l in model.layers if isinstance(l, keras.Model)] or [model]], axis=0)
-    if not signed: maps = np.maximum(maps, 0)
+    maps = np.mean(
+        [_cells(m, x) for m in [l for l in model.layers if isinstance(l, keras.Model)] or [model]],
+        axis=0,
+    )
+    if not signed:
+        maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)
-    return np.stack([cv2.resize(m, shape, interpolation=cv2.INTER_LINEAR) for m in maps]) if resize else maps
+    return (
+        np.stack([cv2.resize(m, shape, interpolation=cv2.INTER_LINEAR) for m in maps])
+        if resize
+        else maps
+    )
 
 # %% ../nbs/method/16a_saliency.ipynb #61ea0d80
 def shuffled(
-    model, # `keras.Model`
+    model,  # `keras.Model`
     seed=0,
-): # a `keras.Model` of the same shape
+):  # a `keras.Model` of the same shape
     "A twin whose weights are shuffled within each convolution and the dense layer; the check of Adebayo 2018."
     twin, draw = keras.models.clone_model(model), runtime.rng(seed, 'shuffled weights')
-    twin.set_weights([draw.permuted(w.ravel()).reshape(w.shape) if w.ndim > 1 else w for w in model.get_weights()])
+    twin.set_weights(
+        [
+            draw.permuted(w.ravel()).reshape(w.shape) if w.ndim > 1 else w
+            for w in model.get_weights()
+        ]
+    )
     return twin
 
 # %% ../nbs/method/16a_saliency.ipynb #87ced103
 def agreement(
-    maps, # (N, cells, cells) of one network
-    others, # (N, cells, cells) of another
-): # (N,) rank correlation of the cells, -1 to 1; NaN where a map is flat
+    maps,  # (N, cells, cells) of one network
+    others,  # (N, cells, cells) of another
+):  # (N,) rank correlation of the cells, -1 to 1; NaN where a map is flat
     "How alike two networks' maps are, patch by patch (Spearman)."
     with np.errstate(invalid='ignore'):
         ranks = [stats.rankdata(m.reshape(len(m), -1), axis=1) for m in (maps, others)]
         a, b = (r - r.mean(1, keepdims=True) for r in ranks)
-        return (a * b).sum(1) / np.sqrt((a ** 2).sum(1) * (b ** 2).sum(1))
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
 
 # %% ../nbs/method/16a_saliency.ipynb #af004cc7
 def sanity(
-    model, # `keras.Model` as for `grad_cam`
-    patches, # (N, H, W, 1) z-scored
-    twins=10, # shuffled networks
-    seed=0, # of the first; the others follow
-): # (twins, N) agreement of the signed maps; NaN where one is flat
+    model,  # `keras.Model` as for `grad_cam`
+    patches,  # (N, H, W, 1) z-scored
+    twins=10,  # shuffled networks
+    seed=0,  # of the first; the others follow
+):  # (twins, N) agreement of the signed maps; NaN where one is flat
     "How alike the maps of a network are to those of many shuffled twins (Adebayo 2018)."
     own = grad_cam(model, patches, resize=False, signed=True)
-    return np.stack([agreement(own, grad_cam(shuffled(model, seed + k), patches, resize=False, signed=True)) for k in range(twins)])
+    return np.stack(
+        [
+            agreement(own, grad_cam(shuffled(model, seed + k), patches, resize=False, signed=True))
+            for k in range(twins)
+        ]
+    )

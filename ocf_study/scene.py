@@ -24,6 +24,7 @@ from .runtime import rng
 @dataclass
 class Person:
     "One subject's spine at one visit, and what else of the body shows on a film."
+
     levels: list
     column: anatomy.Column  # after the fractures
     sound: np.ndarray  # (B, 6, 2) mm: points before them
@@ -38,15 +39,19 @@ class Person:
 
 # %% ../nbs/method/02d_scene.ipynb #48a6b61b
 @lru_cache
-def _bodies(): return nhanes.bodies().set_index(['seqn', 'level']).sort_index()
+def _bodies():
+    return nhanes.bodies().set_index(['seqn', 'level']).sort_index()
+
 
 def _upright(column, bend, sound, sacral):
     "The column on its feet: L5 and sacrum turned until the sacrum has its slope on a film that stands T8 above L4; no annotated body moves."
     where, slope = anatomy.stand(column, bend, sound=sound)
     at = column.levels.index
-    more = np.clip(sacral - slope[at('S1')] - np.arctan2(*(where[at('L4')] - where[at('T8')])), -.55, .6)
+    more = np.clip(
+        sacral - slope[at('S1')] - np.arctan2(*(where[at('L4')] - where[at('T8')])), -0.55, 0.6
+    )
     bends = np.full(len(column.links), bend)
-    bends[[at('L5') - 1, at('S1') - 1]] += np.array([.45, .55])*more
+    bends[[at('L5') - 1, at('S1') - 1]] += np.array([0.45, 0.55]) * more
     return anatomy.stand(column, bends, sound=sound)
 
 # %% ../nbs/method/02d_scene.ipynb #4dcdd639
@@ -61,31 +66,64 @@ def person(
     curves, points, centre, angle = anatomy.body_curves(nhanes.points(b), nhanes.outlines(b))
     draw = rng(settings.seed, 'person', subject.subject_id)
     if subject.reuse:
-        size = 1 + draw.normal(0, .03)
-        curves, points, centre = curves*size, points*size, centre*size
-        angle = angle + draw.normal(0, .02, len(angle))
+        size = 1 + draw.normal(0, 0.03)
+        curves, points, centre = curves * size, points * size, centre * size
+        angle = angle + draw.normal(0, 0.02, len(angle))
     column = anatomy.column(list(b.level), curves, points, centre, angle)
     c, p = column.curves.copy(), column.points.copy()
     for r in rows.itertuples():
-        i, own = column.levels.index(r.level), rng(settings.seed, 'variant', subject.subject_id, r.level)
-        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')): c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
+        i, own = (
+            column.levels.index(r.level),
+            rng(settings.seed, 'variant', subject.subject_id, r.level),
+        )
+        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')):
+            c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
     sound = p.copy()
     for r in rows[broken(rows, visit)].itertuples():
         i = column.levels.index(r.level)
-        c[i], p[i] = anatomy.fracture(c[i], p[i], r.kind, r.loss, superior=float(rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(.55, .95)))
+        c[i], p[i] = anatomy.fracture(
+            c[i],
+            p[i],
+            r.kind,
+            r.loss,
+            superior=float(
+                rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(0.55, 0.95)
+            ),
+        )
     column = replace(column, curves=c, points=p)
-    bend = draw.normal(0, .01) + rng(settings.seed, 'bend', subject.subject_id, visit).normal(0, .008)
-    where, slope = _upright(column, bend, sound, rng(settings.seed, 'sacrum', subject.subject_id).normal(.66, .12))
+    bend = draw.normal(0, 0.01) + rng(settings.seed, 'bend', subject.subject_id, visit).normal(
+        0, 0.008
+    )
+    where, slope = _upright(
+        column, bend, sound, rng(settings.seed, 'sacrum', subject.subject_id).normal(0.66, 0.12)
+    )
     depth = np.ptp(c[:, 4:].mean(-1), axis=1)
-    wide = np.array([.70 if l[0] in 'LS' else .56 for l in column.levels])*depth*(1 + draw.normal(0, .03))
-    age = subject.age + 4.5*(visit - 1)
-    marrow = np.clip(1.05 - .005*(age - 65) + draw.normal(0, .18), .5, 1.5)
-    return Person(list(column.levels), column, sound, where, slope, float(marrow), float(np.clip(.75 + .25*(marrow - .9), .4, 1.)), wide, float(subject.bmi), rows.set_index('level'), subject.subject_id)
+    wide = (
+        np.array([0.70 if l[0] in 'LS' else 0.56 for l in column.levels])
+        * depth
+        * (1 + draw.normal(0, 0.03))
+    )
+    age = subject.age + 4.5 * (visit - 1)
+    marrow = np.clip(1.05 - 0.005 * (age - 65) + draw.normal(0, 0.18), 0.5, 1.5)
+    return Person(
+        list(column.levels),
+        column,
+        sound,
+        where,
+        slope,
+        float(marrow),
+        float(np.clip(0.75 + 0.25 * (marrow - 0.9), 0.4, 1.0)),
+        wide,
+        float(subject.bmi),
+        rows.set_index('level'),
+        subject.subject_id,
+    )
 
 # %% ../nbs/method/02d_scene.ipynb #734bd0c6
 @dataclass
 class Scene:
     "One film before the exposure: every body's place on it, mm."
+
     person: Person
     film: object  # row of `films`
     centre: np.ndarray  # (B, 2) mm on the film
@@ -109,149 +147,294 @@ def scene(
     levels, names = person.levels, REGION[film.region]
     index = [levels.index(l) for l in names]
     scale = draw.uniform(1.04, 1.11)
-    top, low = (person.centre[levels.index(l)] for l in (('T8', 'L4') if film.region == 'L' else ('T4', 'T10')))
-    tilt = np.arctan2(low[0] - top[0], low[1] - top[1]) + draw.normal(0, .05)
-    centre = turn(person.centre[None], np.array([tilt]))[0]*scale
+    top, low = (
+        person.centre[levels.index(l)]
+        for l in (('T8', 'L4') if film.region == 'L' else ('T4', 'T10'))
+    )
+    tilt = np.arctan2(low[0] - top[0], low[1] - top[1]) + draw.normal(0, 0.05)
+    centre = turn(person.centre[None], np.array([tilt]))[0] * scale
     angle = person.angle + tilt
-    points = turn(person.column.points*scale, angle) + centre[:, None]
+    points = turn(person.column.points * scale, angle) + centre[:, None]
     box = points[index].reshape(-1, 2)
     if film.region == 'L':
         free = h - np.ptp(box[:, 1])
-        y = np.clip(.32*free + draw.normal(0, 4), 4, free - 4) if not film.has_cut_off else draw.choice([2.5, max(free - 2.5, 2.5)])
-        offset = np.array([.44*w + draw.normal(0, 8) - box[:, 0].mean(), y - box[:, 1].min()])
+        y = (
+            np.clip(0.32 * free + draw.normal(0, 4), 4, free - 4)
+            if not film.has_cut_off
+            else draw.choice([2.5, max(free - 2.5, 2.5)])
+        )
+        offset = np.array([0.44 * w + draw.normal(0, 8) - box[:, 0].mean(), y - box[:, 1].min()])
     else:
         y = draw.normal(70, 10) if not film.has_cut_off else 2.5
-        offset = np.array([.46*w + draw.normal(0, 8) - box[:, 0].mean(), y - box[:, 1].min()])
+        offset = np.array([0.46 * w + draw.normal(0, 8) - box[:, 0].mean(), y - box[:, 1].min()])
     n = len(levels)
-    curve = np.cumsum(draw.normal(0, .02, n)); curve -= curve.mean()
-    lean = np.clip(curve + draw.normal(0, .03), -.1, .1)
-    if film.has_parallax: lean = .2*lean + draw.choice([-1, 1])*draw.uniform(.12, .22)
-    twist = np.cumsum(draw.normal(0, .015, n)) + draw.normal(0, .04)
-    focus = np.array([w/2, h/2]) + draw.normal(0, 12, 2)
+    curve = np.cumsum(draw.normal(0, 0.02, n))
+    curve -= curve.mean()
+    lean = np.clip(curve + draw.normal(0, 0.03), -0.1, 0.1)
+    if film.has_parallax:
+        lean = 0.2 * lean + draw.choice([-1, 1]) * draw.uniform(0.12, 0.22)
+    twist = np.cumsum(draw.normal(0, 0.015, n)) + draw.normal(0, 0.04)
+    focus = np.array([w / 2, h / 2]) + draw.normal(0, 12, 2)
     points, centre = points + offset, centre + offset
-    return Scene(person, film, centre, angle, scale, lean, twist, focus, points, _marks(film, centre[index], settings))
+    return Scene(
+        person,
+        film,
+        centre,
+        angle,
+        scale,
+        lean,
+        twist,
+        focus,
+        points,
+        _marks(film, centre[index], settings),
+    )
 
 # %% ../nbs/method/02d_scene.ipynb #3463dac3
 SCRIPT = cv2.FONT_HERSHEY_SCRIPT_SIMPLEX
 
+
 class Mark(NamedTuple):
     "What lies on the film or on the skin."
+
     kind: str  # metal | line | writing | sticker
     xy: np.ndarray  # (M, 2) mm: its line, the writing's start, or the sticker's corners
-    width: float = 0.  # mm
+    width: float = 0.0  # mm
     text: str = ''
-    size: float = 0.  # of the writing, mm
+    size: float = 0.0  # of the writing, mm
 
     def over(self, low, high):
         "Does it lie over the box from `low` to `high` (2,) mm?"
-        if self.kind in ('metal', 'line'): return bool(((self.xy > low) & (self.xy < high)).all(-1).any())
-        box = exposure.ink_box(self.text, self.xy, self.size, self.width, SCRIPT) if self.kind == 'writing' else self.xy
+        if self.kind in ('metal', 'line'):
+            return bool(((self.xy > low) & (self.xy < high)).all(-1).any())
+        box = (
+            exposure.ink_box(self.text, self.xy, self.size, self.width, SCRIPT)
+            if self.kind == 'writing'
+            else self.xy
+        )
         return bool(((box.min(0) < high) & (box.max(0) > low)).all())
 
 # %% ../nbs/method/02d_scene.ipynb #0ec3712a
 def _wander(draw, n, step):
     "A line (n + 1, 2) that does not know where it goes, mm, from the origin."
-    return np.cumsum(np.concatenate([[[0, 0]], np.cumsum(draw.normal(0, step, (n, 2)), 0)*.35 + draw.normal(0, step, 2)]), 0)
+    return np.cumsum(
+        np.concatenate(
+            [[[0, 0]], np.cumsum(draw.normal(0, step, (n, 2)), 0) * 0.35 + draw.normal(0, step, 2)]
+        ),
+        0,
+    )
+
 
 def _metal(draw):
     "Clip, ring, needle, screw or wire: line (M, 2) mm around the origin, width mm."
     kind, t = draw.choice(['clip', 'ring', 'needle', 'screw', 'wire']), np.linspace(0, 1, 40)
-    if kind == 'wire': return _wander(draw, draw.integers(3, 12), 2.2), draw.uniform(.6, 1.2)
-    long = dict(clip=draw.uniform(4, 8), ring=draw.uniform(14, 40), needle=draw.uniform(22, 45), screw=draw.uniform(22, 38))[kind]
-    around = 2*np.pi*t
-    xy = dict(clip=np.column_stack([np.minimum(t, 1 - t)*2*long, .8*np.tanh(20*(t - .5))]), ring=np.column_stack([np.cos(around), draw.uniform(.3, 1)*np.sin(around)])*long/6.3,
-              needle=np.column_stack([t*long, 0*t]), screw=np.column_stack([t*long, 1.1*np.sign(np.sin(40*t))*(t < .85)]))[kind]
-    return turn(xy[None], np.array([draw.uniform(0, 2*np.pi)]))[0], dict(clip=.9, ring=1.2, needle=.7, screw=2.)[kind]*draw.uniform(.8, 1.2)
+    if kind == 'wire':
+        return _wander(draw, draw.integers(3, 12), 2.2), draw.uniform(0.6, 1.2)
+    long = dict(
+        clip=draw.uniform(4, 8),
+        ring=draw.uniform(14, 40),
+        needle=draw.uniform(22, 45),
+        screw=draw.uniform(22, 38),
+    )[kind]
+    around = 2 * np.pi * t
+    xy = dict(
+        clip=np.column_stack([np.minimum(t, 1 - t) * 2 * long, 0.8 * np.tanh(20 * (t - 0.5))]),
+        ring=np.column_stack([np.cos(around), draw.uniform(0.3, 1) * np.sin(around)]) * long / 6.3,
+        needle=np.column_stack([t * long, 0 * t]),
+        screw=np.column_stack([t * long, 1.1 * np.sign(np.sin(40 * t)) * (t < 0.85)]),
+    )[kind]
+    return turn(xy[None], np.array([draw.uniform(0, 2 * np.pi)]))[0], dict(
+        clip=0.9, ring=1.2, needle=0.7, screw=2.0
+    )[kind] * draw.uniform(0.8, 1.2)
+
 
 def _marks(film, centres, settings):
     "What lies on the film or on the skin, near the spine."
     draw, marks = rng(settings.seed, 'marks', film.film_id), []
-    spot = lambda sd=14: centres[draw.integers(len(centres))] + draw.normal(0, sd, 2)
+
+    def spot(sd=14):
+        return centres[draw.integers(len(centres))] + draw.normal(0, sd, 2)
+
     if film.has_metal:
         for _ in range(draw.integers(1, 4)):
             xy, width = _metal(draw)
             marks.append(Mark('metal', spot() + xy, width))
     if film.has_overlying_lines:
-        for _ in range(draw.integers(1, 4)): marks.append(Mark('line', spot(30) - [60, 0] + _wander(draw, 30, 2.5), draw.uniform(.8, 2.)))
+        for _ in range(draw.integers(1, 4)):
+            marks.append(
+                Mark('line', spot(30) - [60, 0] + _wander(draw, 30, 2.5), draw.uniform(0.8, 2.0))
+            )
     if film.has_writing:
-        for _ in range(draw.integers(1, 4)): marks.append(Mark('writing', spot(18), draw.uniform(.8, 1.4), str(draw.choice([*REGION[film.region], 'fx', '?', 'OK', 'x'])), draw.uniform(7, 13)))
+        for _ in range(draw.integers(1, 4)):
+            marks.append(
+                Mark(
+                    'writing',
+                    spot(18),
+                    draw.uniform(0.8, 1.4),
+                    str(draw.choice([*REGION[film.region], 'fx', '?', 'OK', 'x'])),
+                    draw.uniform(7, 13),
+                )
+            )
     if film.has_sticker:
         size, lean = draw.uniform([14, 8], [34, 20]), np.array([np.radians(draw.uniform(-8, 8))])
-        marks.append(Mark('sticker', spot(20) + turn((np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])*size/2)[None], lean)[0]))
+        marks.append(
+            Mark(
+                'sticker',
+                spot(20)
+                + turn((np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * size / 2)[None], lean)[0],
+            )
+        )
     return marks
 
 # %% ../nbs/method/02d_scene.ipynb #a35410ba
-SIDES = np.array([1.015, .985])  # magnification of the arches' near and far side, against the middle
+SIDES = np.array(
+    [1.015, 0.985]
+)  # magnification of the arches' near and far side, against the middle
 
-_HATS = np.maximum(1 - abs(5*anatomy.U - np.arange(6)[:, None]), 0)  # between six draws along a curve
-_CORTEX = np.stack([1.2 + 0*anatomy.U]*2 + [1 - .55*np.sin(np.pi*anatomy.U)])  # along both end-plates and down the front wall, which is thin, thinnest in its middle
+_HATS = np.maximum(
+    1 - abs(5 * anatomy.U - np.arange(6)[:, None]), 0
+)  # between six draws along a curve
+_CORTEX = np.stack(
+    [1.2 + 0 * anatomy.U] * 2 + [1 - 0.55 * np.sin(np.pi * anatomy.U)]
+)  # along both end-plates and down the front wall, which is thin, thinnest in its middle
+
 
 def _bones(s, use, whole, marrow, other, metered, seed):
     "Bodies slice by slice, and their arches."
     p = s.person
     use = [i for i in use if p.levels[i][0] in 'LT']
-    depth, half = np.ptp(p.column.curves[:, 4:].mean(-1), axis=1)*s.scale, p.half_width*s.scale
-    height = (p.column.curves[:, 2] - p.column.curves[:, 0]).mean(1)*s.scale
-    cortex = np.clip(_CORTEX + np.stack([rng(seed, 'cortex', p.id, p.levels[i]).normal(0, .28, (3, 6)) for i in use])@_HATS, .2, 2)
-    (outer, mm), (inner, _) = (anatomy.slices(p.column.curves[use]*s.scale, half[use], shell, s.lean[use], s.twist[use], cortex) for shell in (0., p.cortex*s.scale))
+    depth, half = np.ptp(p.column.curves[:, 4:].mean(-1), axis=1) * s.scale, p.half_width * s.scale
+    height = (p.column.curves[:, 2] - p.column.curves[:, 0]).mean(1) * s.scale
+    cortex = np.clip(
+        _CORTEX
+        + np.stack([rng(seed, 'cortex', p.id, p.levels[i]).normal(0, 0.28, (3, 6)) for i in use])
+        @ _HATS,
+        0.2,
+        2,
+    )
+    (outer, mm), (inner, _) = (
+        anatomy.slices(
+            p.column.curves[use] * s.scale, half[use], shell, s.lean[use], s.twist[use], cortex
+        )
+        for shell in (0.0, p.cortex * s.scale)
+    )
     for k, i in enumerate(use):
-        to_film = lambda x: s.focus + (turn(x, np.full(len(x), s.angle[i])) + s.centre[i] - s.focus)*(1 + mm[k]/1000)[:, None, None]
-        path, hollow = 2*half[i]*anatomy.SHARE, to_film(inner[k])[1:-1]
+
+        def to_film(x):
+            return (
+                s.focus
+                + (turn(x, np.full(len(x), s.angle[i])) + s.centre[i] - s.focus)
+                * (1 + mm[k] / 1000)[:, None, None]
+            )
+
+        path, hollow = 2 * half[i] * anatomy.SHARE, to_film(inner[k])[1:-1]
         whole.fill(to_film(outer[k]), path)
         marrow.fill(hollow, path[1:-1])
-        if p.levels[i] in REGION[s.film.region]: metered.fill(hollow[anatomy.SLICES//2][None], 1.)
-        sides = np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])*half[i]*np.array([[.6], [-.6]])
-        anatomy.arches(other, p.levels[i], s.centre[i], s.angle[i], depth[i], np.median(height[max(i-2, 0):i+3]), SIDES, sides, rng(seed, 'arch', p.id, p.levels[i]), s.focus)
+        if p.levels[i] in REGION[s.film.region]:
+            metered.fill(hollow[anatomy.SLICES // 2][None], 1.0)
+        sides = (
+            np.array([[np.tan(s.twist[i]), np.tan(s.lean[i])]])
+            * half[i]
+            * np.array([[0.6], [-0.6]])
+        )
+        anatomy.arches(
+            other,
+            p.levels[i],
+            s.centre[i],
+            s.angle[i],
+            depth[i],
+            np.median(height[max(i - 2, 0) : i + 3]),
+            SIDES,
+            sides,
+            rng(seed, 'arch', p.id, p.levels[i]),
+            s.focus,
+        )
     anatomy.sacrum(other, s.points[[p.levels.index(l) for l in ('S1', 'S2', 'S3', 'S4')]])
 
 # %% ../nbs/method/02d_scene.ipynb #24992782
-def _trabeculae(s, draw, shape, px, cells=np.array([.8, 2.0])):  # mm, across and down
+def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across and down
     "Grain around each body along its own axes: longer down than across, the more so the less mineral there is."
-    cells = np.maximum(cells/px, 1)
-    grid = draw.standard_normal([int(n/c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32)*np.float32(.19*(1.4 - .4*s.person.marrow))
+    cells = np.maximum(cells / px, 1)
+    grid = draw.standard_normal(
+        [int(n / c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32
+    ) * np.float32(0.19 * (1.4 - 0.4 * s.person.marrow))
     grain, (h, w) = np.zeros(shape, np.float32), grid.shape
-    cells = cells*[1, 1.8 - .8*s.person.marrow]
-    middle = s.centre/px
-    rows = np.clip(np.rint([-1e4, *(middle[1:, 1] + middle[:-1, 1])/2, 1e4]), 0, shape[0]).astype(int)
+    cells = cells * [1, 1.8 - 0.8 * s.person.marrow]
+    middle = s.centre / px
+    rows = np.clip(np.rint([-1e4, *(middle[1:, 1] + middle[:-1, 1]) / 2, 1e4]), 0, shape[0]).astype(
+        int
+    )
     for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:]):
-        first, last = (int(np.clip(x + mm/px, 0, shape[1])) for mm in (-65, 35))
-        if low <= top or last <= first: continue
-        spin = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])/cells[:, None]
-        at = np.column_stack([spin, spin@[first - x, top - y] + [w/2, h*y/shape[0]]])
-        grain[top:low, first:last] = cv2.warpAffine(grid, at, (last - first, int(low - top)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+        first, last = (int(np.clip(x + mm / px, 0, shape[1])) for mm in (-65, 35))
+        if low <= top or last <= first:
+            continue
+        spin = (
+            np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            / cells[:, None]
+        )
+        at = np.column_stack([spin, spin @ [first - x, top - y] + [w / 2, h * y / shape[0]]])
+        grain[top:low, first:last] = cv2.warpAffine(
+            grid,
+            at,
+            (last - first, int(low - top)),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT,
+        )
     return grain
 
 # %% ../nbs/method/02d_scene.ipynb #439dfafb
 def materials(
-    s: Scene, settings: Settings,
+    s: Scene,
+    settings: Settings,
 ):  # soft (mm of water), bone (mm of cortical bone in place of water), spine (bool): where the exposure is metered
     "What the beam crosses."
     p, f, px = s.person, s.film, settings.pixel_mm
-    shape = tuple(round(x/px) for x in FILM_MM)
+    shape = tuple(round(x / px) for x in FILM_MM)
     draw = rng(settings.seed, 'tissue', f.film_id)
     whole, marrow, other, metered = (Canvas(*shape, px) for _ in range(4))
-    coarse = max(2*px, .8)  # what lies far from the film has no finer edges
-    rib = Canvas(*(round(x/coarse) for x in FILM_MM), coarse)
+    coarse = max(2 * px, 0.8)  # what lies far from the film has no finer edges
+    rib = Canvas(*(round(x / coarse) for x in FILM_MM), coarse)
     use = [i for i in range(len(p.levels)) if -70 < s.centre[i, 1] < FILM_MM[0] + 70]
     _bones(s, use, whole, marrow, other, metered, settings.seed)
     _growths(other, s, use, settings.seed)
     thoracic = [i for i in use if p.levels[i][0] == 'T']
-    depth = np.ptp(p.column.curves[thoracic, 4:].mean(-1), axis=1)*s.scale
-    if thoracic: anatomy.ribs(rib, s.centre[thoracic], s.angle[thoracic], depth, [p.levels[i] for i in thoracic], SIDES, s.focus, rng(settings.seed, 'ribs', f.film_id))
-    anatomy.pelvis(rib, s.centre[p.levels.index('L5')], s.points[p.levels.index('S2'), [2, 3]].mean(0), s.focus, rng(settings.seed, 'pelvis', p.id))
-    if f.region == 'T': anatomy.shoulders(rib, s.centre[p.levels.index('T4')], s.focus, rng(settings.seed, 'shoulders', f.film_id))
-    other.mm += .62*cv2.resize(cv2.GaussianBlur(rib.mm, (0, 0), (.5 if f.region == 'L' else 1.1)/rib.pixel_mm), other.mm.shape[::-1])  # breathing
+    depth = np.ptp(p.column.curves[thoracic, 4:].mean(-1), axis=1) * s.scale
+    if thoracic:
+        anatomy.ribs(
+            rib,
+            s.centre[thoracic],
+            s.angle[thoracic],
+            depth,
+            [p.levels[i] for i in thoracic],
+            SIDES,
+            s.focus,
+            rng(settings.seed, 'ribs', f.film_id),
+        )
+    anatomy.pelvis(
+        rib,
+        s.centre[p.levels.index('L5')],
+        s.points[p.levels.index('S2'), [2, 3]].mean(0),
+        s.focus,
+        rng(settings.seed, 'pelvis', p.id),
+    )
+    if f.region == 'T':
+        anatomy.shoulders(
+            rib, s.centre[p.levels.index('T4')], s.focus, rng(settings.seed, 'shoulders', f.film_id)
+        )
+    other.mm += 0.62 * cv2.resize(
+        cv2.GaussianBlur(rib.mm, (0, 0), (0.5 if f.region == 'L' else 1.1) / rib.pixel_mm),
+        other.mm.shape[::-1],
+    )  # breathing
     whole.mm -= marrow.mm
-    bone, spine = np.maximum(whole.mm, 0, out=whole.mm), metered.mm > .5
+    bone, spine = np.maximum(whole.mm, 0, out=whole.mm), metered.mm > 0.5
     del rib, metered
     grain = _trabeculae(s, draw, shape, px)
-    grain += .11*exposure.smooth_field(draw, shape, 3.5/px)
-    marrow.mm *= np.float32(.145*p.marrow)
+    grain += 0.11 * exposure.smooth_field(draw, shape, 3.5 / px)
+    marrow.mm *= np.float32(0.145 * p.marrow)
     bone += marrow.mm
     bone += np.multiply(marrow.mm, grain, out=marrow.mm)
-    other.mm *= np.float32(.55 + .45*p.marrow)
+    other.mm *= np.float32(0.55 + 0.45 * p.marrow)
     bone += other.mm
-    bone += np.multiply(other.mm, np.float32(.4)*grain, out=other.mm)
+    bone += np.multiply(other.mm, np.float32(0.4) * grain, out=other.mm)
     del whole, marrow, other, grain
     return trunk(s, draw, shape, px), bone, spine
 
@@ -260,104 +443,225 @@ def _growths(canvas, s, use, seed):
     "Osteophytes, bridges, calcified discs, sclerosis under a broken end-plate, calcified aorta."
     p, names = s.person, s.person.findings
     for i in use:
-        if (level := p.levels[i]) not in names.index: continue
+        if (level := p.levels[i]) not in names.index:
+            continue
         row, draw = names.loc[level], rng(seed, 'growth', p.id, level)
         pts = s.points[i]
-        front, down = turn(np.array([[[1., 0], [0, 1.]]]), s.angle[i:i+1])[0]
+        front, down = turn(np.array([[[1.0, 0], [0, 1.0]]]), s.angle[i : i + 1])[0]
         if row.osteophytes:
             for corner, sign in ((pts[2], -1), (pts[3], 1)):
-                if draw.random() < .8: canvas.bone([anatomy.spurs(corner, front, sign*down, 3 + 4*row.finding_size)], 2.2, 1.8, blur=.3)
-        below = s.points[i+1] if i + 1 < len(s.points) else None
-        if row.fused and names.fused.get(p.levels[i+1], False):
-            bridge = np.array([pts[3] - 3*down - front, pts[3] + 3.5*front, (pts[3] + below[2])/2 + 5.5*front, below[2] + 3.5*front, below[2] + 3*down - front])
-            canvas.bone([anatomy.rounded(bridge)], 4., 2., blur=.4)
-            canvas.bone([np.array([pts[5], pts[3], below[2], below[0]])], 2.5, 0., blur=1.5)
+                if draw.random() < 0.8:
+                    canvas.bone(
+                        [anatomy.spurs(corner, front, sign * down, 3 + 4 * row.finding_size)],
+                        2.2,
+                        1.8,
+                        blur=0.3,
+                    )
+        below = s.points[i + 1] if i + 1 < len(s.points) else None
+        if row.fused and names.fused.get(p.levels[i + 1], False):
+            bridge = np.array(
+                [
+                    pts[3] - 3 * down - front,
+                    pts[3] + 3.5 * front,
+                    (pts[3] + below[2]) / 2 + 5.5 * front,
+                    below[2] + 3.5 * front,
+                    below[2] + 3 * down - front,
+                ]
+            )
+            canvas.bone([anatomy.rounded(bridge)], 4.0, 2.0, blur=0.4)
+            canvas.bone([np.array([pts[5], pts[3], below[2], below[0]])], 2.5, 0.0, blur=1.5)
         if row.disc_calcification and below is not None:
-            mid = (pts[4] + below[1])/2
+            mid = (pts[4] + below[1]) / 2
             for _ in range(3):
-                at = mid + front*draw.normal(0, 5) + down*draw.normal(0, .6)
-                canvas.line(at + front*np.array([[-1.], [1.]])*draw.uniform(2, 6), draw.uniform(4, 8), draw.uniform(1.2, 2.6))
+                at = mid + front * draw.normal(0, 5) + down * draw.normal(0, 0.6)
+                canvas.line(
+                    at + front * np.array([[-1.0], [1.0]]) * draw.uniform(2, 6),
+                    draw.uniform(4, 8),
+                    draw.uniform(1.2, 2.6),
+                )
         if (broken(row, s.film.visit) or row.nhanes_grade >= 2) and row.sclerosis:
-            canvas.line(pts[:3] + down*2.2, 3., 3.2)
-    if (draw := rng(seed, 'aorta', p.id)).random() < .35:
-        front_line = np.array([(s.points[i][2] + s.points[i][3])/2 for i in use if p.levels[i] in ('L1', 'L2', 'L3', 'L4')])
+            canvas.line(pts[:3] + down * 2.2, 3.0, 3.2)
+    if (draw := rng(seed, 'aorta', p.id)).random() < 0.35:
+        front_line = np.array(
+            [
+                (s.points[i][2] + s.points[i][3]) / 2
+                for i in use
+                if p.levels[i] in ('L1', 'L2', 'L3', 'L4')
+            ]
+        )
         for a, b in zip(front_line[:-1], front_line[1:]):
             for off in (6, 24):
-                if draw.random() < .6:
+                if draw.random() < 0.6:
                     t = np.sort(draw.random(2))[:, None]
-                    canvas.line(a*(1 - t) + b*t + [off, 0] + draw.normal(0, .7, (2, 2)), draw.uniform(2, 7), draw.uniform(.7, 1.6))
+                    canvas.line(
+                        a * (1 - t) + b * t + [off, 0] + draw.normal(0, 0.7, (2, 2)),
+                        draw.uniform(2, 7),
+                        draw.uniform(0.7, 1.6),
+                    )
 
 # %% ../nbs/method/02d_scene.ipynb #76313d42
-_rise = lambda v, width: 1/(1 + np.exp(-np.clip(v/width, -30, 30)))
+def _rise(v, width):
+    return 1 / (1 + np.exp(-np.clip(v / width, -30, 30)))
+
 
 def _pocket(gas, centre, radii, tilt, mm, draw):
     "One lobulated pocket, mm of gas, in a window of its own."
-    reach = 1.25*max(radii) + 2*mm
-    low, high = np.maximum((centre - reach)/mm, 0).astype(int), np.minimum((centre + reach)/mm + 1, gas.shape[::-1]).astype(int)
-    if (high <= low).any(): return
-    x, y = np.arange(low[0], high[0])[None]*mm - centre[0], np.arange(low[1], high[1])[:, None]*mm - centre[1]
-    u, v = (x*np.cos(tilt) + y*np.sin(tilt))/radii[0], (y*np.cos(tilt) - x*np.sin(tilt))/radii[1]
+    reach = 1.25 * max(radii) + 2 * mm
+    low, high = (
+        np.maximum((centre - reach) / mm, 0).astype(int),
+        np.minimum((centre + reach) / mm + 1, gas.shape[::-1]).astype(int),
+    )
+    if (high <= low).any():
+        return
+    x, y = (
+        np.arange(low[0], high[0])[None] * mm - centre[0],
+        np.arange(low[1], high[1])[:, None] * mm - centre[1],
+    )
+    u, v = (
+        (x * np.cos(tilt) + y * np.sin(tilt)) / radii[0],
+        (y * np.cos(tilt) - x * np.sin(tilt)) / radii[1],
+    )
     around = np.arctan2(v, u)
-    r = np.hypot(u, v)/(1 + .10*np.cos(draw.integers(2, 5)*around + draw.random()*6.3) + .06*np.cos(draw.integers(5, 8)*around + draw.random()*6.3))
-    at = np.s_[low[1]:high[1], low[0]:high[0]]
-    gas[at] = np.maximum(gas[at], 1.6*min(radii)*np.sqrt(np.clip(1 - r*r, 0, 1)))
+    r = np.hypot(u, v) / (
+        1
+        + 0.10 * np.cos(draw.integers(2, 5) * around + draw.random() * 6.3)
+        + 0.06 * np.cos(draw.integers(5, 8) * around + draw.random() * 6.3)
+    )
+    at = np.s_[low[1] : high[1], low[0] : high[0]]
+    gas[at] = np.maximum(gas[at], 1.6 * min(radii) * np.sqrt(np.clip(1 - r * r, 0, 1)))
+
 
 def _bowel(shape, mm, line, top, low, draw):
     "Chains of gas pockets in front of the spine, a few of them over it: mm of water that is not there."
     gas = np.zeros(shape, np.float32)
-    if draw.random() < .5: _pocket(gas, np.array([line[min(int(top/mm), shape[0] - 1), 0] + draw.uniform(40, 85), top + draw.uniform(-14, 2)]), draw.uniform([18, 8], [36, 15]), draw.normal(.15, .15), mm, draw)  # the stomach's
+    if draw.random() < 0.5:
+        _pocket(
+            gas,
+            np.array(
+                [
+                    line[min(int(top / mm), shape[0] - 1), 0] + draw.uniform(40, 85),
+                    top + draw.uniform(-14, 2),
+                ]
+            ),
+            draw.uniform([18, 8], [36, 15]),
+            draw.normal(0.15, 0.15),
+            mm,
+            draw,
+        )  # the stomach's
     for _ in range(draw.integers(2, 8)):
-        y, way = draw.uniform(top, low), draw.uniform(0, 2*np.pi)
-        at = np.array([line[min(int(y/mm), shape[0] - 1), 0] + (draw.uniform(-20, 30) if draw.random() < .2 else draw.uniform(35, 120)), y])
+        y, way = draw.uniform(top, low), draw.uniform(0, 2 * np.pi)
+        at = np.array(
+            [
+                line[min(int(y / mm), shape[0] - 1), 0]
+                + (draw.uniform(-20, 30) if draw.random() < 0.2 else draw.uniform(35, 120)),
+                y,
+            ]
+        )
         for _ in range(draw.integers(1, 5)):
             r = draw.uniform(5, 16)
-            _pocket(gas, at, r*np.array([draw.uniform(1, 1.5), draw.uniform(.6, 1)]), way + draw.normal(0, .3), mm, draw)
-            at, way = at + 1.45*r*np.array([np.cos(way), np.sin(way)]), way + draw.normal(0, .5)
-    wall = np.clip((cv2.GaussianBlur(gas, (0, 0), 2.2/mm) > 1)*1. - (gas > 1), 0, 1)
-    return np.minimum(cv2.GaussianBlur(gas, (0, 0), .6/mm), 26) - 3.5*wall
+            _pocket(
+                gas,
+                at,
+                r * np.array([draw.uniform(1, 1.5), draw.uniform(0.6, 1)]),
+                way + draw.normal(0, 0.3),
+                mm,
+                draw,
+            )
+            at, way = (
+                at + 1.45 * r * np.array([np.cos(way), np.sin(way)]),
+                way + draw.normal(0, 0.5),
+            )
+    wall = np.clip((cv2.GaussianBlur(gas, (0, 0), 2.2 / mm) > 1) * 1.0 - (gas > 1), 0, 1)
+    return np.minimum(cv2.GaussianBlur(gas, (0, 0), 0.6 / mm), 26) - 3.5 * wall
+
 
 def _lungs(x, y, line, skin, dome, wide, draw):
     "Two lungs over two domes: each the chord of a sphere, mm of water that is not there."
-    air = 0.
+    air = 0.0
     for k in range(2):
         front, rear = draw.uniform(44, 80), 80
-        edge = dome - 34 + 14*k + draw.normal(0, 5) + np.where(x > line + 42, draw.uniform(20, 32)*((x - line - 42)/95)**2, np.where(x > line, rear, front)*((x - line - 42)/110)**2)
-        for wave in (90, 37): edge = edge + draw.normal(0, wave/30)*np.sin(2*np.pi*(x/(wave*draw.uniform(.8, 1.25)) + draw.random()))  # no dome is a sphere
-        chord = 2*np.sqrt(2*70*np.clip(edge - y, 0, None))
-        air = air + .7*np.minimum(chord, draw.uniform(.12, .17)*wide)*_rise(x - line + 48 - 4*k, 3)*_rise(x - skin - 24, 3)
+        edge = (
+            dome
+            - 34
+            + 14 * k
+            + draw.normal(0, 5)
+            + np.where(
+                x > line + 42,
+                draw.uniform(20, 32) * ((x - line - 42) / 95) ** 2,
+                np.where(x > line, rear, front) * ((x - line - 42) / 110) ** 2,
+            )
+        )
+        for wave in (90, 37):
+            edge = edge + draw.normal(0, wave / 30) * np.sin(
+                2 * np.pi * (x / (wave * draw.uniform(0.8, 1.25)) + draw.random())
+            )  # no dome is a sphere
+        chord = 2 * np.sqrt(2 * 70 * np.clip(edge - y, 0, None))
+        air = air + 0.7 * np.minimum(chord, draw.uniform(0.12, 0.17) * wide) * _rise(
+            x - line + 48 - 4 * k, 3
+        ) * _rise(x - skin - 24, 3)
     return air
 
 # %% ../nbs/method/02d_scene.ipynb #26ba94df
 def trunk(s, draw, shape, px):
     "Water in the beam, mm: trunk, lungs and diaphragm, heart, shoulders, hips, bowel."
-    f, bmi, step = s.film, s.person.bmi, max(round(1.2/px), 1)
-    h, w = (n//step + 1 for n in shape)
-    mm = px*step
-    y, x = np.arange(h, dtype=np.float32)[:, None]*mm, np.arange(w, dtype=np.float32)[None]*mm
-    at = lambda level: s.centre[s.person.levels.index(level)]
+    f, bmi, step = s.film, s.person.bmi, max(round(1.2 / px), 1)
+    h, w = (n // step + 1 for n in shape)
+    mm = px * step
+    y, x = np.arange(h, dtype=np.float32)[:, None] * mm, np.arange(w, dtype=np.float32)[None] * mm
+
+    def at(level):
+        return s.centre[s.person.levels.index(level)]
+
     spine = np.interp(y[:, 0], s.centre[:, 1], s.centre[:, 0]).astype(np.float32)[:, None]
-    line, back = (cv2.GaussianBlur(spine, (1, 0), sigmaX=.1, sigmaY=sd/mm, borderType=cv2.BORDER_REPLICATE) for sd in (25, 45))
-    field = lambda cell: exposure.smooth_field(draw, (h, w), cell/mm)
-    skin, wide = back - (96 + 1.8*(bmi - 22) + draw.normal(0, 6)), 275 + 6*(bmi - 25)
-    u = np.clip((x - skin)/(320 + 7*(bmi - 25)), 0, 1)
-    soft = wide*np.clip(4*u*(1 - u), 0, 1)**.36
+    line, back = (
+        cv2.GaussianBlur(spine, (1, 0), sigmaX=0.1, sigmaY=sd / mm, borderType=cv2.BORDER_REPLICATE)
+        for sd in (25, 45)
+    )
+
+    def field(cell):
+        return exposure.smooth_field(draw, (h, w), cell / mm)
+
+    skin, wide = back - (96 + 1.8 * (bmi - 22) + draw.normal(0, 6)), 275 + 6 * (bmi - 25)
+    u = np.clip((x - skin) / (320 + 7 * (bmi - 25)), 0, 1)
+    soft = wide * np.clip(4 * u * (1 - u), 0, 1) ** 0.36
     dome = at('T11')[1] + draw.normal(2, 12)
     soft -= _lungs(x, y, line, skin, dome, wide, draw)
-    soft += 45*np.exp(-((x - line - 110)/45)**2 - ((y - dome + 65)/50)**2)*_rise(dome - 20 - y, 6)  # heart
-    if f.region == 'T': soft += 60*_rise(at('T2')[1] - y, 16)
-    soft += 20*_rise(y - at('L5')[1] - 5, 14)
-    soft -= (14 + 36*(f.region == 'T'))*_rise(y - dome - 30, 25)*_rise(at('L5')[1] - y, 20)  # the waist; on a thoracic film a wedge filter too
-    soft *= 1 + .018*field(70) + .010*field(18) + .006*field(6) + .004*field(2.5)
-    below = _rise(y - dome - 25, 8)*(1. if f.region == 'L' else .5)
-    soft -= below*_bowel((h, w), mm, line, dome + 45, at('L5')[1] + 30, draw)
-    soft -= 6*below*_rise(x - line - 22, 5)*np.clip(.9*field(34) - .5, 0, 1)*np.clip(field(5) + .6*field(2.5), -.8, 1.4)  # faeces
-    if f.has_contrast_gradient: soft += draw.choice([-1, 1])*draw.uniform(15, 32)*np.tanh((y - draw.uniform(.3, .7)*FILM_MM[0])/draw.uniform(15, 50))
-    fine = cv2.resize(soft.astype(np.float32), (w*step, h*step), interpolation=cv2.INTER_CUBIC)[:shape[0], :shape[1]]
+    soft += (
+        45
+        * np.exp(-(((x - line - 110) / 45) ** 2) - ((y - dome + 65) / 50) ** 2)
+        * _rise(dome - 20 - y, 6)
+    )  # heart
+    if f.region == 'T':
+        soft += 60 * _rise(at('T2')[1] - y, 16)
+    soft += 20 * _rise(y - at('L5')[1] - 5, 14)
+    soft -= (
+        (14 + 36 * (f.region == 'T')) * _rise(y - dome - 30, 25) * _rise(at('L5')[1] - y, 20)
+    )  # the waist; on a thoracic film a wedge filter too
+    soft *= 1 + 0.018 * field(70) + 0.010 * field(18) + 0.006 * field(6) + 0.004 * field(2.5)
+    below = _rise(y - dome - 25, 8) * (1.0 if f.region == 'L' else 0.5)
+    soft -= below * _bowel((h, w), mm, line, dome + 45, at('L5')[1] + 30, draw)
+    soft -= (
+        6
+        * below
+        * _rise(x - line - 22, 5)
+        * np.clip(0.9 * field(34) - 0.5, 0, 1)
+        * np.clip(field(5) + 0.6 * field(2.5), -0.8, 1.4)
+    )  # faeces
+    if f.has_contrast_gradient:
+        soft += (
+            draw.choice([-1, 1])
+            * draw.uniform(15, 32)
+            * np.tanh((y - draw.uniform(0.3, 0.7) * FILM_MM[0]) / draw.uniform(15, 50))
+        )
+    fine = cv2.resize(soft.astype(np.float32), (w * step, h * step), interpolation=cv2.INTER_CUBIC)[
+        : shape[0], : shape[1]
+    ]
     return np.maximum(fine, 0, out=fine)
 
 # %% ../nbs/method/02d_scene.ipynb #77e157f8
 def render(
-    s: Scene, settings: Settings,
+    s: Scene,
+    settings: Settings,
 ) -> np.ndarray:  # (H, W) uint16, stored facing right
     "The grey levels of one film."
     f, px = s.film, settings.pixel_mm
@@ -365,25 +669,45 @@ def render(
     over = Canvas(*soft.shape, px)
     over.mm = bone
     for m in s.marks:
-        if m.kind in ('metal', 'line'): over.line(m.xy, 60. if m.kind == 'metal' else 2.6, m.width)
-    e, frame = (cls(**{k.name: getattr(f, k.name) for k in fields(cls)}) for cls in (Exposure, exposure.Frame))
+        if m.kind in ('metal', 'line'):
+            over.line(m.xy, 60.0 if m.kind == 'metal' else 2.6, m.width)
+    e, frame = (
+        cls(**{k.name: getattr(f, k.name) for k in fields(cls)})
+        for cls in (Exposure, exposure.Frame)
+    )
     draw = rng(settings.seed, 'exposure', f.film_id)
-    grey = exposure.develop(exposure.detect(exposure.attenuate(soft, bone), spine, e, px, draw), e, px, draw)
+    grey = exposure.develop(
+        exposure.detect(exposure.attenuate(soft, bone), spine, e, px, draw), e, px, draw
+    )
     for m in s.marks:
-        if m.kind == 'sticker': exposure.stick(grey, m.xy, [f'{draw.choice(["XR", "SP", "LAT"])} {draw.integers(10**4, 10**6)}', f'{draw.integers(1, 29):02d}-{draw.integers(1, 13):02d}'], draw.uniform(.75, .97), px)
+        if m.kind == 'sticker':
+            exposure.stick(
+                grey,
+                m.xy,
+                [
+                    f'{draw.choice(["XR", "SP", "LAT"])} {draw.integers(10**4, 10**6)}',
+                    f'{draw.integers(1, 29):02d}-{draw.integers(1, 13):02d}',
+                ],
+                draw.uniform(0.75, 0.97),
+                px,
+            )
         if m.kind == 'writing':
             ink = exposure.letters(grey.shape, m.text, m.xy, m.size, m.width, px, SCRIPT)
-            if ink.any(): exposure.blend(grey, ink, draw.choice([.03, .97]), .85)
+            if ink.any():
+                exposure.blend(grey, ink, draw.choice([0.03, 0.97]), 0.85)
     exposure.surround(grey, frame, px, draw)
     return exposure.store(grey, e)
 
 # %% ../nbs/method/02d_scene.ipynb #b7d10b90
 def scenes(
-    plan: Plan, subject_id: str,
+    plan: Plan,
+    subject_id: str,
 ):  # list of (row of `films`, Scene), the subject's rows of `fractures` by level
     "Every film of one subject, positioned."
     subject = next(plan.subjects[plan.subjects.subject_id == subject_id].itertuples(index=False))
     rows = plan.bodies[plan.bodies.subject_id == subject_id]
     mine = plan.films[plan.films.subject_id == subject_id]
     at = {visit: person(subject, rows, visit, plan.settings) for visit in mine.visit.unique()}
-    return [(film, scene(at[film.visit], film, plan.settings)) for film in mine.itertuples(index=False)], rows.set_index('level')
+    return [
+        (film, scene(at[film.visit], film, plan.settings)) for film in mine.itertuples(index=False)
+    ], rows.set_index('level')

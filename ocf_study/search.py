@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-import os, socket, tempfile, time
+import os
+import socket
+import tempfile
+import time
 
 import numpy as np
 import optuna
@@ -22,27 +25,35 @@ import sqlalchemy
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from . import googlenet, manifest, runtime, training
+from . import manifest, runtime, training
 
 # %% ../nbs/method/13_search.ipynb #e5391fc2
 def space(
-    **ranges,                       # hyper-parameter -> (low, high), in the place of table 5's
+    **ranges,  # hyper-parameter -> (low, high), in the place of table 5's
 ) -> dict[str, FloatDistribution]:  # hyper-parameter -> what it is drawn from
     "Table 5's search space"
     table = manifest.published('table5').set_index('hyperparameter')
-    if unknown := set(ranges) - set(table.index): raise ValueError(f'{", ".join(sorted(unknown))} is none of {", ".join(table.index)}')
+    if unknown := set(ranges) - set(table.index):
+        raise ValueError(f'{", ".join(sorted(unknown))} is none of {", ".join(table.index)}')
     low_high = {name: ranges.get(name, (row.low, row.high)) for name, row in table.iterrows()}
-    return {name: FloatDistribution(*map(float, low_high[name]), log=row.scale == 'log') for name, row in table.iterrows()}
+    return {
+        name: FloatDistribution(*map(float, low_high[name]), log=row.scale == 'log')
+        for name, row in table.iterrows()
+    }
 
 # %% ../nbs/method/13_search.ipynb #6cd851c8
 def _round_number(study, trial):
     "Which round a trial is: one that repeats a lost round keeps its number, the others are counted without these"
-    if 'round' in trial.user_attrs: return trial.user_attrs['round']
-    return trial.number - sum('round' in t.user_attrs for t in study.get_trials(deepcopy=False)[:trial.number])
+    if 'round' in trial.user_attrs:
+        return trial.user_attrs['round']
+    return trial.number - sum(
+        'round' in t.user_attrs for t in study.get_trials(deepcopy=False)[: trial.number]
+    )
 
 # %% ../nbs/method/13_search.ipynb #e14d6403
 class NumberedSampler(optuna.samplers.RandomSampler):
     "Random search in which seed and number of the round decide the draw"
+
     def __init__(self, seed: int = 0):
         super().__init__(seed)
         self.seed = seed
@@ -50,23 +61,39 @@ class NumberedSampler(optuna.samplers.RandomSampler):
     def sample_independent(self, study, trial, param_name, param_distribution):
         u = runtime.rng(self.seed, 'search', _round_number(study, trial), param_name).random()
         low, high = param_distribution.low, param_distribution.high
-        return float(low*(high/low)**u if param_distribution.log else low + u*(high - low))
+        return float(low * (high / low) ** u if param_distribution.log else low + u * (high - low))
 
 # %% ../nbs/method/13_search.ipynb #648d8d90
 class PerRound(optuna.samplers.BaseSampler):
     "One of Optuna's samplers, made anew for each round with a seed of its own, so that machines that draw at once draw apart"
+
     def __init__(self, make: Callable, seed: int = 0):
         self.make, self.seed, self.made = make, seed, (None, None)
 
     def _of(self, trial):
-        if self.made[0] != trial.number: self.made = trial.number, self.make(seed=int(runtime.rng(self.seed, 'sampler', trial.number).integers(2**31)))
+        if self.made[0] != trial.number:
+            self.made = (
+                trial.number,
+                self.make(
+                    seed=int(runtime.rng(self.seed, 'sampler', trial.number).integers(2**31))
+                ),
+            )
         return self.made[1]
 
-    def infer_relative_search_space(self, study, trial): return self._of(trial).infer_relative_search_space(study, trial)
-    def sample_relative(self, study, trial, search_space): return self._of(trial).sample_relative(study, trial, search_space)
-    def sample_independent(self, study, trial, param_name, param_distribution): return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-    def before_trial(self, study, trial): self._of(trial).before_trial(study, trial)
-    def after_trial(self, study, trial, state, values): self._of(trial).after_trial(study, trial, state, values)
+    def infer_relative_search_space(self, study, trial):
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study, trial, search_space):
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study, trial):
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(self, study, trial, state, values):
+        self._of(trial).after_trial(study, trial, state, values)
 
 # %% ../nbs/method/13_search.ipynb #45cd10e8
 def sampler(
@@ -75,43 +102,65 @@ def sampler(
 ) -> optuna.samplers.BaseSampler:
     "How the next draw is made"
     others = dict(tpe='TPESampler', gp='GPSampler', cmaes='CmaEsSampler', qmc='QMCSampler')
-    if name == 'random': return NumberedSampler(seed)
-    if name not in others: raise ValueError(f'sampler {name!r} is none of random, {", ".join(others)}')
+    if name == 'random':
+        return NumberedSampler(seed)
+    if name not in others:
+        raise ValueError(f'sampler {name!r} is none of random, {", ".join(others)}')
     needs = dict(gp='torch', cmaes='cmaes').get(name)
-    if needs and not find_spec(needs): raise ValueError(f'sampler {name!r} needs the package {needs}, which is not installed')
+    if needs and not find_spec(needs):
+        raise ValueError(f'sampler {name!r} needs the package {needs}, which is not installed')
     make = getattr(optuna.samplers, others[name])
-    return make(scramble=True, seed=seed) if name == 'qmc' else PerRound(make, seed)  # unscrambled, it begins in a corner where the weight of label 1 is 0
+    return (
+        make(scramble=True, seed=seed) if name == 'qmc' else PerRound(make, seed)
+    )  # unscrambled, it begins in a corner where the weight of label 1 is 0
 
 # %% ../nbs/method/13_search.ipynb #59db82e2
 def _absolute(where):
     "The same storage, named so that a worker in another folder finds it"
-    if '://' not in str(where): return Path(where).resolve()
+    if '://' not in str(where):
+        return Path(where).resolve()
     url = sqlalchemy.make_url(str(where))
-    if url.get_backend_name() == 'sqlite' and url.database not in (None, '', ':memory:'): url = url.set(database=str(Path(url.database).resolve()))
+    if url.get_backend_name() == 'sqlite' and url.database not in (None, '', ':memory:'):
+        url = url.set(database=str(Path(url.database).resolve()))
     return url.render_as_string(hide_password=False)
 
 # %% ../nbs/method/13_search.ipynb #f64a759f
 def storage(
-    where: str|Path,  # a file, or the URL of a database
+    where: str | Path,  # a file, or the URL of a database
 ) -> optuna.storages.BaseStorage:
     "Where rounds are kept"
-    if '://' in str(where): return optuna.storages.get_storage(str(where))
+    if '://' in str(where):
+        return optuna.storages.get_storage(str(where))
     Path(where).parent.mkdir(parents=True, exist_ok=True)
     journal = optuna.storages.journal
-    return journal.JournalStorage(journal.JournalFileBackend(str(where), lock_obj=journal.JournalFileOpenLock(str(where))))
+    return journal.JournalStorage(
+        journal.JournalFileBackend(str(where), lock_obj=journal.JournalFileOpenLock(str(where)))
+    )
 
 # %% ../nbs/method/13_search.ipynb #df104266
 def open_study(
-    where: str|Path,           # of `storage`
-    name: str = 'search',      # several searches may share one storage
+    where: str | Path,  # of `storage`
+    name: str = 'search',  # several searches may share one storage
     sampler_name: str = 'random',
-    pruner: str = '',          # '', or the name of an Optuna pruner: 'median', 'hyperband'
+    pruner: str = '',  # '', or the name of an Optuna pruner: 'median', 'hyperband'
     seed: int = 0,
 ) -> optuna.Study:
     "The search in this storage; a new one if there is none"
-    pruners = {'': optuna.pruners.NopPruner, 'median': optuna.pruners.MedianPruner, 'hyperband': optuna.pruners.HyperbandPruner}
-    if pruner not in pruners: raise ValueError(f'pruner {pruner!r} is none of {", ".join(map(repr, pruners))}')
-    return optuna.create_study(storage=storage(where), study_name=name, sampler=sampler(sampler_name, seed), pruner=pruners[pruner](), direction='maximize', load_if_exists=True)
+    pruners = {
+        '': optuna.pruners.NopPruner,
+        'median': optuna.pruners.MedianPruner,
+        'hyperband': optuna.pruners.HyperbandPruner,
+    }
+    if pruner not in pruners:
+        raise ValueError(f'pruner {pruner!r} is none of {", ".join(map(repr, pruners))}')
+    return optuna.create_study(
+        storage=storage(where),
+        study_name=name,
+        sampler=sampler(sampler_name, seed),
+        pruner=pruners[pruner](),
+        direction='maximize',
+        load_if_exists=True,
+    )
 
 # %% ../nbs/method/13_search.ipynb #16a24911
 LOST = 'lost: its process ended'
@@ -121,10 +170,14 @@ def _gone(trial, lost_after):
     "Has the process of a running round ended? Its own machine can tell; any other waits `lost_after` seconds for a sign of life"
     host, pid, born, beat = (trial.user_attrs.get(k) for k in ('host', 'pid', 'born', 'beat'))
     silent = time.time() - (beat or trial.datetime_start.timestamp())
-    if host is None: return silent > 60  # killed before it could say
-    if host != socket.gethostname(): return silent > lost_after
-    try: return psutil.Process(pid).create_time() != born
-    except psutil.NoSuchProcess: return True
+    if host is None:
+        return silent > 60  # killed before it could say
+    if host != socket.gethostname():
+        return silent > lost_after
+    try:
+        return psutil.Process(pid).create_time() != born
+    except psutil.NoSuchProcess:
+        return True
 
 # %% ../nbs/method/13_search.ipynb #02779fd2
 def _lose(study, lost):
@@ -132,30 +185,50 @@ def _lose(study, lost):
     try:
         optuna.Trial(study, lost._trial_id).set_user_attr('error', LOST)
         study.tell(lost.number, state=TrialState.FAIL)
-    except (RuntimeError, ValueError): return  # another machine was first
-    study.enqueue_trial({**lost.system_attrs.get('fixed_params', {}), **lost.params}, user_attrs=dict(round=_round_number(study, lost)))
+    except (RuntimeError, ValueError):
+        return  # another machine was first
+    study.enqueue_trial(
+        {**lost.system_attrs.get('fixed_params', {}), **lost.params},
+        user_attrs=dict(round=_round_number(study, lost)),
+    )
 
 # %% ../nbs/method/13_search.ipynb #c04c1eb6
-def _running(study): return study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+def _running(study):
+    return study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
 
 def _recover(study, lost_after):
     "Lose the rounds whose process is gone"
     for trial in _running(study):
-        if _gone(trial, lost_after): _lose(study, trial)
+        if _gone(trial, lost_after):
+            _lose(study, trial)
 
 # %% ../nbs/method/13_search.ipynb #4ef20a95
 def _taken(study):
     "Rounds that are done or under way; the lost ones are neither"
-    return sum(t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
+    return sum(
+        t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING
+        for t in study.get_trials(deepcopy=False)
+    )
 
 # %% ../nbs/method/13_search.ipynb #755dfcfe
 def _next(study, distributions, first):
     "The next round: of `first` while these last, from the queue, or drawn"
     trial = study.ask()
-    for name, value in dict(host=socket.gethostname(), pid=os.getpid(), born=psutil.Process().create_time(), beat=time.time()).items(): trial.set_user_attr(name, value)
+    for name, value in dict(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        born=psutil.Process().create_time(),
+        beat=time.time(),
+    ).items():
+        trial.set_user_attr(name, value)
     number = _round_number(study, trial)
-    if number < len(first) and 'round' not in trial.user_attrs: trial._fixed_params = first[number]  # by number: machines that start together would both fill a queue
-    for name, d in distributions.items(): trial._suggest(name, d)
+    if number < len(first) and 'round' not in trial.user_attrs:
+        trial._fixed_params = first[
+            number
+        ]  # by number: machines that start together would both fill a queue
+    for name, d in distributions.items():
+        trial._suggest(name, d)
     return trial
 
 # %% ../nbs/method/13_search.ipynb #019f4400
@@ -163,188 +236,299 @@ def _one_round(_, opener, total, objective, distributions, first, lost_after):
     "Take the next round, run it, and record its value or its error"
     study = opener()
     _recover(study, lost_after)  # Dask calls again when a worker dies
-    if _taken(study) >= total: return
+    if _taken(study) >= total:
+        return
     trial = _next(study, distributions, first)
 
     def watch(row):
         trial.set_user_attr('beat', time.time())
         trial.report(row['auc_pr'], row['epoch'])
-        if trial.should_prune(): raise optuna.TrialPruned
+        if trial.should_prune():
+            raise optuna.TrialPruned
 
     try:
         value = float(objective(trial.params, watch))
-        if not np.isfinite(value): raise ValueError(f'the goal is {value}')
-    except optuna.TrialPruned: study.tell(trial, state=TrialState.PRUNED)
+        if not np.isfinite(value):
+            raise ValueError(f'the goal is {value}')
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
     except Exception as e:
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')
         study.tell(trial, state=TrialState.FAIL)
     except BaseException:
         _lose(study, study.trials[trial.number])
         raise
-    else: study.tell(trial, value)
+    else:
+        study.tell(trial, value)
 
 # %% ../nbs/method/13_search.ipynb #ec78e46e
 def _run_rounds(work, n, scheduler, workers):
     "What `n` calls of `_one_round` return"
-    if not scheduler and workers < 2: return [runtime.attempt(work, i) for i in runtime.progress(range(n), 'rounds')]  # one after the other: seeds and precision belong to the process
-    with runtime.client(scheduler, workers, devices=runtime.gpus()) as client: return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
+    if not scheduler and workers < 2:
+        return [
+            runtime.attempt(work, i) for i in runtime.progress(range(n), 'rounds')
+        ]  # one after the other: seeds and precision belong to the process
+    with runtime.client(scheduler, workers, devices=runtime.gpus()) as client:
+        return [result for _, result in runtime.run_all(client, work, range(n), 'rounds')]
 
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
-    objective: Callable,      # (hyper-parameters, watch) -> validation AUC-PR; `watch` takes a row after each epoch
-    where: str|Path,          # of `storage`: shared by all machines that search, a file under the same path
-    rounds: int,              # in all, over all machines and starts; a round that failed counts
-    distributions: dict|None = None,  # default: `space()`
+    objective: Callable,  # (hyper-parameters, watch) -> validation AUC-PR; `watch` takes a row after each epoch
+    where: str
+    | Path,  # of `storage`: shared by all machines that search, a file under the same path
+    rounds: int,  # in all, over all machines and starts; a round that failed counts
+    distributions: dict | None = None,  # default: `space()`
     *,
-    first: list = (),         # hyper-parameters to begin with, before any is drawn
-    name: str = 'search',     # several searches may share one storage
+    first: list = (),  # hyper-parameters to begin with, before any is drawn
+    name: str = 'search',  # several searches may share one storage
     sampler_name: str = 'random',
-    pruner: str = '',         # '': every round runs to its end, as in the paper
+    pruner: str = '',  # '': every round runs to its end, as in the paper
     seed: int = 0,
-    scheduler: str = '',      # address of a Dask scheduler, whose workers must reach the storage
-    workers: int = 0,         # processes on this machine, each with one of its GPUs where there are; 0: in this process
-    lost_after: float = 3600.,  # seconds without an epoch after which a round of another machine is lost: more than an epoch takes
+    scheduler: str = '',  # address of a Dask scheduler, whose workers must reach the storage
+    workers: int = 0,  # processes on this machine, each with one of its GPUs where there are; 0: in this process
+    lost_after: float = 3600.0,  # seconds without an epoch after which a round of another machine is lost: more than an epoch takes
 ) -> optuna.Study:
     "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"
     opener = partial(open_study, _absolute(where), name, sampler_name, pruner, seed)
     study, distributions = opener(), distributions or space()
-    work = partial(_one_round, opener=opener, total=rounds, objective=objective, distributions=distributions, first=list(first), lost_after=lost_after)
+    work = partial(
+        _one_round,
+        opener=opener,
+        total=rounds,
+        objective=objective,
+        distributions=distributions,
+        first=list(first),
+        lost_after=lost_after,
+    )
     while True:
         _recover(study, lost_after)
         before = _taken(study)
         if before < rounds:
             results = _run_rounds(work, rounds - before, scheduler, workers)
             _recover(study, lost_after)
-            if _taken(study) <= before: raise next((r for r in results if isinstance(r, Exception)), RuntimeError('no round could be run'))
-        elif _running(study): time.sleep(1)  # another machine is at the last ones
-        else: return study
+            if _taken(study) <= before:
+                raise next(
+                    (r for r in results if isinstance(r, Exception)),
+                    RuntimeError('no round could be run'),
+                )
+        elif _running(study):
+            time.sleep(1)  # another machine is at the last ones
+        else:
+            return study
 
 # %% ../nbs/method/13_search.ipynb #640548b8
 def rounds_table(
     study: optuna.Study,
-) -> pd.DataFrame:        # round, auc_pr, state, the hyper-parameters, seconds, error
+) -> pd.DataFrame:  # round, auc_pr, state, the hyper-parameters, seconds, error
     "A row per round, lost ones left out"
-    trials = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING]
-    rows = [dict(round=_round_number(study, t), auc_pr=t.value, state=t.state.name.lower(), **t.params,
-                 seconds=t.duration.total_seconds() if t.duration else np.nan, error=t.user_attrs.get('error', '')) for t in trials]
+    trials = [
+        t
+        for t in study.get_trials(deepcopy=False)
+        if t.user_attrs.get('error') != LOST and t.state != TrialState.WAITING
+    ]
+    rows = [
+        dict(
+            round=_round_number(study, t),
+            auc_pr=t.value,
+            state=t.state.name.lower(),
+            **t.params,
+            seconds=t.duration.total_seconds() if t.duration else np.nan,
+            error=t.user_attrs.get('error', ''),
+        )
+        for t in trials
+    ]
     return pd.DataFrame(rows).sort_values('round', ignore_index=True)
 
 # %% ../nbs/method/13_search.ipynb #7dfb4155
 def _done(table):
     "The rounds that came to their end with a value; one error where none did"
     done = table[table.state == 'complete'].dropna(subset=['auc_pr'])
-    if done.empty: raise ValueError(f'none of the {len(table)} rounds gave a validation AUC-PR; the first error: {next(filter(None, table.error), "none")}')
+    if done.empty:
+        raise ValueError(
+            f'none of the {len(table)} rounds gave a validation AUC-PR; the first error: {next(filter(None, table.error), "none")}'
+        )
     return done
 
 # %% ../nbs/method/13_search.ipynb #f0682698
 def table5(
     study: optuna.Study,
-    distributions: dict|None = None,  # what was searched; default: `space()`
-) -> pd.DataFrame:                    # hyperparameter, optimum, low, high, scale, published
+    distributions: dict | None = None,  # what was searched; default: `space()`
+) -> pd.DataFrame:  # hyperparameter, optimum, low, high, scale, published
     "Table 5: the optimum, the range searched, and the paper's optimum beside it"
     _done(rounds_table(study))
     published = manifest.published('table5').set_index('hyperparameter')['optimum']
-    return pd.DataFrame([dict(hyperparameter=n, optimum=study.best_params[n], low=d.low, high=d.high, scale='log' if d.log else 'linear', published=published.get(n))
-                         for n, d in (distributions or space()).items()])
+    return pd.DataFrame(
+        [
+            dict(
+                hyperparameter=n,
+                optimum=study.best_params[n],
+                low=d.low,
+                high=d.high,
+                scale='log' if d.log else 'linear',
+                published=published.get(n),
+            )
+            for n, d in (distributions or space()).items()
+        ]
+    )
 
 # %% ../nbs/method/13_search.ipynb #4ddfb423
 def plot_slices(
-    table: pd.DataFrame,         # of `rounds_table`
-    distributions: dict|None = None,
-):                               # the figure
+    table: pd.DataFrame,  # of `rounds_table`
+    distributions: dict | None = None,
+):  # the figure
     "Validation AUC-PR over each hyper-parameter; the best round is ringed"
-    import matplotlib.pyplot as plt
+
     distributions = distributions or space()
     done = _done(table)
-    fig, axs = plt.subplots(1, len(distributions), figsize=(2.2*len(distributions), 2.4), sharey=True, layout='constrained', dpi=80)
+    fig, axs = plt.subplots(
+        1,
+        len(distributions),
+        figsize=(2.2 * len(distributions), 2.4),
+        sharey=True,
+        layout='constrained',
+        dpi=80,
+    )
     for ax, (name, d) in zip(axs, distributions.items()):
         dots = ax.scatter(done[name], done.auc_pr, c=done['round'], cmap='viridis', s=14)
-        ax.plot(*done.loc[[done.auc_pr.idxmax()], [name, 'auc_pr']].T.to_numpy(), 'o', mfc='none', mec='crimson', ms=10)
+        ax.plot(
+            *done.loc[[done.auc_pr.idxmax()], [name, 'auc_pr']].T.to_numpy(),
+            'o',
+            mfc='none',
+            mec='crimson',
+            ms=10,
+        )
         ax.set(xlabel=name, xscale='log' if d.log else 'linear', xlim=(d.low, d.high))
-        if d.log: ax.xaxis.set_minor_formatter(plt.NullFormatter())
-        else: ax.locator_params(axis='x', nbins=3)
+        if d.log:
+            ax.xaxis.set_minor_formatter(plt.NullFormatter())
+        else:
+            ax.locator_params(axis='x', nbins=3)
     axs[0].set_ylabel('validation AUC-PR')
     fig.colorbar(dots, label='round', ticks=plt.MaxNLocator(integer=True))
     return fig
 
 # %% ../nbs/method/13_search.ipynb #57653822
 def plot_parallel(
-    table: pd.DataFrame,         # of `rounds_table`
-    distributions: dict|None = None,
-):                               # the figure
+    table: pd.DataFrame,  # of `rounds_table`
+    distributions: dict | None = None,
+):  # the figure
     "A line per round through its hyper-parameters to its validation AUC-PR; good rounds are dark"
-    import matplotlib.pyplot as plt
+
     distributions = distributions or space()
     done = _done(table).sort_values('auc_pr')
-    scaled = {n: (np.log(done[n]/d.low)/np.log(d.high/d.low) if d.log else (done[n] - d.low)/(d.high - d.low)) for n, d in distributions.items()}
+    scaled = {
+        n: (
+            np.log(done[n] / d.low) / np.log(d.high / d.low)
+            if d.log
+            else (done[n] - d.low) / (d.high - d.low)
+        )
+        for n, d in distributions.items()
+    }
     low, high = done.auc_pr.min(), done.auc_pr.max()
-    goal = (done.auc_pr - low)/((high - low) or 1)
+    goal = (done.auc_pr - low) / ((high - low) or 1)
     lines = np.column_stack([*scaled.values(), goal])
     fig, ax = plt.subplots(figsize=(7, 3), layout='constrained', dpi=65)
-    for line, g in zip(lines, goal): ax.plot(line, color=plt.cm.viridis_r(g), alpha=.35 + .65*g, lw=1 + g)
-    ends = [(f'{d.low:g}', f'{d.high:g}') for d in distributions.values()] + [(f'{low:.3g}', f'{high:.3g}')]
+    for line, g in zip(lines, goal):
+        ax.plot(line, color=plt.cm.viridis_r(g), alpha=0.35 + 0.65 * g, lw=1 + g)
+    ends = [(f'{d.low:g}', f'{d.high:g}') for d in distributions.values()] + [
+        (f'{low:.3g}', f'{high:.3g}')
+    ]
     for i, (bottom, top) in enumerate(ends):
-        ax.vlines(i, 0, 1, color='k', lw=.6)
-        ax.text(i, -.03, bottom, ha='center', va='top', fontsize=8); ax.text(i, 1.03, top, ha='center', va='bottom', fontsize=8)
-    ax.set(xticks=range(len(ends)), xticklabels=[*distributions, 'AUC-PR'], yticks=[], ylim=(-.12, 1.12))
-    ax.spines[:].set_visible(False); ax.tick_params(length=0)
+        ax.vlines(i, 0, 1, color='k', lw=0.6)
+        ax.text(i, -0.03, bottom, ha='center', va='top', fontsize=8)
+        ax.text(i, 1.03, top, ha='center', va='bottom', fontsize=8)
+    ax.set(
+        xticks=range(len(ends)),
+        xticklabels=[*distributions, 'AUC-PR'],
+        yticks=[],
+        ylim=(-0.12, 1.12),
+    )
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return fig
 
 # %% ../nbs/method/13_search.ipynb #a697dc47
 def plot_progress(
     table: pd.DataFrame,  # of `rounds_table`
-    reruns=(),            # validation AUC-PR of trainings at the optimum, from other seeds
-):                        # the figure
+    reruns=(),  # validation AUC-PR of trainings at the optimum, from other seeds
+):  # the figure
     "The best AUC-PR after each round, and how far trainings at the optimum spread"
-    import matplotlib.pyplot as plt
+
     fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
     _done(table)
     value = table.auc_pr.where(table.state == 'complete')
     ax.plot(table['round'], value, '.', color='.6', label='round')
     ax.step(table['round'], value.cummax().ffill(), where='post', label='best so far')
     if len(reruns):
-        ax.axhspan(min(reruns), max(reruns), color='crimson', alpha=.12, lw=0)
-        ax.plot(np.full(len(reruns), len(table)), reruns, 'x', color='crimson', label='optimum, other seeds')
+        ax.axhspan(min(reruns), max(reruns), color='crimson', alpha=0.12, lw=0)
+        ax.plot(
+            np.full(len(reruns), len(table)),
+            reruns,
+            'x',
+            color='crimson',
+            label='optimum, other seeds',
+        )
     ax.set(xlabel='round', ylabel='validation AUC-PR')
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, loc='center left', bbox_to_anchor=(1, .5))
+    ax.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
     return fig
 
 # %% ../nbs/method/13_search.ipynb #fedd046b
 def importance(
     study: optuna.Study,
-    seed: int = 0,        # of the forest
-) -> pd.Series:           # hyper-parameter -> share of the variance, from high to low; empty below 10 rounds
+    seed: int = 0,  # of the forest
+) -> pd.Series:  # hyper-parameter -> share of the variance, from high to low; empty below 10 rounds
     "How much of the variance of the goal each hyper-parameter explains (fANOVA, Hutter et al. 2014)"
     done = [t for t in study.trials if t.state == TrialState.COMPLETE]
-    if len(done) < 10 or len({t.value for t in done}) < 2: return pd.Series(dtype=float)
-    return pd.Series(optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed)), dtype=float)
+    if len(done) < 10 or len({t.value for t in done}) < 2:
+        return pd.Series(dtype=float)
+    return pd.Series(
+        optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed)
+        ),
+        dtype=float,
+    )
 
 # %% ../nbs/method/13_search.ipynb #b0540d3b
 @dataclass(frozen=True)
 class Objective:
     "Validation AUC-PR of a training that differs from `recipe` in the hyper-parameters of the round"
-    data: object                    # a patch store, or what else `training.fit` takes
-    recipe: training.Recipe         # all that is not searched
-    checkpoint: str = ''            # ImageNet weights to start from; '': from nothing
+
+    data: object  # a patch store, or what else `training.fit` takes
+    recipe: training.Recipe  # all that is not searched
+    checkpoint: str = ''  # ImageNet weights to start from; '': from nothing
     network: dict = field(default_factory=dict)  # options of `googlenet.build`
 
     def __call__(self, values, watch):
         recipe = replace(self.recipe, **values)
         model = training.network(self.data, recipe, self.checkpoint, **self.network)
-        with tempfile.TemporaryDirectory() as folder: return float(training.fit(model, self.data, folder, recipe, watch=watch).auc_pr.max())
+        with tempfile.TemporaryDirectory() as folder:
+            return float(training.fit(model, self.data, folder, recipe, watch=watch).auc_pr.max())
 
 # %% ../nbs/method/13_search.ipynb #9740a937
 def rerun(
     objective: Objective,
-    where: str|Path,       # of `storage`
-    values: dict,          # hyper-parameters: the optimum
-    n: int,                # trainings, each from a seed of its own
+    where: str | Path,  # of `storage`
+    values: dict,  # hyper-parameters: the optimum
+    n: int,  # trainings, each from a seed of its own
     name: str = 'search',  # of the search
-    **options,             # of `run`: scheduler, workers
-) -> np.ndarray:           # (n,) validation AUC-PR
+    **options,  # of `run`: scheduler, workers
+) -> np.ndarray:  # (n,) validation AUC-PR
     "What seeds alone change: trainings at one point of the space"
     seeds = IntDistribution(0, 2**31 - 1)
     first = [dict(seed=objective.recipe.seed + 1 + i) for i in range(n)]
     at = replace(objective, recipe=replace(objective.recipe, **values))
-    return rounds_table(run(at, where, n, dict(seed=seeds), first=first, name=f'{name}-rerun-{runtime.fingerprint(values)}', **options)).auc_pr.dropna().to_numpy()
+    return (
+        rounds_table(
+            run(
+                at,
+                where,
+                n,
+                dict(seed=seeds),
+                first=first,
+                name=f'{name}-rerun-{runtime.fingerprint(values)}',
+                **options,
+            )
+        )
+        .auc_pr.dropna()
+        .to_numpy()
+    )

@@ -6,7 +6,13 @@
 __all__ = ['PAGE', 'app', 'weights', 'StudyError', 'stages', 'profiles', 'parameters', 'settings', 'run', 'prepare', 'main']
 
 # %% ../nbs/method/18_study.ipynb #a9a99f84
-import ast, contextlib, json, os, sys, threading, time
+import ast
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +30,8 @@ class StudyError(RuntimeError):
     "Something the person at the keyboard can put right; said in one sentence"
 
 # %% ../nbs/method/18_study.ipynb #6f7d5316
-def _study_folder(): return manifest.root().parent/'nbs'/'study'
+def _study_folder():
+    return manifest.root().parent / 'nbs' / 'study'
 
 # %% ../nbs/method/18_study.ipynb #e21839b3
 def stages() -> dict[str, Path]:  # name, in running order -> notebook
@@ -34,26 +41,45 @@ def stages() -> dict[str, Path]:  # name, in running order -> notebook
 # %% ../nbs/method/18_study.ipynb #fadcc2bb
 def _profile(path):
     "A profile's file, or one error that names it"
-    try: given = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as e: raise StudyError(f"{os.path.relpath(path)} is not YAML: {' '.join(str(e).split())}") from None
+    try:
+        given = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as e:
+        raise StudyError(
+            f'{os.path.relpath(path)} is not YAML: {" ".join(str(e).split())}'
+        ) from None
     kinds = dict(about=str, common=dict, stages=dict)
-    if lacking := [k for k, kind in kinds.items() if not isinstance(given, dict) or not isinstance(given.get(k), kind)]: raise StudyError(f"{os.path.relpath(path)} is no profile: it lacks {', '.join(lacking)}.")
+    if lacking := [
+        k
+        for k, kind in kinds.items()
+        if not isinstance(given, dict) or not isinstance(given.get(k), kind)
+    ]:
+        raise StudyError(f'{os.path.relpath(path)} is no profile: it lacks {", ".join(lacking)}.')
     return given
 
 # %% ../nbs/method/18_study.ipynb #f84e58db
 def profiles() -> dict[str, str]:  # name -> what it is for
     "The profiles there are"
-    return {p.stem: _profile(p)['about'] for p in sorted((_study_folder()/'profiles').glob('*.yaml'))}
+    return {
+        p.stem: _profile(p)['about'] for p in sorted((_study_folder() / 'profiles').glob('*.yaml'))
+    }
 
 # %% ../nbs/method/18_study.ipynb #1490172f
 def parameters(
-    notebook: Path,     # a notebook with a cell tagged `parameters`
+    notebook: Path,  # a notebook with a cell tagged `parameters`
 ) -> dict[str, tuple]:  # name -> (default, what it is)
     "Parameters of a notebook, with defaults and the comments beside them"
-    cell = next(c for c in nbformat.read(notebook, 4).cells if 'parameters' in c.metadata.get('tags', []))
+    cell = next(
+        c for c in nbformat.read(notebook, 4).cells if 'parameters' in c.metadata.get('tags', [])
+    )
     lines = cell.source.splitlines()
-    return {n.target.id if isinstance(n, ast.AnnAssign) else n.targets[0].id: (ast.literal_eval(n.value), lines[n.end_lineno-1].partition('  # ')[2])
-            for n in ast.parse(cell.source).body if isinstance(n, (ast.Assign, ast.AnnAssign))}
+    return {
+        n.target.id if isinstance(n, ast.AnnAssign) else n.targets[0].id: (
+            ast.literal_eval(n.value),
+            lines[n.end_lineno - 1].partition('  # ')[2],
+        )
+        for n in ast.parse(cell.source).body
+        if isinstance(n, (ast.Assign, ast.AnnAssign))
+    }
 
 # %% ../nbs/method/18_study.ipynb #ba0b2402
 def _placed(overrides, values):
@@ -62,42 +88,58 @@ def _placed(overrides, values):
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
         hit = [s for s in values if key in values[s] and stage in ('', s)]
-        if not hit: unknown.append(name)
-        for s in hit: values[s][key] = _like(values[s][key], value, name)
+        if not hit:
+            unknown.append(name)
+        for s in hit:
+            values[s][key] = _like(values[s][key], value, name)
     if unknown:
         known = ', '.join(sorted({k for v in values.values() for k in v}))
-        raise StudyError(f"Unknown parameter {', '.join(unknown)}: the notebooks take {known}.")
+        raise StudyError(f'Unknown parameter {", ".join(unknown)}: the notebooks take {known}.')
     return values
 
 # %% ../nbs/method/18_study.ipynb #1a1b8f4e
 def _like(default, value, name):
     "A value given as text, as the type of the parameter it replaces"
     if isinstance(value, str) and not isinstance(default, str):
-        try: value = yaml.safe_load(value)
-        except yaml.YAMLError: pass
-        if isinstance(default, list) and isinstance(value, str): value = [value]
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool): value = float(value)
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            pass
+        if isinstance(default, list) and isinstance(value, str):
+            value = [value]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
     if default is not None and type(value) is not type(default):
-        raise StudyError(f'Parameter {name} is {value!r}, but takes a {type(default).__name__}, like {default!r}.')
+        raise StudyError(
+            f'Parameter {name} is {value!r}, but takes a {type(default).__name__}, like {default!r}.'
+        )
     return value
 
 # %% ../nbs/method/18_study.ipynb #6ec62d11
 def settings(
     profile: str = 'smoke',  # name of a profile
-    **overrides,             # `key=value` for every notebook that has it, or `**{'30_training.epochs': 3}`
-) -> dict[str, dict]:        # stage -> its parameters, all but `out`
+    **overrides,  # `key=value` for every notebook that has it, or `**{'30_training.epochs': 3}`
+) -> dict[str, dict]:  # stage -> its parameters, all but `out`
     "Every parameter of every notebook, checked against the notebooks both ways"
-    path = _study_folder()/'profiles'/f'{profile}.yaml'
-    if not path.exists(): raise StudyError(f"Unknown profile {profile!r}: there are {', '.join(profiles())}.")
+    path = _study_folder() / 'profiles' / f'{profile}.yaml'
+    if not path.exists():
+        raise StudyError(f'Unknown profile {profile!r}: there are {", ".join(profiles())}.')
     given = _profile(path)
     values, problems = {}, []
     for stage, notebook in stages().items():
         takes = {k: v for k, (v, _) in parameters(notebook).items() if k != 'out'}
-        own = {k: v for k, v in given['common'].items() if k in takes} | given['stages'].get(stage, {})
-        problems += [f'{stage} lacks {k}' for k in takes if k not in own] + [f'{stage} does not take {k}' for k in own if k not in takes]
+        own = {k: v for k, v in given['common'].items() if k in takes} | given['stages'].get(
+            stage, {}
+        )
+        problems += [f'{stage} lacks {k}' for k in takes if k not in own] + [
+            f'{stage} does not take {k}' for k in own if k not in takes
+        ]
         values[stage] = {k: _like(takes[k], own[k], f'{stage}.{k}') for k in takes if k in own}
     problems += [f'there is no notebook {s}' for s in given['stages'] if s not in values]
-    if problems: raise StudyError(f"Profile {profile} and the notebooks do not agree: {'; '.join(problems)}.")
+    if problems:
+        raise StudyError(
+            f'Profile {profile} and the notebooks do not agree: {"; ".join(problems)}.'
+        )
     return _placed(overrides, values)
 
 # %% ../nbs/method/18_study.ipynb #852334b3
@@ -105,19 +147,25 @@ def _imports(source):
     "Chapters of this package that a piece of Python imports"
     names = set()
     for n in ast.walk(ast.parse(source)):
-        if isinstance(n, ast.ImportFrom) and (n.level or (n.module or '').split('.')[0] == 'ocf_study'):
+        if isinstance(n, ast.ImportFrom) and (
+            n.level or (n.module or '').split('.')[0] == 'ocf_study'
+        ):
             chapter = (n.module or '').removeprefix('ocf_study').strip('.')
             names |= {chapter} if chapter else {a.name for a in n.names}
-    return {n for n in names if (Path(manifest.__file__).parent/f'{n}.py').exists()}
+    return {n for n in names if (Path(manifest.__file__).parent / f'{n}.py').exists()}
 
 # %% ../nbs/method/18_study.ipynb #e041292c
 def _code(notebook):
     "The notebook's own code and that of every chapter it leans on, but for this one, which only runs it"
-    source = '\n'.join(c.source for c in nbformat.read(notebook, 4).cells if c.cell_type == 'code' and not c.source.lstrip().startswith('%'))
+    source = '\n'.join(
+        c.source
+        for c in nbformat.read(notebook, 4).cells
+        if c.cell_type == 'code' and not c.source.lstrip().startswith('%')
+    )
     todo, seen = _imports(source) - {'study'}, {}
     while todo:
         name = todo.pop()
-        seen[name] = (Path(manifest.__file__).parent/f'{name}.py').read_text()
+        seen[name] = (Path(manifest.__file__).parent / f'{name}.py').read_text()
         todo |= _imports(seen[name]) - set(seen) - {'study'}
     return [source, seen]
 
@@ -125,49 +173,82 @@ def _code(notebook):
 def _data_state(folder, out):
     "Names, sizes and times of what a data folder holds, so that a changed film or table is seen; the run folder may lie in it"
     folder = Path(folder).resolve() if folder else None
-    return sorted((str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob('*') if p.is_file() and not p.is_relative_to(out)) if folder else []
+    return (
+        sorted(
+            (str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns)
+            for p in folder.rglob('*')
+            if p.is_file() and not p.is_relative_to(out)
+        )
+        if folder
+        else []
+    )
+
 
 def _named(out, values):
     "Checksums of the files that parameters name"
-    return sorted(runtime.sha256(p) for name in [values.get('checkpoint'), *values.get('readings', [])] if name for p in runtime.files_named(out/name))
+    return sorted(
+        runtime.sha256(p)
+        for name in [values.get('checkpoint'), *values.get('readings', [])]
+        if name
+        for p in runtime.files_named(out / name)
+    )
 
 # %% ../nbs/method/18_study.ipynb #2c47ef02
-def _left(out, since=0.):
+def _left(out, since=0.0):
     "Size of each file in a run folder that is younger than `since`, but for what the runner itself writes"
     mine = {'stages', 'running', 'artefacts', 'summary'}
-    files = (p for top in ('work', 'tables', 'figures', 'comparison.csv', 'benchmarks.csv') for p in ([out/top] if (out/top).is_file() else (out/top).rglob('*')))
-    return {str(p.relative_to(out)): p.stat().st_size for p in files if p.is_file() and p.stat().st_mtime >= since and not mine & set(p.relative_to(out).parts[:2]) and p.name[0] != '.'}
+    files = (
+        p
+        for top in ('work', 'tables', 'figures', 'comparison.csv', 'benchmarks.csv')
+        for p in ([out / top] if (out / top).is_file() else (out / top).rglob('*'))
+    )
+    return {
+        str(p.relative_to(out)): p.stat().st_size
+        for p in files
+        if p.is_file()
+        and p.stat().st_mtime >= since
+        and not mine & set(p.relative_to(out).parts[:2])
+        and p.name[0] != '.'
+    }
 
 # %% ../nbs/method/18_study.ipynb #1edaf188
 def _noted(path):
     "A note in JSON; empty where there is none, or where a power cut left it torn"
-    try: return json.loads(path.read_text())
-    except (OSError, ValueError): return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
 # %% ../nbs/method/18_study.ipynb #1fdcf457
 def _done(out, stage, key):
     "Whether a stage has been run with this key, and what it left is still there"
-    then = _noted(out/'work'/'stages'/f'{stage}.json')
-    return then.get('key') == key and all((out/f).is_file() and (out/f).stat().st_size == n for f, n in then['files'].items())
+    then = _noted(out / 'work' / 'stages' / f'{stage}.json')
+    return then.get('key') == key and all(
+        (out / f).is_file() and (out / f).stat().st_size == n for f, n in then['files'].items()
+    )
 
 # %% ../nbs/method/18_study.ipynb #77a42f56
 class _Watch(threading.Thread):
     "Follow the processes below this one: most memory held at one time, and the innermost progress bar"
+
     def __init__(self, board, show):
         super().__init__(daemon=True)
-        self.board, self.show, self.peak, self.over = board, show, 0., threading.Event()
+        self.board, self.show, self.peak, self.over = board, show, 0.0, threading.Event()
 
     def run(self):
         me = psutil.Process()
-        while not self.over.wait(.3):
+        while not self.over.wait(0.3):
             held = 0
             for p in [me, *me.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error): held += p.memory_info().rss
-            self.peak = max(self.peak, held/1e6)
-            with contextlib.suppress(OSError, ValueError): self.show(json.loads(self.board.read_text()))
+                with contextlib.suppress(psutil.Error):
+                    held += p.memory_info().rss
+            self.peak = max(self.peak, held / 1e6)
+            with contextlib.suppress(OSError, ValueError):
+                self.show(json.loads(self.board.read_text()))
 
     def stop(self):
-        self.over.set(); self.join()
+        self.over.set()
+        self.join()
         return self.peak
 
 # %% ../nbs/method/18_study.ipynb #d84c7056
@@ -181,14 +262,19 @@ def _engine():
         def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, log=None, **kwargs):
             class Logged(AsyncKernelManager):
                 async def start_kernel(self, **kw):
-                    with open(log, 'w') as f: return await super().start_kernel(**kw, stdout=f, stderr=f)
+                    with open(log, 'w') as f:
+                        return await super().start_kernel(**kw, stdout=f, stderr=f)
 
             begin = nb_man.cell_start
+
             def cell_start(cell, cell_index=None, **kw):
                 on_cell(cell_index, len(nb_man.nb.cells))
                 return begin(cell, cell_index, **kw)
+
             nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, kernel_manager_class=Logged, **kwargs)
+            return super().execute_managed_notebook(
+                nb_man, kernel_name, kernel_manager_class=Logged, **kwargs
+            )
 
     papermill_engines.register('ocf_study', Told)
     return 'ocf_study'
@@ -196,22 +282,42 @@ def _engine():
 # %% ../nbs/method/18_study.ipynb #2dbcea06
 def _of_people(out, values):
     "Whether the films of a stage are of real people"
-    return bool(values['data']) and not cohort.is_rendered(out/values['data']) if 'data' in values else not figures.about(out)['rendered']
+    return (
+        bool(values['data']) and not cohort.is_rendered(out / values['data'])
+        if 'data' in values
+        else not figures.about(out)['rendered']
+    )
+
 
 def _cleaned(source, target, work=None):
     "Keep of an executed notebook what a reader needs: no timings, paths, bars or streams of errors; of real people, whose folder is `work`, no error either"
     nb = nbformat.read(source, 4)
-    errors = [o for c in nb.cells if c.cell_type == 'code' for o in c.outputs if o.output_type == 'error']
+    errors = [
+        o for c in nb.cells if c.cell_type == 'code' for o in c.outputs if o.output_type == 'error'
+    ]
     if work and errors:
-        with open(work/'problems.txt', 'a') as f: f.writelines(f"{e.ename}: {e.evalue}\n" for e in errors)
-        for e in errors: e.update(nbformat.v4.new_output('error', ename=e.ename, evalue='it may name people and stands in work/problems.txt', traceback=['It may name people and stands in work/problems.txt']))
+        with open(work / 'problems.txt', 'a') as f:
+            f.writelines(f'{e.ename}: {e.evalue}\n' for e in errors)
+        for e in errors:
+            e.update(
+                nbformat.v4.new_output(
+                    'error',
+                    ename=e.ename,
+                    evalue='it may name people and stands in work/problems.txt',
+                    traceback=['It may name people and stands in work/problems.txt'],
+                )
+            )
     nb.metadata = {'kernelspec': nb.metadata['kernelspec'], 'language_info': {'name': 'python'}}
     for c in nb.cells:
         c.metadata = {'tags': c.metadata['tags']} if c.metadata.get('tags') else {}
         if c.cell_type == 'code':
-            c.outputs = [o for o in c.outputs if not (o.output_type == 'stream' and o.name == 'stderr')]
-            for o in c.outputs: o.pop('metadata', None) if o.output_type == 'stream' else None
-    with runtime.atomic(target) as t: nbformat.write(nb, t)
+            c.outputs = [
+                o for o in c.outputs if not (o.output_type == 'stream' and o.name == 'stderr')
+            ]
+            for o in c.outputs:
+                o.pop('metadata', None) if o.output_type == 'stream' else None
+    with runtime.atomic(target) as t:
+        nbformat.write(nb, t)
 
 # %% ../nbs/method/18_study.ipynb #3ac9880c
 @contextlib.contextmanager
@@ -219,9 +325,11 @@ def _environment(**values):
     "Environment variables for the kernels that start meanwhile"
     old = {k: os.environ.get(k) for k in values}
     os.environ.update(values)
-    try: yield
+    try:
+        yield
     finally:
-        for k, v in old.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
+        for k, v in old.items():
+            os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
 # %% ../nbs/method/18_study.ipynb #884b28e4
 def _execute(stage, notebook, values, out, show):
@@ -229,30 +337,61 @@ def _execute(stage, notebook, values, out, show):
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    running, kept, board = out/'work'/'running'/notebook.name, out/'notebooks'/notebook.name, out/'work'/'running'/'progress.json'
+
+    running, kept, board = (
+        out / 'work' / 'running' / notebook.name,
+        out / 'notebooks' / notebook.name,
+        out / 'work' / 'running' / 'progress.json',
+    )
     log, at = running.with_suffix('.log'), {}
+
     def on_cell(i, n):
-        at.update(cell=max(i, 1), cells=n-1)  # as the notebook is: papermill has added one of parameters
+        at.update(
+            cell=max(i, 1), cells=n - 1
+        )  # as the notebook is: papermill has added one of parameters
         show(**at)
 
     running.parent.mkdir(parents=True, exist_ok=True)
     board.unlink(missing_ok=True)
-    people = out/'work' if _of_people(out, values) else None
+    people = out / 'work' if _of_people(out, values) else None
     watch, start = _Watch(board, lambda bar: show(**bar)), time.monotonic()
     watch.start()
     try:
-        with _environment(OCF_STAGE=stage, OCF_RUN='1', OCF_PROGRESS=str(board.resolve()), PYTHONHASHSEED='0'):
-            papermill.execute_notebook(str(notebook), str(running), dict(values, out='.'), engine_name=_engine(), kernel_name='python3', cwd=str(out),
-                                       progress_bar=False, log=log, on_cell=on_cell)
+        with _environment(
+            OCF_STAGE=stage, OCF_RUN='1', OCF_PROGRESS=str(board.resolve()), PYTHONHASHSEED='0'
+        ):
+            papermill.execute_notebook(
+                str(notebook),
+                str(running),
+                dict(values, out='.'),
+                engine_name=_engine(),
+                kernel_name='python3',
+                cwd=str(out),
+                progress_bar=False,
+                log=log,
+                on_cell=on_cell,
+            )
     except PapermillExecutionError as e:
         _cleaned(running, kept, people)
         cells = nbformat.read(notebook, 4).cells
-        where = next((i for i, c in enumerate(cells) if c.cell_type == 'code' and c.source.strip() == e.source.strip()), e.cell_index)
-        raise StudyError(f'{stage} failed in cell {where+1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {os.path.relpath(kept)}') from e
+        where = next(
+            (
+                i
+                for i, c in enumerate(cells)
+                if c.cell_type == 'code' and c.source.strip() == e.source.strip()
+            ),
+            e.cell_index,
+        )
+        raise StudyError(
+            f'{stage} failed in cell {where + 1} of {len(cells)}: {e.ename}: {e.evalue}\nThe notebook is kept with its error: {os.path.relpath(kept)}'
+        ) from e
     except DeadKernelError as e:
-        raise StudyError(f'{stage} stopped in cell {at["cell"]} of {at["cells"]}: its process was killed or died, as it is where memory is short. What it last said: '
-                         f'{os.path.relpath(log)}\nThe same command goes on from here.') from e
-    finally: peak = watch.stop()
+        raise StudyError(
+            f'{stage} stopped in cell {at["cell"]} of {at["cells"]}: its process was killed or died, as it is where memory is short. What it last said: '
+            f'{os.path.relpath(log)}\nThe same command goes on from here.'
+        ) from e
+    finally:
+        peak = watch.stop()
     _cleaned(running, kept, people)
     running.unlink()
     log.unlink()
@@ -261,124 +400,232 @@ def _execute(stage, notebook, values, out, show):
 # %% ../nbs/method/18_study.ipynb #e0b31047
 def _refuse(profile, data, checkpoints, out, anyway):
     "What must be there before a profile starts"
-    needs = _profile(_study_folder()/'profiles'/f'{profile}.yaml').get('needs', [])
-    if data and not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
+    needs = _profile(_study_folder() / 'profiles' / f'{profile}.yaml').get('needs', [])
+    if data and not Path(data).is_dir():
+        raise StudyError(f'There is no data folder {data}.')
     for file in checkpoints:
-        if file and not runtime.files_named(file): raise StudyError(f'There is no checkpoint {file}.')
+        if file and not runtime.files_named(file):
+            raise StudyError(f'There is no checkpoint {file}.')
     if 'data' in needs and not data:
-        raise StudyError(f'Profile {profile} reads films that you have: say where with --data FOLDER (profile paper-phantom renders the same number).')
-    if 'gpu' in needs and not anyway and not runtime.tensorflow().config.list_physical_devices('GPU'):
-        raise StudyError(f'Profile {profile} trains at full size and needs a GPU, and TensorFlow sees none here; --anyway starts it all the same.')
+        raise StudyError(
+            f'Profile {profile} reads films that you have: say where with --data FOLDER (profile paper-phantom renders the same number).'
+        )
+    if (
+        'gpu' in needs
+        and not anyway
+        and not runtime.tensorflow().config.list_physical_devices('GPU')
+    ):
+        raise StudyError(
+            f'Profile {profile} trains at full size and needs a GPU, and TensorFlow sees none here; --anyway starts it all the same.'
+        )
     for p in [out, *out.parents]:
         if p.exists():
-            if not p.is_dir() or not os.access(p, os.W_OK): raise StudyError(f'No permission to write to {p}.')
+            if not p.is_dir() or not os.access(p, os.W_OK):
+                raise StudyError(f'No permission to write to {p}.')
             break
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
     "Every error of a data folder at once, on the terminal, where names of subjects may stand, before any notebook is written"
-    errors = [p for p in cohort.check(data, **{k: values[k] for k in ('repair', 'film_rule', 'workers')}) if p.severity == 'error']
-    if errors: raise manifest.DataError(errors)
+    errors = [
+        p
+        for p in cohort.check(data, **{k: values[k] for k in ('repair', 'film_rule', 'workers')})
+        if p.severity == 'error'
+    ]
+    if errors:
+        raise manifest.DataError(errors)
 
 # %% ../nbs/method/18_study.ipynb #60ca1a39
 def _display(console):
     "What a terminal shows of a run: stages and cells, and the bar of the cell that runs"
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    return Progress(TextColumn('{task.description:<32}'), BarColumn(28), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+    return Progress(
+        TextColumn('{task.description:<32}'),
+        BarColumn(28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 # %% ../nbs/method/18_study.ipynb #cf825044
-_PATHS = ('data', 'checkpoint', 'readings')  # parameters that name files, from where the command runs
+_PATHS = (
+    'data',
+    'checkpoint',
+    'readings',
+)  # parameters that name files, from where the command runs
 
-def _each(value, change): return [change(v) for v in value] if isinstance(value, list) else change(value)
+
+def _each(value, change):
+    return [change(v) for v in value] if isinstance(value, list) else change(value)
+
 
 def _alone(lock, console):
     "The run folder's lock; whoever has to wait for it is told"
     from filelock import Timeout
-    try: return lock.acquire(blocking=False)
-    except Timeout: console.print('Another run is at work in this folder: waiting for it to end.', highlight=False)
+
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        console.print(
+            'Another run is at work in this folder: waiting for it to end.', highlight=False
+        )
     return lock.acquire()
 
 # %% ../nbs/method/18_study.ipynb #d67596ae
 def run(
-    profile: str = 'demo',               # `smoke`, `demo`, `paper` or `paper-phantom`
-    out: str|Path|None = None,           # run folder; `reports/<profile>` when not given
+    profile: str = 'demo',  # `smoke`, `demo`, `paper` or `paper-phantom`
+    out: str | Path | None = None,  # run folder; `reports/<profile>` when not given
     *,
-    until: str = '',                     # last stage to run; empty: all below 90
-    anyway: bool = False,                # start without the GPU that the profile asks for
-    again: bool = False,                 # run every stage, changed or not
-    **overrides,                         # parameters, as in `settings`
-) -> Path:                               # the run folder
+    until: str = '',  # last stage to run; empty: all below 90
+    anyway: bool = False,  # start without the GPU that the profile asks for
+    again: bool = False,  # run every stage, changed or not
+    **overrides,  # parameters, as in `settings`
+) -> Path:  # the run folder
     "Run the study, or go on with it: every notebook whose parameters, code or inputs have changed, in order"
     from filelock import FileLock
     from rich.console import Console
+
     for k, v in overrides.items():
-        if v and (key := k.rpartition('.')[2]) in _PATHS: overrides[k] = _each(_like([] if key == 'readings' else '', v, k), os.path.abspath)
+        if v and (key := k.rpartition('.')[2]) in _PATHS:
+            overrides[k] = _each(_like([] if key == 'readings' else '', v, k), os.path.abspath)
     values = settings(profile, **overrides)
-    if until and until not in values: raise StudyError(f"There is no notebook {until!r} to run until: there are {', '.join(values)}.")
-    out, data = Path(out or manifest.root().parent/'reports'/profile).resolve(), values['00_cohort']['data']
+    if until and until not in values:
+        raise StudyError(
+            f'There is no notebook {until!r} to run until: there are {", ".join(values)}.'
+        )
+    out, data = (
+        Path(out or manifest.root().parent / 'reports' / profile).resolve(),
+        values['00_cohort']['data'],
+    )
     _refuse(profile, data, {mine.get('checkpoint') for mine in values.values()}, out, anyway)
-    if data and not (out/'work'/'stages'/'00_cohort.json').exists(): _accept(data, values['00_cohort'])
-    for mine in values.values():  # notebooks run in the run folder, and no page of the run holds a path of this machine
-        mine |= {k: _each(mine[k], lambda path: os.path.relpath(path, out)) for k in _PATHS if mine.get(k)}
-    (out/'work').mkdir(parents=True, exist_ok=True)
+    if data and not (out / 'work' / 'stages' / '00_cohort.json').exists():
+        _accept(data, values['00_cohort'])
+    for mine in (
+        values.values()
+    ):  # notebooks run in the run folder, and no page of the run holds a path of this machine
+        mine |= {
+            k: _each(mine[k], lambda path: os.path.relpath(path, out))
+            for k in _PATHS
+            if mine.get(k)
+        }
+    (out / 'work').mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    with _alone(FileLock(out/'work'/'.lock'), console), _display(console) as bars:
-        with runtime.atomic(out/'work'/'run.json') as t: t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
-        key = runtime.fingerprint([_data_state(data, out), *(runtime.sha256(p) for p in sorted(manifest.root().rglob('*')) if p.is_file())])
+    with _alone(FileLock(out / 'work' / '.lock'), console), _display(console) as bars:
+        with runtime.atomic(out / 'work' / 'run.json') as t:
+            t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
+        key = runtime.fingerprint(
+            [
+                _data_state(data, out),
+                *(runtime.sha256(p) for p in sorted(manifest.root().rglob('*')) if p.is_file()),
+            ]
+        )
         chosen = [s for s in stages() if (s <= until if until else s < '90')]
         for stage in chosen:
-            key = runtime.fingerprint([key, values[stage], _code(stages()[stage]), *_named(out, values[stage])])
-            if again or not _done(out, stage, key): _stage(stage, values[stage], key, out, console, bars)
-            else: console.print(f'{stage:<20} unchanged', highlight=False)
-        if chosen[-1] >= max(s for s in stages() if s < '90'): _report(profile, values, out)
+            key = runtime.fingerprint(
+                [key, values[stage], _code(stages()[stage]), *_named(out, values[stage])]
+            )
+            if again or not _done(out, stage, key):
+                _stage(stage, values[stage], key, out, console, bars)
+            else:
+                console.print(f'{stage:<20} unchanged', highlight=False)
+        if chosen[-1] >= max(s for s in stages() if s < '90'):
+            _report(profile, values, out)
     return out
 
 # %% ../nbs/method/18_study.ipynb #e107e993
 def _stage(stage, values, key, out, console, bars):
     "Run one stage and note what it took and left"
-    note = out/'work'/'stages'/f'{stage}.json'
+    note = out / 'work' / 'stages' / f'{stage}.json'
     note.unlink(missing_ok=True)
     before = [a for a in _artefacts(out) if a['stage'] == stage]
-    for old in before: (out/'work'/'artefacts'/f"{old['kind']}-{old['name']}.json").unlink(missing_ok=True)
+    for old in before:
+        (out / 'work' / 'artefacts' / f'{old["kind"]}-{old["name"]}.json').unlink(missing_ok=True)
     outer, inner, since = bars.add_task(stage), bars.add_task('', visible=False), time.time()
 
     def show(cell=0, cells=None, desc='', n=0, total=None):
-        if cell: bars.update(outer, completed=cell, total=cells); bars.update(inner, visible=False)
-        else: bars.update(inner, description=f'  {desc}', completed=n, total=total, visible=True)
+        if cell:
+            bars.update(outer, completed=cell, total=cells)
+            bars.update(inner, visible=False)
+        else:
+            bars.update(inner, description=f'  {desc}', completed=n, total=total, visible=True)
 
-    try: seconds, peak = _execute(stage, stages()[stage], values, out, show)
-    finally: bars.remove_task(outer); bars.remove_task(inner)
+    try:
+        seconds, peak = _execute(stage, stages()[stage], values, out, show)
+    finally:
+        bars.remove_task(outer)
+        bars.remove_task(inner)
     made = {(a['kind'], a['name']) for a in _artefacts(out)}
     for gone in (a for a in before if (a['kind'], a['name']) not in made):
-        for p in (out/f"{gone['kind']}s").glob(f"{gone['name']}.*"): p.unlink()
+        for p in (out / f'{gone["kind"]}s').glob(f'{gone["name"]}.*'):
+            p.unlink()
     files = _left(out, since - 1)
     with runtime.atomic(note) as t:
-        t.write_text(json.dumps(dict(stage=stage, key=key, seconds=round(seconds, 1), peak_mb=round(peak), parameters=values, files=files), indent=1))
+        t.write_text(
+            json.dumps(
+                dict(
+                    stage=stage,
+                    key=key,
+                    seconds=round(seconds, 1),
+                    peak_mb=round(peak),
+                    parameters=values,
+                    files=files,
+                ),
+                indent=1,
+            )
+        )
     console.print(f'{stage:<20} {seconds:6.1f} s  {peak:6.0f} MB', highlight=False)
 
 # %% ../nbs/method/18_study.ipynb #b7c477b3
 def prepare(
-    stage: str,      # the notebook that asks
-    out: str|Path,   # its run folder
+    stage: str,  # the notebook that asks
+    out: str | Path,  # its run folder
 ):
     "Make what a study notebook reads, at the smallest size, where nothing has made it yet; so that each runs on its own"
-    if os.environ.get('OCF_RUN'): return
+    if os.environ.get('OCF_RUN'):
+        return
     os.environ['OCF_STAGE'] = stage
     out = Path(out)
-    missing = [s for s in stages() if s < '90' and s <= stage and not (out/'work'/'stages'/f'{s}.json').exists()]
-    if not missing: return
-    if (out/'provenance.json').exists() and not (out/'work'/'run.json').exists():
-        raise StudyError(f'{out} holds the results of a run without its folder work, from which no notebook can go on: name another folder, or make the run again (make study).')
-    then = json.loads((out/'work'/'run.json').read_text()) if (out/'work'/'run.json').exists() else dict(profile='smoke', overrides={})
-    run(then['profile'], out, until=max(s for s in stages() if s <= stage and s < '90'), **then['overrides'])
+    missing = [
+        s
+        for s in stages()
+        if s < '90' and s <= stage and not (out / 'work' / 'stages' / f'{s}.json').exists()
+    ]
+    if not missing:
+        return
+    if (out / 'provenance.json').exists() and not (out / 'work' / 'run.json').exists():
+        raise StudyError(
+            f'{out} holds the results of a run without its folder work, from which no notebook can go on: name another folder, or make the run again (make study).'
+        )
+    then = (
+        json.loads((out / 'work' / 'run.json').read_text())
+        if (out / 'work' / 'run.json').exists()
+        else dict(profile='smoke', overrides={})
+    )
+    run(
+        then['profile'],
+        out,
+        until=max(s for s in stages() if s <= stage and s < '90'),
+        **then['overrides'],
+    )
 
 # %% ../nbs/method/18_study.ipynb #40af6ca6
 def _artefacts(out):
     "What `figures.save` and `figures.save_table` noted, in the order of the stages"
-    return sorted(filter(None, map(_noted, (out/'work'/'artefacts').glob('*.json'))), key=lambda a: (a['stage'], a['kind'], a['name']))
+    return sorted(
+        filter(None, map(_noted, (out / 'work' / 'artefacts').glob('*.json'))),
+        key=lambda a: (a['stage'], a['kind'], a['name']),
+    )
 
 # %% ../nbs/method/18_study.ipynb #52965cfc
-def _notes(out): return {p.stem: note for p in sorted((out/'work'/'stages').glob('*.json')) if (note := _noted(p))}
+def _notes(out):
+    return {
+        p.stem: note
+        for p in sorted((out / 'work' / 'stages').glob('*.json'))
+        if (note := _noted(p))
+    }
 
 # %% ../nbs/method/18_study.ipynb #57988789
 def _report(profile, values, out):
@@ -386,18 +633,46 @@ def _report(profile, values, out):
     notes, about = _notes(out), figures.about(out)
     took = {s: {k: n[k] for k in ('seconds', 'peak_mb')} for s, n in notes.items()}
     study = [t for s, t in took.items() if s < '90']  # benchmarks are none of it
-    total = dict(seconds=round(sum(t['seconds'] for t in study), 1), peak_mb=max(t['peak_mb'] for t in study))
+    total = dict(
+        seconds=round(sum(t['seconds'] for t in study), 1), peak_mb=max(t['peak_mb'] for t in study)
+    )
     summary = dict(profile=profile, rendered=about['rendered'], data=about['data'])
-    for p in sorted((out/'work'/'summary').glob('*.json')):
-        for k, v in json.loads(p.read_text()).items(): summary[k] = summary[k] | v if isinstance(summary.get(k), dict) and isinstance(v, dict) else v
+    for p in sorted((out / 'work' / 'summary').glob('*.json')):
+        for k, v in json.loads(p.read_text()).items():
+            summary[k] = (
+                summary[k] | v if isinstance(summary.get(k), dict) and isinstance(v, dict) else v
+            )
     summary |= dict(stages=took, total=total)
-    inputs = {f'data_manifest/nhanes/{p.name}': runtime.sha256(p) for p in sorted((manifest.root()/'nhanes').glob('*.parquet'))} if about['rendered'] else \
-             {p.name: runtime.sha256(p) for t in ('annotations', 'subjects', 'films', 'bodies') for p in sorted((out/values['00_cohort']['data']).glob(f'{t}.*')) if p.suffix in ('.csv', '.parquet')}
-    provenance = dict(profile=profile, seed=values['00_cohort']['seed'], about=about, finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), inputs=inputs,
-                      parameters=values, machine=runtime.machine(), stages={s: {k: n[k] for k in ('key', 'seconds', 'peak_mb')} for s, n in notes.items()}, total=total,
-                      artefacts=[a for a in _artefacts(out) if (out/'notebooks'/f'{a["stage"]}.ipynb').exists()])  # a notebook that was run by hand leaves some, too
+    inputs = (
+        {
+            f'data_manifest/nhanes/{p.name}': runtime.sha256(p)
+            for p in sorted((manifest.root() / 'nhanes').glob('*.parquet'))
+        }
+        if about['rendered']
+        else {
+            p.name: runtime.sha256(p)
+            for t in ('annotations', 'subjects', 'films', 'bodies')
+            for p in sorted((out / values['00_cohort']['data']).glob(f'{t}.*'))
+            if p.suffix in ('.csv', '.parquet')
+        }
+    )
+    provenance = dict(
+        profile=profile,
+        seed=values['00_cohort']['seed'],
+        about=about,
+        finished=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        inputs=inputs,
+        parameters=values,
+        machine=runtime.machine(),
+        stages={s: {k: n[k] for k in ('key', 'seconds', 'peak_mb')} for s, n in notes.items()},
+        total=total,
+        artefacts=[
+            a for a in _artefacts(out) if (out / 'notebooks' / f'{a["stage"]}.ipynb').exists()
+        ],
+    )  # a notebook that was run by hand leaves some, too
     for name, content in (('summary', summary), ('provenance', provenance)):
-        with runtime.atomic(out/f'{name}.json') as t: t.write_text(json.dumps(content, indent=1))
+        with runtime.atomic(out / f'{name}.json') as t:
+            t.write_text(json.dumps(content, indent=1))
     _pages(out, summary, provenance)
 
 # %% ../nbs/method/18_study.ipynb #2d29de68
@@ -429,31 +704,88 @@ def _headline(summary):
     "The few numbers at the top of a run's page, as (name, value, remark)"
     test, told = summary.get('test', {}), lambda n: '[masked]' if n is None else f'{n:,}'
     of = {k: told(n) for k, n in summary.get('evaluated', {}).get('test', {}).items()}
-    how = "{low:.3f} to {high:.3f} (" + summary.get('interval', '') + f", {summary.get('resamples', 0):,} resamples; {of.get('subjects')} people, {of.get('label_1')} bodies of label 1)"
-    rows = [(name, f'{test[k]:.3f}', how.format(**test['intervals'][k])) for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')) if k in test]
-    return rows + [('all stages', f"{summary['total']['seconds']/60:.1f} min", ''), ('memory', f"{summary['total']['peak_mb']/1000:.1f} GB", 'at one time')]
+    how = (
+        '{low:.3f} to {high:.3f} ('
+        + summary.get('interval', '')
+        + f', {summary.get("resamples", 0):,} resamples; {of.get("subjects")} people, {of.get("label_1")} bodies of label 1)'
+    )
+    rows = [
+        (name, f'{test[k]:.3f}', how.format(**test['intervals'][k]))
+        for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR'))
+        if k in test
+    ]
+    return rows + [
+        ('all stages', f'{summary["total"]["seconds"] / 60:.1f} min', ''),
+        ('memory', f'{summary["total"]["peak_mb"] / 1000:.1f} GB', 'at one time'),
+    ]
 
 # %% ../nbs/method/18_study.ipynb #352ee9a1
 def _pages(out, summary, provenance):
     "Write index.html, and each executed notebook as a page"
     from jinja2 import Environment
     from nbconvert import HTMLExporter
+
     made = provenance['artefacts']
-    tables = [a | dict(html=(df := pd.read_csv(out/'tables'/f"{a['name']}.csv", dtype=str, keep_default_na=False)).drop(columns='films', errors='ignore').to_html(index=False, border=0), rows=len(df))
-              for a in made if a['kind'] == 'table']
-    page = Environment(autoescape=True).from_string(PAGE.replace('{{ t.html }}', '{{ t.html|safe }}'))
-    with runtime.atomic(out/'index.html') as t:
-        t.write_text(page.render(s=summary, p=provenance, headline=_headline(summary), figures=[a for a in made if a['kind'] == 'figure'], tables=tables))
-    exporter = HTMLExporter(template_name='basic', require_js_url='', mathjax_url='', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
-    head, banner = PAGE[:PAGE.index('<h1>')].replace('{{ s.profile }}', '{{ name }}'), PAGE[PAGE.index('<p class="banner">'):PAGE.index('<div class="grid">')]
-    frame = f'{head}<p><a href="../index.html">The run</a></p>{banner}{{{{ body|safe }}}}</body></html>'
-    for path in sorted((out/'notebooks').glob('*.ipynb')):
-        html = Environment(autoescape=True).from_string(frame).render(name=path.stem, s=summary, body=exporter.from_filename(str(path))[0])
-        with runtime.atomic(path.with_suffix('.html')) as t: t.write_text(html)
+    tables = [
+        a
+        | dict(
+            html=(
+                df := pd.read_csv(
+                    out / 'tables' / f'{a["name"]}.csv', dtype=str, keep_default_na=False
+                )
+            )
+            .drop(columns='films', errors='ignore')
+            .to_html(index=False, border=0),
+            rows=len(df),
+        )
+        for a in made
+        if a['kind'] == 'table'
+    ]
+    page = Environment(autoescape=True).from_string(
+        PAGE.replace('{{ t.html }}', '{{ t.html|safe }}')
+    )
+    with runtime.atomic(out / 'index.html') as t:
+        t.write_text(
+            page.render(
+                s=summary,
+                p=provenance,
+                headline=_headline(summary),
+                figures=[a for a in made if a['kind'] == 'figure'],
+                tables=tables,
+            )
+        )
+    exporter = HTMLExporter(
+        template_name='basic',
+        require_js_url='',
+        mathjax_url='',
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    head, banner = (
+        PAGE[: PAGE.index('<h1>')].replace('{{ s.profile }}', '{{ name }}'),
+        PAGE[PAGE.index('<p class="banner">') : PAGE.index('<div class="grid">')],
+    )
+    frame = (
+        f'{head}<p><a href="../index.html">The run</a></p>{banner}{{{{ body|safe }}}}</body></html>'
+    )
+    for path in sorted((out / 'notebooks').glob('*.ipynb')):
+        html = (
+            Environment(autoescape=True)
+            .from_string(frame)
+            .render(name=path.stem, s=summary, body=exporter.from_filename(str(path))[0])
+        )
+        with runtime.atomic(path.with_suffix('.html')) as t:
+            t.write_text(html)
 
 # %% ../nbs/method/18_study.ipynb #9a0a8bc4
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with one command. --debug shows the traceback of an error.')
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with one command. --debug shows the traceback of an error.',
+)
 weights = typer.Typer(no_args_is_help=True, help='Look at and convert ImageNet checkpoints.')
 app.add_typer(weights, name='weights')
 
@@ -462,86 +794,170 @@ app.add_typer(weights, name='weights')
 def _run(
     profile: Annotated[str, typer.Option(help='smoke, demo, paper or paper-phantom')] = 'demo',
     out: Annotated[str, typer.Option(help='run folder; reports/PROFILE when not given')] = '',
-    data: Annotated[str, typer.Option(help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; rendered films when not given")] = '',
+    data: Annotated[
+        str,
+        typer.Option(
+            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; rendered films when not given"
+        ),
+    ] = '',
     scheduler: Annotated[str, typer.Option(help='address of a Dask scheduler')] = '',
-    set_: Annotated[list[str], typer.Option('--set', help='KEY=VALUE for every notebook that takes KEY, or 30_training.epochs=3 for one')] = [],
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            '--set',
+            help='KEY=VALUE for every notebook that takes KEY, or 30_training.epochs=3 for one',
+        ),
+    ] = (),
     until: Annotated[str, typer.Option(help='last notebook to run')] = '',
-    anyway: Annotated[bool, typer.Option('--anyway', help='start without the GPU that a profile asks for')] = False,
-    again: Annotated[bool, typer.Option('--again', help='run every notebook, changed or not')] = False,
+    anyway: Annotated[
+        bool, typer.Option('--anyway', help='start without the GPU that a profile asks for')
+    ] = False,
+    again: Annotated[
+        bool, typer.Option('--again', help='run every notebook, changed or not')
+    ] = False,
 ):
     "Run the study end to end, or go on with a run that was interrupted."
     pairs = [s.partition('=') for s in set_]
-    if wrong := [k for k, eq, _ in pairs if not eq]: raise StudyError(f"--set takes KEY=VALUE, not {', '.join(wrong)}.")
-    if own := sorted({k for k, *_ in pairs} & {'profile', 'out', 'until', 'anyway', 'again'}): raise StudyError(f'--set gives parameters of notebooks; {own[0]} is an option of the command: --{own[0]}.')
+    if wrong := [k for k, eq, _ in pairs if not eq]:
+        raise StudyError(f'--set takes KEY=VALUE, not {", ".join(wrong)}.')
+    if own := sorted({k for k, *_ in pairs} & {'profile', 'out', 'until', 'anyway', 'again'}):
+        raise StudyError(
+            f'--set gives parameters of notebooks; {own[0]} is an option of the command: --{own[0]}.'
+        )
     more = {k: v for k, v in (('data', data), ('scheduler', scheduler)) if v}
-    folder = run(profile, out or None, until=until, anyway=anyway, again=again, **{k: v for k, _, v in pairs}, **more)
-    page = folder/'index.html'
-    print(f"Read {os.path.relpath(page if page.exists() and not until else folder)}")
+    folder = run(
+        profile,
+        out or None,
+        until=until,
+        anyway=anyway,
+        again=again,
+        **{k: v for k, _, v in pairs},
+        **more,
+    )
+    page = folder / 'index.html'
+    print(f'Read {os.path.relpath(page if page.exists() and not until else folder)}')
 
 # %% ../nbs/method/18_study.ipynb #f2ac3381
 @app.command('profiles')
 def _profiles():
     "List the profiles."
-    for name, about in profiles().items(): print(f'{name:<14} {about}')
+    for name, about in profiles().items():
+        print(f'{name:<14} {about}')
 
 # %% ../nbs/method/18_study.ipynb #83260b59
 @app.command('check', short_help='Check a cohort without running anything.')
 def _check(
-    data: Annotated[str, typer.Argument(help="a folder in MrOS's layout, or with the three tables subjects, films and bodies")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies"
+        ),
+    ],
     json_: Annotated[bool, typer.Option('--json', help='the report for a machine')] = False,
-    repair: Annotated[bool, typer.Option('--repair', help='three tables: put points right that were listed from the wrong end')] = False,
-    film_rule: Annotated[str, typer.Option(help="which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type")] = 'y',
+    repair: Annotated[
+        bool,
+        typer.Option(
+            '--repair', help='three tables: put points right that were listed from the wrong end'
+        ),
+    ] = False,
+    film_rule: Annotated[
+        str,
+        typer.Option(
+            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type'
+        ),
+    ] = 'y',
 ):
     "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
-    if not Path(data).is_dir(): raise StudyError(f'There is no data folder {data}.')
+    if not Path(data).is_dir():
+        raise StudyError(f'There is no data folder {data}.')
     report = manifest.report(cohort.check(data, repair=repair, film_rule=film_rule))
-    if json_: print(json.dumps(report, indent=1))
+    if json_:
+        print(json.dumps(report, indent=1))
     else:
-        for p in report['problems']: print(manifest.Problem(**p))
-        print(f"{report['errors']} errors, {report['warnings']} warnings")
-    if report['errors']: raise typer.Exit(1)
+        for p in report['problems']:
+            print(manifest.Problem(**p))
+        print(f'{report["errors"]} errors, {report["warnings"]} warnings')
+    if report['errors']:
+        raise typer.Exit(1)
 
 # %% ../nbs/method/18_study.ipynb #543a045d
 @app.command('verify-split', short_help='Compare a split with a published one.')
 def _verify_split(
     split: Annotated[str, typer.Argument(help='a published split manifest (CSV)')],
     run_: Annotated[str, typer.Option('--run', help='run folder whose split it should be')],
-    salt_file: Annotated[str, typer.Option('--salt-file', help="the publisher's salt, a text file; the run's own when not given")] = '',
+    salt_file: Annotated[
+        str,
+        typer.Option(
+            '--salt-file', help="the publisher's salt, a text file; the run's own when not given"
+        ),
+    ] = '',
 ):
     "Check that a run's subjects lie in the splits that a published manifest says."
-    folder = Path(run_)/'work'/'cohort'
-    if not (folder/'about.json').exists(): raise StudyError(f'There is no run with a cohort in {run_}.')
+    folder = Path(run_) / 'work' / 'cohort'
+    if not (folder / 'about.json').exists():
+        raise StudyError(f'There is no run with a cohort in {run_}.')
     salt = Path(salt_file).read_text().strip() if salt_file else ''
-    if salt_file and len(salt) < 16: raise StudyError(f'{salt_file} is no salt: it has fewer than 16 characters.')
+    if salt_file and len(salt) < 16:
+        raise StudyError(f'{salt_file} is no salt: it has fewer than 16 characters.')
     wrong = cohort.verify_split(cohort.load(folder), split, salt)
-    for p in wrong: print(p)
-    print(f"{'The split is the published one' if not wrong else 'The split is not the published one'}: {split}")
-    if wrong: raise typer.Exit(1)
+    for p in wrong:
+        print(p)
+    print(
+        f'{"The split is the published one" if not wrong else "The split is not the published one"}: {split}'
+    )
+    if wrong:
+        raise typer.Exit(1)
 
 # %% ../nbs/method/18_study.ipynb #b58002e7
 @contextlib.contextmanager
 def _one_sentence():
     "What is wrong with a file that somebody gave is a `StudyError`"
-    try: yield
-    except manifest.DataError: raise
-    except ValueError as e: raise StudyError(' '.join(str(e).split())) from e
+    try:
+        yield
+    except manifest.DataError:
+        raise
+    except ValueError as e:
+        raise StudyError(' '.join(str(e).split())) from e
 
 # %% ../nbs/method/18_study.ipynb #3700bc9e
 @app.command('predict', short_help='Score films that nobody has graded.')
 def _predict(
-    data: Annotated[str, typer.Argument(metavar='COHORT', help='the three plain tables, without grades; or one film')],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar='COHORT', help='the three plain tables, without grades; or one film'
+        ),
+    ],
     points: Annotated[str, typer.Option(help='for one film: its file of points')] = '',
-    facing: Annotated[str, typer.Option(help='for one film: where the subject looks, left or right')] = 'right',
-    run_: Annotated[str, typer.Option('--run', help='run folder whose network decides')] = 'reports/demo',
-    out: Annotated[str, typer.Option(help='folder for predictions.csv and index.html')] = 'predictions',
-    backend: Annotated[str, typer.Option(help='keras, onnxruntime, openvino (32-bit each) or openvino_bf16')] = 'openvino',
-    pages: Annotated[int, typer.Option(help='films drawn, those with the highest probability first')] = 100,
+    facing: Annotated[
+        str, typer.Option(help='for one film: where the subject looks, left or right')
+    ] = 'right',
+    run_: Annotated[
+        str, typer.Option('--run', help='run folder whose network decides')
+    ] = 'reports/demo',
+    out: Annotated[
+        str, typer.Option(help='folder for predictions.csv and index.html')
+    ] = 'predictions',
+    backend: Annotated[
+        str, typer.Option(help='keras, onnxruntime, openvino (32-bit each) or openvino_bf16')
+    ] = 'openvino',
+    pages: Annotated[
+        int, typer.Option(help='films drawn, those with the highest probability first')
+    ] = 100,
 ):
     "Score films that nobody has graded: a probability per body and a decision at each of the run's thresholds."
     from ocf_study import prediction
-    for option, given, known in (('facing', facing, ('left', 'right')), ('backend', backend, prediction.BACKENDS)):
-        if given not in known: raise StudyError(f"--{option} is {', '.join(known[:-1])} or {known[-1]}, not {given}.")
-    with _one_sentence(): print(f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points, facing=facing, backend=backend, pages=pages))}')
+
+    for option, given, known in (
+        ('facing', facing, ('left', 'right')),
+        ('backend', backend, prediction.BACKENDS),
+    ):
+        if given not in known:
+            raise StudyError(f'--{option} is {", ".join(known[:-1])} or {known[-1]}, not {given}.')
+    with _one_sentence():
+        print(
+            f'Read {os.path.relpath(prediction.predict_cohort(data, run_, out, points=points, facing=facing, backend=backend, pages=pages))}'
+        )
 
 # %% ../nbs/method/18_study.ipynb #04970530
 @weights.command('show')
@@ -550,26 +966,34 @@ def _show(
 ):
     "Say what a checkpoint holds, and whether it is one of those that are known."
     from ocf_study import googlenet
-    with _one_sentence(): print(googlenet.show(file))
+
+    with _one_sentence():
+        print(googlenet.show(file))
 
 # %% ../nbs/method/18_study.ipynb #1a7dca99
 @weights.command('convert')
 def _convert(
     file: Annotated[str, typer.Argument(help='TF-Slim checkpoint, .pth or .safetensors')],
-    out: Annotated[str, typer.Option(help='.safetensors to write; beside FILE when not given')] = '',
+    out: Annotated[
+        str, typer.Option(help='.safetensors to write; beside FILE when not given')
+    ] = '',
 ):
     "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library to be read."
     from ocf_study import googlenet
-    with _one_sentence(): print(f'Wrote {googlenet.convert(file, out or None)}')
+
+    with _one_sentence():
+        print(f'Wrote {googlenet.convert(file, out or None)}')
 
 # %% ../nbs/method/18_study.ipynb #a23ddf54
 def main():
     "Entry point of `ocf-study`"
     debug = '--debug' in sys.argv
     sys.argv = [a for a in sys.argv if a != '--debug']
-    try: app()
+    try:
+        app()
     except (StudyError, manifest.DataError, OSError) as e:
-        if debug: raise
+        if debug:
+            raise
         print(e, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ __all__ = ['TOP', 'RULES', 'people', 'scorer']
 
 # %% ../nbs/method/16_subject.ipynb #e2081a32
 import warnings
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -15,21 +16,22 @@ from sklearn.preprocessing import StandardScaler
 from .metrics import checked
 
 # %% ../nbs/method/16_subject.ipynb #32af65c4
-TOP = ['first', 'second', 'third'] # the three highest scores of a person
+TOP = ['first', 'second', 'third']  # the three highest scores of a person
 
 # %% ../nbs/method/16_subject.ipynb #7afee193
 def people(
-    bodies, # DataFrame subject_id, label, probability: a row per body
-    subjects, # DataFrame subject_id, age (missing: not known): a row per person, or per person and visit (the lower age counts)
-    by=('subject_id',), # what is one person; `('subject_id', 'visit')` for a person at one visit
-)->pd.DataFrame: # a row per person: label (any body is 1), bodies, first, second, third, age
+    bodies,  # DataFrame subject_id, label, probability: a row per body
+    subjects,  # DataFrame subject_id, age (missing: not known): a row per person, or per person and visit (the lower age counts)
+    by=('subject_id',),  # what is one person; `('subject_id', 'visit')` for a person at one visit
+) -> pd.DataFrame:  # a row per person: label (any body is 1), bodies, first, second, third, age
     "The three highest scores of each person (Cross 2024); who has fewer bodies repeats the lowest."
     checked(bodies.label, bodies.probability)
     by = list(by)
     ordered = bodies.sort_values('probability', ascending=False, kind='stable')
     found = ordered.groupby(by).agg(label=('label', 'max'), bodies=('label', 'size'))
     place = ordered.groupby(by).cumcount()
-    for k, name in enumerate(TOP): found[name] = ordered[place == k].set_index(by).probability
+    for k, name in enumerate(TOP):
+        found[name] = ordered[place == k].set_index(by).probability
     found[TOP] = found[TOP].ffill(axis=1)
     found = found.reset_index()
     found['age'] = found.subject_id.map(subjects.groupby('subject_id').age.min()).astype(float)
@@ -41,23 +43,38 @@ RULES = ('maximum', 'top_three', 'logistic', 'gam')
 # %% ../nbs/method/16_subject.ipynb #3d79ecb5
 def _features(people, age):
     "Age, in the place of an unknown one that which is given, and the log-odds of the three highest scores."
-    return np.column_stack([people.age.fillna(age), logit(np.clip(people[TOP].to_numpy(float), 1e-6, 1 - 1e-6))])
+    return np.column_stack(
+        [people.age.fillna(age), logit(np.clip(people[TOP].to_numpy(float), 1e-6, 1 - 1e-6))]
+    )
+
 
 def _gam(x, y):
     from pygam import LogisticGAM, s
-    return LogisticGAM(s(0, n_splines=6, lam=10) + s(1, n_splines=8, lam=10) + s(2, n_splines=8, lam=10) + s(3, n_splines=8, lam=10)).fit(x, y)
+
+    return LogisticGAM(
+        s(0, n_splines=6, lam=10)
+        + s(1, n_splines=8, lam=10)
+        + s(2, n_splines=8, lam=10)
+        + s(3, n_splines=8, lam=10)
+    ).fit(x, y)
 
 # %% ../nbs/method/16_subject.ipynb #47f86a1f
 def scorer(
-    rule, # `maximum`, `top_three`, `logistic` or `gam`
-    people=None, # rows of `people` on which `logistic` and `gam` are fitted; who has no age gets their median
-): # function: rows of `people` -> (N,) score in 0-1
+    rule,  # `maximum`, `top_three`, `logistic` or `gam`
+    people=None,  # rows of `people` on which `logistic` and `gam` are fitted; who has no age gets their median
+):  # function: rows of `people` -> (N,) score in 0-1
     "One of the four ways from bodies to people."
-    if rule == 'maximum': return lambda new: new['first'].to_numpy(float)
-    if rule == 'top_three': return lambda new: new[TOP].mean(axis=1).to_numpy()
-    if rule not in RULES: raise ValueError(f'unknown rule {rule!r}: one of {", ".join(RULES)}')
-    if people is None or people.label.value_counts().reindex([0, 1]).fillna(0).min() < 3: raise ValueError(f'{rule} needs at least three people with and three without a fracture to be fitted on')
-    age = people.age.median() if people.age.notna().any() else 0.
+    if rule == 'maximum':
+        return lambda new: new['first'].to_numpy(float)
+    if rule == 'top_three':
+        return lambda new: new[TOP].mean(axis=1).to_numpy()
+    if rule not in RULES:
+        raise ValueError(f'unknown rule {rule!r}: one of {", ".join(RULES)}')
+    if people is None or people.label.value_counts().reindex([0, 1]).fillna(0).min() < 3:
+        raise ValueError(
+            f'{rule} needs at least three people with and three without a fracture to be fitted on'
+        )
+    age = people.age.median() if people.age.notna().any() else 0.0
     x, y = _features(people, age), people.label.to_numpy()
     if rule == 'logistic':
         model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)

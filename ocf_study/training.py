@@ -9,11 +9,15 @@ __all__ = ['tf', 'PRECISIONS', 'SCHEDULES', 'Recipe', 'loss', 'rate', 'data_iden
 # %% ../nbs/method/12_training.ipynb #ba16e3d5
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-import json, os, shutil, subprocess, sys, time, zlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -37,59 +41,85 @@ SCHEDULES = ('paper', 'cosine')
 @dataclass(frozen=True)
 class Recipe:
     "What decides the outcome of a training (paper, Model Training; table 5)"
-    learning_rate: float = float(_TABLE5['learning_rate'])  # Adam's, at the first step after the warm-up
-    decay: float = float(_TABLE5['decay'])                  # the rate is divided by it after every epoch
-    dropout: float = float(_TABLE5['dropout'])              # share of the features dropped before the output
-    pos_weight: float = float(_TABLE5['pos_weight'])        # of label 1 in the loss
-    batch: int = int(_TEXT['batch'])                        # patches in a step
-    epochs: int = 100                                       # at most (not stated)
-    patience: int = int(_TEXT['patience'])                  # epochs without a rise of the validation AUC-PR before it stops
-    schedule: str = 'paper'                                 # paper: in steps; cosine: along a cosine, to the rate divided by the decay once for every epoch
-    warmup: int = 0                                         # steps over which the rate rises from 0 (not stated)
-    steps: int = 0                                          # in an epoch; 0: every patch once
-    aux_weight: float = .3                                  # of each auxiliary loss (Szegedy et al. 2015)
-    label_smoothing: float = 0.                             # labels 0 and 1 become s/2 and 1 - s/2
-    augmented: bool = True                                  # with the augmented copies; False: table 4's first row
-    shrink: int = 1                                         # patches are averaged over squares of so many px
-    precision: str = 'none'                                 # one of PRECISIONS
-    jit: bool = False                                       # compile the step with XLA, which is not deterministic
-    deterministic: bool = True                              # the same result for the same seed on one machine
-    seed: int = 0                                           # of order, dropout
+
+    learning_rate: float = float(
+        _TABLE5['learning_rate']
+    )  # Adam's, at the first step after the warm-up
+    decay: float = float(_TABLE5['decay'])  # the rate is divided by it after every epoch
+    dropout: float = float(_TABLE5['dropout'])  # share of the features dropped before the output
+    pos_weight: float = float(_TABLE5['pos_weight'])  # of label 1 in the loss
+    batch: int = int(_TEXT['batch'])  # patches in a step
+    epochs: int = 100  # at most (not stated)
+    patience: int = int(
+        _TEXT['patience']
+    )  # epochs without a rise of the validation AUC-PR before it stops
+    schedule: str = 'paper'  # paper: in steps; cosine: along a cosine, to the rate divided by the decay once for every epoch
+    warmup: int = 0  # steps over which the rate rises from 0 (not stated)
+    steps: int = 0  # in an epoch; 0: every patch once
+    aux_weight: float = 0.3  # of each auxiliary loss (Szegedy et al. 2015)
+    label_smoothing: float = 0.0  # labels 0 and 1 become s/2 and 1 - s/2
+    augmented: bool = True  # with the augmented copies; False: table 4's first row
+    shrink: int = 1  # patches are averaged over squares of so many px
+    precision: str = 'none'  # one of PRECISIONS
+    jit: bool = False  # compile the step with XLA, which is not deterministic
+    deterministic: bool = True  # the same result for the same seed on one machine
+    seed: int = 0  # of order, dropout
 
     def __post_init__(self):
         for name, known in (('precision', PRECISIONS), ('schedule', SCHEDULES)):
-            if getattr(self, name) not in known: raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
-        wrong = [f'{n} {getattr(self, n)} is not positive' for n in ('learning_rate', 'pos_weight', 'batch', 'epochs', 'shrink') if not getattr(self, n) > 0]
-        wrong += [f'{n} {getattr(self, n)} is not in [0, 1)' for n in ('dropout', 'label_smoothing') if not 0 <= getattr(self, n) < 1]
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
+        wrong = [
+            f'{n} {getattr(self, n)} is not positive'
+            for n in ('learning_rate', 'pos_weight', 'batch', 'epochs', 'shrink')
+            if not getattr(self, n) > 0
+        ]
+        wrong += [
+            f'{n} {getattr(self, n)} is not in [0, 1)'
+            for n in ('dropout', 'label_smoothing')
+            if not 0 <= getattr(self, n) < 1
+        ]
         wrong += [f'decay {self.decay} is below 1'] if not self.decay >= 1 else []
-        wrong += ['XLA has no deterministic gradient of max pooling: jit=True needs deterministic=False'] if self.jit and self.deterministic else []
-        if wrong: raise ValueError('; '.join(wrong))
+        wrong += (
+            ['XLA has no deterministic gradient of max pooling: jit=True needs deterministic=False']
+            if self.jit and self.deterministic
+            else []
+        )
+        if wrong:
+            raise ValueError('; '.join(wrong))
 
 # %% ../nbs/method/12_training.ipynb #7def9437
 def loss(
-    y,                            # (B,) labels, 0 or 1
-    logits,                       # (B, 1), or a list of them: the output's, then the auxiliary heads'
-    pos_weight: float = 1.,       # of label 1
-    aux_weight: float = 0.,       # of each auxiliary loss
-    label_smoothing: float = 0.,  # labels 0 and 1 become s/2 and 1 - s/2
-):                                # () sum over the batch
+    y,  # (B,) labels, 0 or 1
+    logits,  # (B, 1), or a list of them: the output's, then the auxiliary heads'
+    pos_weight: float = 1.0,  # of label 1
+    aux_weight: float = 0.0,  # of each auxiliary loss
+    label_smoothing: float = 0.0,  # labels 0 and 1 become s/2 and 1 - s/2
+):  # () sum over the batch
     "Weighted cross entropy of the output, plus that of the auxiliary heads (paper, Model Training)"
-    y = tf.cast(y, tf.float32)*(1 - label_smoothing) + label_smoothing/2
-    each = [tf.reduce_sum(tf.nn.weighted_cross_entropy_with_logits(y, tf.reshape(z, (-1,)), pos_weight)) for z in (logits if isinstance(logits, (list, tuple)) else [logits])]
-    return each[0] + aux_weight*sum(each[1:])
+    y = tf.cast(y, tf.float32) * (1 - label_smoothing) + label_smoothing / 2
+    each = [
+        tf.reduce_sum(tf.nn.weighted_cross_entropy_with_logits(y, tf.reshape(z, (-1,)), pos_weight))
+        for z in (logits if isinstance(logits, (list, tuple)) else [logits])
+    ]
+    return each[0] + aux_weight * sum(each[1:])
 
 # %% ../nbs/method/12_training.ipynb #bbc9eaa2
 def rate(
-    step: int,             # of the whole training, from 0
-    steps: int,            # in an epoch
+    step: int,  # of the whole training, from 0
+    steps: int,  # in an epoch
     recipe: Recipe,
-) -> float:                # of Adam at this step
+) -> float:  # of Adam at this step
     "Learning rate of one step"
-    if recipe.schedule == 'paper': value = recipe.learning_rate/recipe.decay**(step//steps)
+    if recipe.schedule == 'paper':
+        value = recipe.learning_rate / recipe.decay ** (step // steps)
     else:
-        last, done = recipe.learning_rate/recipe.decay**recipe.epochs, step/(steps*recipe.epochs)
-        value = last + (recipe.learning_rate - last)*(1 + np.cos(np.pi*done))/2
-    return float(value*min(1, (step + 1)/(recipe.warmup + 1)))
+        last, done = (
+            recipe.learning_rate / recipe.decay**recipe.epochs,
+            step / (steps * recipe.epochs),
+        )
+        value = last + (recipe.learning_rate - last) * (1 + np.cos(np.pi * done)) / 2
+    return float(value * min(1, (step + 1) / (recipe.warmup + 1)))
 
 # %% ../nbs/method/12_training.ipynb #d60c0abc
 def _stream(x, y, batch, seed=None, epoch=0):
@@ -98,14 +128,25 @@ def _stream(x, y, batch, seed=None, epoch=0):
     x = x[..., None] if x.ndim == 3 else x
 
     def batches():
-        order = np.arange(len(x)) if seed is None else runtime.rng(seed, 'epoch', next(epochs)).permutation(len(x))
+        order = (
+            np.arange(len(x))
+            if seed is None
+            else runtime.rng(seed, 'epoch', next(epochs)).permutation(len(x))
+        )
         for i in range(0, len(x), batch):
-            part = x[order[i:i + batch]]
-            yield part if x.dtype.kind == 'f' else patches.standardise(part[..., 0])[..., None], y[order[i:i + batch]]
+            part = x[order[i : i + batch]]
+            yield (
+                part if x.dtype.kind == 'f' else patches.standardise(part[..., 0])[..., None],
+                y[order[i : i + batch]],
+            )
 
     signature = tf.TensorSpec((None, *x.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.float32)
-    n = -(-len(x)//batch)
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).apply(tf.data.experimental.assert_cardinality(n)).prefetch(4)
+    n = -(-len(x) // batch)
+    return (
+        tf.data.Dataset.from_generator(batches, output_signature=signature)
+        .apply(tf.data.experimental.assert_cardinality(n))
+        .prefetch(4)
+    )
 
 # %% ../nbs/method/12_training.ipynb #6d8b4749
 def _sources(data, recipe, epoch):
@@ -114,52 +155,103 @@ def _sources(data, recipe, epoch):
         wanted = dict(split='train') if recipe.augmented else dict(split='train', kind='original')
         train = patches.dataset(data, wanted, recipe.batch, shuffle_seed=recipe.seed, epoch=epoch)
         held_out = dict(split='validation', kind='original')
-        validation, y = patches.dataset(data, held_out, 64), patches.table(data, held_out)['label'].to_numpy()
+        validation, y = (
+            patches.dataset(data, held_out, 64),
+            patches.table(data, held_out)['label'].to_numpy(),
+        )
     else:
-        train, validation = (d if isinstance(d, tf.data.Dataset) else _stream(*d, *a) for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,))))
+        train, validation = (
+            d if isinstance(d, tf.data.Dataset) else _stream(*d, *a)
+            for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,)))
+        )
         y = np.concatenate([np.empty(0), *(b.numpy() for _, b in validation)])
-    if recipe.shrink > 1: train, validation = (d.map(lambda x, label: (tf.nn.avg_pool2d(x, recipe.shrink, recipe.shrink, 'VALID'), label)) for d in (train, validation))
+    if recipe.shrink > 1:
+        train, validation = (
+            d.map(
+                lambda x, label: (tf.nn.avg_pool2d(x, recipe.shrink, recipe.shrink, 'VALID'), label)
+            )
+            for d in (train, validation)
+        )
     return train, validation, y
 
 # %% ../nbs/method/12_training.ipynb #ed7474d8
 def data_identity(
     data,  # as `fit` takes it
-):         # text, the same for the same patches; None for `tf.data`, which cannot tell
+):  # text, the same for the same patches; None for `tf.data`, which cannot tell
     "What the data are, to tell one training from another"
-    if isinstance(data, (str, os.PathLike)): return patches.identity(data)
-    if any(isinstance(d, tf.data.Dataset) for d in data): return None
+    if isinstance(data, (str, os.PathLike)):
+        return patches.identity(data)
+    if any(isinstance(d, tf.data.Dataset) for d in data):
+        return None
     return runtime.fingerprint([zlib.crc32(np.ascontiguousarray(a)) for d in data for a in d])
 
 # %% ../nbs/method/12_training.ipynb #2a1b987e
 def _steps(train, y, recipe):
     "Steps in an epoch; an error, before anything runs, where the patches allow no training"
     whole = int(train.cardinality())
-    if whole < 0 and not recipe.steps: raise ValueError('the training data do not say how many batches they hold: give `steps`')
-    if whole == 0: raise ValueError('no training patches')
-    if len(set(y)) < 2: raise ValueError(f'validation holds {int(y.sum())} label 1 of {len(y)} patches: AUC-PR needs both labels, so early stopping has no measure')
+    if whole < 0 and not recipe.steps:
+        raise ValueError('the training data do not say how many batches they hold: give `steps`')
+    if whole == 0:
+        raise ValueError('no training patches')
+    if len(set(y)) < 2:
+        raise ValueError(
+            f'validation holds {int(y.sum())} label 1 of {len(y)} patches: AUC-PR needs both labels, so early stopping has no measure'
+        )
     return min(recipe.steps or whole, whole) if whole > 0 else recipe.steps
 
 # %% ../nbs/method/12_training.ipynb #fd454f6c
 class _FusedBatchNormalization(keras.layers.BatchNormalization):
     "The same layer with the same weights; training computes it in one operation"
+
     def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable and mask is None and len(inputs.shape) == 4 and self.axis in (-1, 3)): return super().call(inputs, training=training, mask=mask)
+        if not (
+            training
+            and self.trainable
+            and mask is None
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+        ):
+            return super().call(inputs, training=training, mask=mask)
         ones, zeros = tf.ones(inputs.shape[-1]), tf.zeros(inputs.shape[-1])
-        scale, shift = (tf.convert_to_tensor(v) if v is not None else d for v, d in ((self.gamma, ones), (self.beta, zeros)))
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(x=inputs, scale=scale, offset=shift, mean=tf.zeros(0), variance=tf.zeros(0), epsilon=self.epsilon, is_training=True)
+        scale, shift = (
+            tf.convert_to_tensor(v) if v is not None else d
+            for v, d in ((self.gamma, ones), (self.beta, zeros))
+        )
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=scale,
+            offset=shift,
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
         n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance*(n - 1)/n)):  # TensorFlow's has Bessel's correction, Keras's not
-            moving.assign(moving*self.momentum + now*(1 - self.momentum))
+        for moving, now in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance * (n - 1) / n),
+        ):  # TensorFlow's has Bessel's correction, Keras's not
+            moving.assign(moving * self.momentum + now * (1 - self.momentum))
         return y
 
 # %% ../nbs/method/12_training.ipynb #ca0e9689
 def _twin(model, recipe):
     "The network that is trained in the place of `model`: fused, with the recipe's dropout and precision, weights copied"
+
     def clone(layer):
         config, cls = layer.get_config(), type(layer)
-        if recipe.precision.startswith('mixed') and layer.name not in model.output_names and not isinstance(layer, keras.layers.InputLayer): config['dtype'] = recipe.precision
-        if layer.name == 'dropout': config['rate'] = recipe.dropout
-        return (_FusedBatchNormalization if cls is keras.layers.BatchNormalization else cls).from_config(config)
+        if (
+            recipe.precision.startswith('mixed')
+            and layer.name not in model.output_names
+            and not isinstance(layer, keras.layers.InputLayer)
+        ):
+            config['dtype'] = recipe.precision
+        if layer.name == 'dropout':
+            config['rate'] = recipe.dropout
+        return (
+            _FusedBatchNormalization if cls is keras.layers.BatchNormalization else cls
+        ).from_config(config)
+
     twin = keras.models.clone_model(model, clone_function=clone)
     twin.set_weights(model.get_weights())
     return twin
@@ -174,29 +266,51 @@ def _settings_of_process(recipe):
     name = 'auto_mixed_precision_onednn_bfloat16'
     before = tf.config.optimizer.get_experimental_options().get(name, False)
     tf.config.optimizer.set_experimental_options({name: recipe.precision == 'bfloat16_onednn'})
-    try: yield
-    finally: tf.config.optimizer.set_experimental_options({name: before})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 # %% ../nbs/method/12_training.ipynb #0e05dd18
 def _first(logits):
     "(B,) the output's logit, without those of the auxiliary heads"
-    return tf.reshape(tf.cast(logits[0] if isinstance(logits, (list, tuple)) else logits, tf.float32), (-1,))
+    return tf.reshape(
+        tf.cast(logits[0] if isinstance(logits, (list, tuple)) else logits, tf.float32), (-1,)
+    )
 
 # %% ../nbs/method/12_training.ipynb #cda702d3
 class _Trainer:
     "A network in training: its optimiser, its compiled step, and all that decides how it goes on"
+
     def __init__(self, model, recipe, devices):
-        if recipe.jit and len(devices) > 1: raise ValueError('XLA on several devices is not supported by TensorFlow: jit=False, or one device')
+        if recipe.jit and len(devices) > 1:
+            raise ValueError(
+                'XLA on several devices is not supported by TensorFlow: jit=False, or one device'
+            )
         self.recipe = recipe
         gpus = all('GPU' in d.upper() for d in devices)  # processors have no NCCL
-        self.strategy = tf.distribute.MirroredStrategy(devices, None if gpus else tf.distribute.ReductionToOneDevice()) if len(devices) > 1 else None
+        self.strategy = (
+            tf.distribute.MirroredStrategy(
+                devices, None if gpus else tf.distribute.ReductionToOneDevice()
+            )
+            if len(devices) > 1
+            else None
+        )
         with self.strategy.scope() if self.strategy else tf.device(devices[0] if devices else None):
             self.model = _twin(model, recipe)
             self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
-            if not self.strategy: self.optimizer._all_reduce_sum_gradients = lambda gradients: gradients  # of one device there is nothing to sum, and Keras's way of it keeps every compiled step in memory for good
-            if recipe.precision == 'mixed_float16': self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+            if not self.strategy:
+                self.optimizer._all_reduce_sum_gradients = (
+                    lambda gradients: gradients
+                )  # of one device there is nothing to sum, and Keras's way of it keeps every compiled step in memory for good
+            if recipe.precision == 'mixed_float16':
+                self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)
-        x, y, n = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None,)), tf.TensorSpec(())
+        x, y, n = (
+            tf.TensorSpec((None, *model.input_shape[1:])),
+            tf.TensorSpec((None,)),
+            tf.TensorSpec(()),
+        )
         self.step_on_one = tf.function(self._step, [x, y, n], jit_compile=recipe.jit)
         self.step = tf.function(self._step_on_all) if self.strategy else self.step_on_one
         self.logit = tf.function(lambda x: _first(self.model(x, training=False)), [x])
@@ -204,7 +318,10 @@ class _Trainer:
     def _step(self, x, y, n):
         r = self.recipe
         with tf.GradientTape() as tape:
-            value = loss(y, self.model(x, training=True), r.pos_weight, r.aux_weight, r.label_smoothing)/n
+            value = (
+                loss(y, self.model(x, training=True), r.pos_weight, r.aux_weight, r.label_smoothing)
+                / n
+            )
             scaled = self.optimizer.scale_loss(value + sum(self.model.losses))
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -222,7 +339,9 @@ def _seed_dropout(model, seed, epoch):
     "Random layers start each epoch from a state that seed, layer and epoch decide: nothing of it needs saving"
     for i, layer in enumerate(model._flatten_layers()):
         if (generator := getattr(layer, 'seed_generator', None)) is not None:
-            generator.state.assign(runtime.rng(seed, 'dropout', i, epoch).integers(0, 2**32, 2, dtype=np.uint32))
+            generator.state.assign(
+                runtime.rng(seed, 'dropout', i, epoch).integers(0, 2**32, 2, dtype=np.uint32)
+            )
 
 # %% ../nbs/method/12_training.ipynb #5e29e140
 def _epoch(trainer, batches, steps, epoch):
@@ -230,54 +349,89 @@ def _epoch(trainer, batches, steps, epoch):
     recipe, strategy = trainer.recipe, trainer.strategy
     _seed_dropout(trainer.model, recipe.seed, epoch)
     batches = iter(strategy.experimental_distribute_dataset(batches) if strategy else batches)
-    values, waited, start = [], 0., time.perf_counter()
-    for i in range(epoch*steps, (epoch + 1)*steps):
+    values, waited, start = [], 0.0, time.perf_counter()
+    for i in range(epoch * steps, (epoch + 1) * steps):
         asked = time.perf_counter()
         x, y = next(batches)
         waited += time.perf_counter() - asked
         n = sum(len(v) for v in strategy.experimental_local_results(y)) if strategy else len(y)
-        if strategy and n < strategy.num_replicas_in_sync: continue  # a last batch with nothing for some device
+        if strategy and n < strategy.num_replicas_in_sync:
+            continue  # a last batch with nothing for some device
         trainer.optimizer.learning_rate = rate(i, steps, recipe)
         values.append(trainer.step(x, y, tf.constant(n, tf.float32)))
     values = np.array([float(v) for v in values])
     if not np.isfinite(values).all():
-        raise Diverged(f'loss is {values[~np.isfinite(values)][0]} at step {np.argmin(np.isfinite(values)) + 1} of epoch {epoch + 1}, rate {rate(epoch*steps, steps, recipe):.3g}')
+        raise Diverged(
+            f'loss is {values[~np.isfinite(values)][0]} at step {np.argmin(np.isfinite(values)) + 1} of epoch {epoch + 1}, rate {rate(epoch * steps, steps, recipe):.3g}'
+        )
     seconds = time.perf_counter() - start
-    return dict(loss=values.mean(), seconds=seconds, waiting=waited/seconds)
+    return dict(loss=values.mean(), seconds=seconds, waiting=waited / seconds)
 
 # %% ../nbs/method/12_training.ipynb #35bda2c9
 def _validate(trainer, batches):
     "Both areas and the loss on the validation patches, each exact"
-    y, z = (np.concatenate(v) for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches)))
-    if not np.isfinite(z).all(): raise Diverged(f'{(~np.isfinite(z)).sum()} of {len(z)} validation patches have a logit that is no number')
+    y, z = (
+        np.concatenate(v) for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches))
+    )
+    if not np.isfinite(z).all():
+        raise Diverged(
+            f'{(~np.isfinite(z)).sum()} of {len(z)} validation patches have a logit that is no number'
+        )
     p = expit(z.astype(float))
-    return dict(validation_loss=float(loss(y, z, trainer.recipe.pos_weight))/len(y), auc_pr=metrics.average_precision(y, p), auc_roc=metrics.auc_roc(y, p))
+    return dict(
+        validation_loss=float(loss(y, z, trainer.recipe.pos_weight)) / len(y),
+        auc_pr=metrics.average_precision(y, p),
+        auc_roc=metrics.auc_roc(y, p),
+    )
 
 # %% ../nbs/method/12_training.ipynb #7f587cfa
 def _save_state(path, trainer, history, settings):
     "All that the next epoch depends on"
     variables = dict(model=trainer.model.weights, optimizer=trainer.optimizer.variables)
-    tensors = {f'{kind}/{i:04d}': np.array(keras.ops.convert_to_numpy(v), order='C') for kind, vs in variables.items() for i, v in enumerate(vs)}
-    with runtime.atomic(path) as f: save_file(tensors, f, metadata=dict(settings=json.dumps(settings), history=json.dumps(history)))
+    tensors = {
+        f'{kind}/{i:04d}': np.array(keras.ops.convert_to_numpy(v), order='C')
+        for kind, vs in variables.items()
+        for i, v in enumerate(vs)
+    }
+    with runtime.atomic(path) as f:
+        save_file(
+            tensors, f, metadata=dict(settings=json.dumps(settings), history=json.dumps(history))
+        )
 
 # %% ../nbs/method/12_training.ipynb #b46317ed
 def _read_state(path, settings, overwrite):
     "History of a training with these settings (empty if there is none); an error if the folder holds another one"
-    if not path.exists(): return []
-    with safe_open(path, 'numpy') as f: about = f.metadata()
+    if not path.exists():
+        return []
+    with safe_open(path, 'numpy') as f:
+        about = f.metadata()
     other = json.loads(about['settings'])
-    if other == settings: return json.loads(about['history'])
-    if overwrite: return []
-    flat = lambda d: {**{k: v for k, v in d.items() if k != 'recipe'}, **d['recipe']}
+    if other == settings:
+        return json.loads(about['history'])
+    if overwrite:
+        return []
+
+    def flat(d):
+        return {**{k: v for k, v in d.items() if k != 'recipe'}, **d['recipe']}
+
     here, there = flat(settings), flat(other)
-    raise ValueError(f'{path.parent} holds another training: ' + ', '.join(f'{k} is {there.get(k)} there, {v} now' for k, v in here.items() if there.get(k) != v) + '. Choose another folder, or overwrite=True')
+    raise ValueError(
+        f'{path.parent} holds another training: '
+        + ', '.join(
+            f'{k} is {there.get(k)} there, {v} now' for k, v in here.items() if there.get(k) != v
+        )
+        + '. Choose another folder, or overwrite=True'
+    )
 
 # %% ../nbs/method/12_training.ipynb #5c0ae796
 def _restore(path, trainer):
     "Weights and optimiser as they were saved"
     with safe_open(path, 'numpy') as f:
-        for kind, variables in dict(model=trainer.model.weights, optimizer=trainer.optimizer.variables).items():
-            for i, v in enumerate(variables): v.assign(f.get_tensor(f'{kind}/{i:04d}'))
+        for kind, variables in dict(
+            model=trainer.model.weights, optimizer=trainer.optimizer.variables
+        ).items():
+            for i, v in enumerate(variables):
+                v.assign(f.get_tensor(f'{kind}/{i:04d}'))
 
 # %% ../nbs/method/12_training.ipynb #4022990a
 def _ended(history, recipe):
@@ -288,123 +442,178 @@ def _ended(history, recipe):
 # %% ../nbs/method/12_training.ipynb #cdfe7b53
 def _structure(model):
     "Layers, shapes and what is frozen; not the names, of which Keras numbers some through the process"
-    return runtime.fingerprint([(type(layer).__name__, [list(w.shape) for w in layer.weights], layer.trainable) for layer in model.layers])
+    return runtime.fingerprint(
+        [
+            (type(layer).__name__, [list(w.shape) for w in layer.weights], layer.trainable)
+            for layer in model.layers
+        ]
+    )
 
 # %% ../nbs/method/12_training.ipynb #570e4fb5
 _LEFT = ('last.safetensors', 'best.keras', 'history.csv')
 
+
 def _clear(out):
     "Nothing of an earlier training stays in the folder"
-    for name in _LEFT: (out/name).unlink(missing_ok=True)
+    for name in _LEFT:
+        (out / name).unlink(missing_ok=True)
+
 
 def _sweep(out):
     "What a killed training had begun to write goes"
     for name in _LEFT:
-        for p in out.glob(f'.{name}.*'): shutil.rmtree(p, ignore_errors=True)
+        for p in out.glob(f'.{name}.*'):
+            shutil.rmtree(p, ignore_errors=True)
 
 # %% ../nbs/method/12_training.ipynb #fb16c4ac
 def _write_history(out, history):
-    with runtime.atomic(out/'history.csv') as f: pd.DataFrame(history).to_csv(f, index=False)
+    with runtime.atomic(out / 'history.csv') as f:
+        pd.DataFrame(history).to_csv(f, index=False)
+
 
 def _keep(model, trainer, path):
     "The trained weights in the network that was given, written in Keras's own format"
     model.set_weights(trainer.model.get_weights())
-    with runtime.atomic(path) as f: model.save(f)
+    with runtime.atomic(path) as f:
+        model.save(f)
 
 # %% ../nbs/method/12_training.ipynb #27af6137
 def fit(
-    model: keras.Model,           # from `googlenet.build`; holds the weights of the best epoch afterwards
-    data,                         # a patch store, or (training, validation): (x, y) arrays or `tf.data` each
-    out: str|Path,                # folder of this training: best.keras, last.safetensors, history.csv
-    recipe: Recipe|None = None,   # default: the paper's
+    model: keras.Model,  # from `googlenet.build`; holds the weights of the best epoch afterwards
+    data,  # a patch store, or (training, validation): (x, y) arrays or `tf.data` each
+    out: str | Path,  # folder of this training: best.keras, last.safetensors, history.csv
+    recipe: Recipe | None = None,  # default: the paper's
     *,
-    devices: tuple = (),          # several, for example ('GPU:0', 'GPU:1'): the batch is split over them
-    watch: Callable|None = None,  # called with the row of history after each epoch, once all is saved
-    overwrite: bool = False,      # replace what a training with other settings has left in `out`
-    **changes,                    # fields of the recipe, by name
-) -> pd.DataFrame:                # a row per epoch
+    devices: tuple = (),  # several, for example ('GPU:0', 'GPU:1'): the batch is split over them
+    watch: Callable
+    | None = None,  # called with the row of history after each epoch, once all is saved
+    overwrite: bool = False,  # replace what a training with other settings has left in `out`
+    **changes,  # fields of the recipe, by name
+) -> pd.DataFrame:  # a row per epoch
     "Train until validation AUC-PR has not risen for `patience` epochs, keep the best epoch; a killed training goes on where it stopped"
     recipe, out = replace(recipe or Recipe(), **changes), Path(out)
-    settings = dict(recipe=asdict(recipe), network=_structure(model), weights=data_identity([model.get_weights()]), data=data_identity(data))
-    history = _read_state(out/'last.safetensors', settings, overwrite)
+    settings = dict(
+        recipe=asdict(recipe),
+        network=_structure(model),
+        weights=data_identity([model.get_weights()]),
+        data=data_identity(data),
+    )
+    history = _read_state(out / 'last.safetensors', settings, overwrite)
     _sweep(out)
-    if history: _write_history(out, history)  # a kill may have come before it
-    else: _clear(out)
+    if history:
+        _write_history(out, history)  # a kill may have come before it
+    else:
+        _clear(out)
     kept = False
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
             train, validation, y = _sources(data, recipe, len(history))
             steps = _steps(train, y, recipe)
             trainer = _Trainer(model, recipe, devices)
-            if history: _restore(out/'last.safetensors', trainer)
+            if history:
+                _restore(out / 'last.safetensors', trainer)
             for epoch in runtime.progress(range(len(history), recipe.epochs), 'epochs'):
-                row = dict(epoch=epoch + 1, learning_rate=rate(epoch*steps, steps, recipe))
-                try: row |= _epoch(trainer, train, steps, epoch) | _validate(trainer, validation)
-                except Diverged as e: raise Diverged(f'{e}. ' + (f'Epoch {epoch} and the best one are kept in {out}.' if history else 'No epoch was finished.')) from None
-                if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1): _keep(model, trainer, out/'best.keras'); kept = True
+                row = dict(epoch=epoch + 1, learning_rate=rate(epoch * steps, steps, recipe))
+                try:
+                    row |= _epoch(trainer, train, steps, epoch) | _validate(trainer, validation)
+                except Diverged as e:
+                    raise Diverged(
+                        f'{e}. '
+                        + (
+                            f'Epoch {epoch} and the best one are kept in {out}.'
+                            if history
+                            else 'No epoch was finished.'
+                        )
+                    ) from None
+                if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1):
+                    _keep(model, trainer, out / 'best.keras')
+                    kept = True
                 history.append({k: float(v) if k != 'epoch' else v for k, v in row.items()})
-                _save_state(out/'last.safetensors', trainer, history, settings)
+                _save_state(out / 'last.safetensors', trainer, history, settings)
                 _write_history(out, history)
-                if watch: watch(history[-1])
-                if _ended(history, recipe): break
-    if not kept: model.set_weights(load_best(out).get_weights())
+                if watch:
+                    watch(history[-1])
+                if _ended(history, recipe):
+                    break
+    if not kept:
+        model.set_weights(load_best(out).get_weights())
     return pd.DataFrame(history)
 
 # %% ../nbs/method/12_training.ipynb #c50714e4
 def network(
-    data,                  # as `fit` takes it: says the side of the patches
-    recipe: Recipe,        # its seed draws the weights
+    data,  # as `fit` takes it: says the side of the patches
+    recipe: Recipe,  # its seed draws the weights
     checkpoint: str = '',  # ImageNet weights to start from; '': from nothing
-    **options,             # of `googlenet.build`
+    **options,  # of `googlenet.build`
 ) -> keras.Model:
     "A new network for these patches"
-    if isinstance(data, (str, os.PathLike)): size = patches.open(data).sizes['x']
-    else: size = data[0].element_spec[0].shape[1] if isinstance(data[0], tf.data.Dataset) else data[0][0].shape[1]
-    model = googlenet.build(**{'size': size//recipe.shrink, 'dropout': recipe.dropout, 'seed': recipe.seed, **options})
-    if checkpoint: googlenet.load_checkpoint(model, checkpoint)
+    if isinstance(data, (str, os.PathLike)):
+        size = patches.open(data).sizes['x']
+    else:
+        size = (
+            data[0].element_spec[0].shape[1]
+            if isinstance(data[0], tf.data.Dataset)
+            else data[0][0].shape[1]
+        )
+    model = googlenet.build(
+        **{'size': size // recipe.shrink, 'dropout': recipe.dropout, 'seed': recipe.seed, **options}
+    )
+    if checkpoint:
+        googlenet.load_checkpoint(model, checkpoint)
     return model
 
 # %% ../nbs/method/12_training.ipynb #f717e102
 def load_best(
-    folder: str|Path,  # of `fit` or `ensemble`
-) -> keras.Model:      # logits, with the auxiliary heads it was trained with
+    folder: str | Path,  # of `fit` or `ensemble`
+) -> keras.Model:  # logits, with the auxiliary heads it was trained with
     "The network at the epoch with the highest validation AUC-PR"
-    path = Path(folder)/'best.keras'
-    if not path.exists(): raise FileNotFoundError(f'{path} is not there: no epoch of a training was finished in this folder')
+    path = Path(folder) / 'best.keras'
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path} is not there: no epoch of a training was finished in this folder'
+        )
     return keras.saving.load_model(path, compile=False)
 
 # %% ../nbs/method/12_training.ipynb #e98657bc
 def example_patches(
-    n: int,            # patches
-    size: int = 32,    # side, px
-    share: float = .3, # of label 1
+    n: int,  # patches
+    size: int = 32,  # side, px
+    share: float = 0.3,  # of label 1
     seed: int = 0,
-) -> tuple:            # (n, size, size) uint16 grey levels, (n,) labels
+) -> tuple:  # (n, size, size) uint16 grey levels, (n,) labels
     "Bright bodies on a dark ground, wedged where the label is 1: patches to try a training on"
     g = runtime.rng(seed, 'example', n, size)
     y = (g.random(n) < share).astype(np.float32)
     y[:2] = 0, 1
-    rows, columns = np.mgrid[:size, :size]/size
-    loss_ = np.where(y, g.uniform(.35, .6, n), g.uniform(0, .15, n))[:, None, None]
-    shift = g.uniform(-.06, .06, (n, 1, 1))
-    top = .28 + shift + .44*loss_*np.clip((.75 - columns)/.5, 0, 1)
-    body = (rows > top) & (rows < .72 + shift) & (columns > .25) & (columns < .75)
-    return np.clip(18000 + 16000*body + g.normal(0, 4000, body.shape), 0, 65535).astype(np.uint16), y
+    rows, columns = np.mgrid[:size, :size] / size
+    loss_ = np.where(y, g.uniform(0.35, 0.6, n), g.uniform(0, 0.15, n))[:, None, None]
+    shift = g.uniform(-0.06, 0.06, (n, 1, 1))
+    top = 0.28 + shift + 0.44 * loss_ * np.clip((0.75 - columns) / 0.5, 0, 1)
+    body = (rows > top) & (rows < 0.72 + shift) & (columns > 0.25) & (columns < 0.75)
+    return np.clip(18000 + 16000 * body + g.normal(0, 4000, body.shape), 0, 65535).astype(
+        np.uint16
+    ), y
 
 # %% ../nbs/method/12_training.ipynb #58a858e3
 def curves(
     history: pd.DataFrame,  # of `fit`
-    axs=None,               # two axes; default: a new figure
-):                          # the figure
+    axs=None,  # two axes; default: a new figure
+):  # the figure
     "Learning curves: the loss in training, both areas on the validation patches, and the epoch that is kept"
     import matplotlib.pyplot as plt
-    axs = plt.subplots(1, 2, figsize=(7, 2.6), dpi=80, layout='constrained')[1] if axs is None else axs
+
+    axs = (
+        plt.subplots(1, 2, figsize=(7, 2.6), dpi=80, layout='constrained')[1]
+        if axs is None
+        else axs
+    )
     best = history.loc[history.auc_pr.idxmax()]
     axs[0].plot(history.epoch, history.loss, marker='.', label='training, heads included')
     axs[0].plot(history.epoch, history.validation_loss, marker='.', label='validation')
-    for name, label in (('auc_pr', 'AUC-PR'), ('auc_roc', 'AUC-ROC')): axs[1].plot(history.epoch, history[name], marker='.', label=label)
+    for name, label in (('auc_pr', 'AUC-PR'), ('auc_roc', 'AUC-ROC')):
+        axs[1].plot(history.epoch, history[name], marker='.', label=label)
     for ax, title in zip(axs, ('loss', 'validation')):
-        ax.axvline(best.epoch, color='.6', lw=.8, ls='--', zorder=0)
+        ax.axvline(best.epoch, color='.6', lw=0.8, ls='--', zorder=0)
         ax.set(xlabel='epoch', title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(frameon=False)
@@ -413,88 +622,156 @@ def curves(
 
 # %% ../nbs/method/12_training.ipynb #638dd936
 def predict(
-    model,             # `keras.Model`: logits
-    x,                 # (N, H, W) or (N, H, W, 1): whole numbers are grey levels, floats are z-scored; or `tf.data` of (patches, label)
-    batch: int = 64,   # patches at one time
-) -> np.ndarray:       # (N,) float64 probability of label 1
+    model,  # `keras.Model`: logits
+    x,  # (N, H, W) or (N, H, W, 1): whole numbers are grey levels, floats are z-scored; or `tf.data` of (patches, label)
+    batch: int = 64,  # patches at one time
+) -> np.ndarray:  # (N,) float64 probability of label 1
     "Probability of a moderate to severe fracture for each patch"
     batches = x if isinstance(x, tf.data.Dataset) else _stream(x, np.zeros(len(x)), batch)
     side = model.input_shape[1]  # a network trained on patches averaged down gets them so
-    logit = tf.function(lambda v: _first(model(v, training=False)), [tf.TensorSpec((None, *model.input_shape[1:]))])
-    return expit(np.concatenate([np.empty(0), *(logit(patches.averaged(v.numpy(), side)).numpy() for v, _ in batches)]).astype(float))
+    logit = tf.function(
+        lambda v: _first(model(v, training=False)), [tf.TensorSpec((None, *model.input_shape[1:]))]
+    )
+    return expit(
+        np.concatenate(
+            [np.empty(0), *(logit(patches.averaged(v.numpy(), side)).numpy() for v, _ in batches)]
+        ).astype(float)
+    )
 
 # %% ../nbs/method/12_training.ipynb #22ff92f5
 def average(
-    models: list,      # networks of one input size
-) -> keras.Model:      # patches -> logit of the mean probability
+    models: list,  # networks of one input size
+) -> keras.Model:  # patches -> logit of the mean probability
     "Several networks as one"
     patch = keras.Input(models[0].input_shape[1:], name='patch')
     members = [keras.Model(m.input, m.outputs[0], name=f'member{i}') for i, m in enumerate(models)]
     z = keras.layers.Concatenate(name='logits')([m(patch) for m in members])
-    ops, mean = keras.ops, lambda v: keras.ops.logsumexp(keras.ops.log_sigmoid(v), axis=1, keepdims=True)
-    return keras.Model(patch, keras.layers.Identity(name='logit')(ops.subtract(mean(z), mean(ops.negative(z)))), name='ensemble')
+    ops, mean = (
+        keras.ops,
+        lambda v: keras.ops.logsumexp(keras.ops.log_sigmoid(v), axis=1, keepdims=True),
+    )
+    return keras.Model(
+        patch,
+        keras.layers.Identity(name='logit')(ops.subtract(mean(z), mean(ops.negative(z)))),
+        name='ensemble',
+    )
 
 # %% ../nbs/method/12_training.ipynb #57329d13
 def ensemble(
-    build: Callable,    # recipe -> a new network; its seed differs from member to member
-    data,               # as `fit` takes it
-    out: str|Path,      # folder; members are trained in folders of their own below it
-    members: int,       # networks
+    build: Callable,  # recipe -> a new network; its seed differs from member to member
+    data,  # as `fit` takes it
+    out: str | Path,  # folder; members are trained in folders of their own below it
+    members: int,  # networks
     recipe: Recipe,
-    **options,          # of `fit`: devices, overwrite
-) -> pd.DataFrame:      # history of all members, with a column `member`
+    **options,  # of `fit`: devices, overwrite
+) -> pd.DataFrame:  # history of all members, with a column `member`
     "Train networks from different seeds and write their average where `load_best` finds it"
-    if members == 1: return fit(build(recipe), data, out, recipe, **options).assign(member=0)
+    if members == 1:
+        return fit(build(recipe), data, out, recipe, **options).assign(member=0)
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(members)]
-    folders = [Path(out)/f'member{i}' for i in range(members)]
-    history = pd.concat([fit(build(r), data, f, r, **options).assign(member=i) for i, (r, f) in enumerate(zip(recipes, folders))], ignore_index=True)
+    folders = [Path(out) / f'member{i}' for i in range(members)]
+    history = pd.concat(
+        [
+            fit(build(r), data, f, r, **options).assign(member=i)
+            for i, (r, f) in enumerate(zip(recipes, folders))
+        ],
+        ignore_index=True,
+    )
     _clear(Path(out))  # a single training that was here is over
-    with runtime.atomic(Path(out)/'best.keras') as f: average([load_best(f) for f in folders]).save(f)
+    with runtime.atomic(Path(out) / 'best.keras') as f:
+        average([load_best(f) for f in folders]).save(f)
     return history
 
 # %% ../nbs/method/12_training.ipynb #3990b8c7
 def _torch_step(torch, batch, size, bfloat16):
     "A training step of the same network, plainly in PyTorch, channels last"
     nn = torch.nn
-    conv = lambda i, o, k=1, s=1: nn.Sequential(nn.Conv2d(i, o, k, s, k//2, bias=False), nn.BatchNorm2d(o, eps=1e-3), nn.ReLU(inplace=True))
+
+    def conv(i, o, k=1, s=1):
+        return nn.Sequential(
+            nn.Conv2d(i, o, k, s, k // 2, bias=False),
+            nn.BatchNorm2d(o, eps=1e-3),
+            nn.ReLU(inplace=True),
+        )
 
     class Block(nn.Module):
         def __init__(self, i, a, b, c, d, e, f):
             super().__init__()
-            self.branches = nn.ModuleList([conv(i, a), nn.Sequential(conv(i, b), conv(b, c, 3)), nn.Sequential(conv(i, d), conv(d, e, 3)), nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(i, f))])
-        def forward(self, x): return torch.cat([b(x) for b in self.branches], 1)
+            self.branches = nn.ModuleList(
+                [
+                    conv(i, a),
+                    nn.Sequential(conv(i, b), conv(b, c, 3)),
+                    nn.Sequential(conv(i, d), conv(d, e, 3)),
+                    nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(i, f)),
+                ]
+            )
+
+        def forward(self, x):
+            return torch.cat([b(x) for b in self.branches], 1)
 
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem = nn.Sequential(conv(1, 64, 7, 2), nn.MaxPool2d(3, 2, 1), conv(64, 64), conv(64, 192, 3), nn.MaxPool2d(3, 2, 1))
-            self.blocks, self.heads, width, side = nn.ModuleDict(), nn.ModuleDict(), 192, (size//16 - 5)//3 + 1
+            self.stem = nn.Sequential(
+                conv(1, 64, 7, 2),
+                nn.MaxPool2d(3, 2, 1),
+                conv(64, 64),
+                conv(64, 192, 3),
+                nn.MaxPool2d(3, 2, 1),
+            )
+            self.blocks, self.heads, width, side = (
+                nn.ModuleDict(),
+                nn.ModuleDict(),
+                192,
+                (size // 16 - 5) // 3 + 1,
+            )
             for name, (_, *filters) in googlenet.BLOCKS.items():
                 self.blocks[name] = Block(width, *filters)
                 width = filters[0] + filters[2] + filters[4] + filters[5]
                 if name in googlenet.AUXILIARY.values():
-                    self.heads[name] = nn.Sequential(nn.AvgPool2d(5, 3), nn.Conv2d(width, 128, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128*side**2, 1024), nn.ReLU(), nn.Dropout(.7), nn.Linear(1024, 1))
-            self.pools = nn.ModuleDict(dict(inception3b=nn.MaxPool2d(3, 2, 1), inception4e=nn.MaxPool2d(2, 2)))
-            self.last = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(.2), nn.Linear(width, 1))
+                    self.heads[name] = nn.Sequential(
+                        nn.AvgPool2d(5, 3),
+                        nn.Conv2d(width, 128, 1),
+                        nn.ReLU(),
+                        nn.Flatten(),
+                        nn.Linear(128 * side**2, 1024),
+                        nn.ReLU(),
+                        nn.Dropout(0.7),
+                        nn.Linear(1024, 1),
+                    )
+            self.pools = nn.ModuleDict(
+                dict(inception3b=nn.MaxPool2d(3, 2, 1), inception4e=nn.MaxPool2d(2, 2))
+            )
+            self.last = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(width, 1)
+            )
+
         def forward(self, x):
             x, logits = self.stem(x), []
             for name, block in self.blocks.items():
                 x = block(x)
-                if name in self.heads: logits.append(self.heads[name](x))
-                if name in self.pools: x = self.pools[name](x)
+                if name in self.heads:
+                    logits.append(self.heads[name](x))
+                if name in self.pools:
+                    x = self.pools[name](x)
             return [self.last(x), *logits]
 
     x = torch.randn(batch, 1, size, size).to(memory_format=torch.channels_last)
     y = torch.zeros(batch, 1)
     model = Net().to(memory_format=torch.channels_last)
-    adam, weight = torch.optim.Adam(model.parameters()), torch.tensor(.14)
+    adam, weight = torch.optim.Adam(model.parameters()), torch.tensor(0.14)
 
     def step():
         adam.zero_grad()
-        with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16): logits = model(x)
-        a, b, c = (nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight) for z in logits)
-        (a + .3*(b + c)).backward()
+        with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
+            logits = model(x)
+        a, b, c = (
+            nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
+            for z in logits
+        )
+        (a + 0.3 * (b + c)).backward()
         adam.step()
+
     return step
 
 # %% ../nbs/method/12_training.ipynb #c7b15376
@@ -507,61 +784,116 @@ def _own_step(batch, size, precision, deterministic=False):
     x, y, n = tf.random.normal((batch, size, size, 1)), tf.zeros(batch), tf.constant(float(batch))
 
     def step():
-        with _settings_of_process(replace(recipe, deterministic=False)): return trainer.step(x, y, n)  # asked for without its precision, it would be compiled without
+        with _settings_of_process(replace(recipe, deterministic=False)):
+            return trainer.step(
+                x, y, n
+            )  # asked for without its precision, it would be compiled without
+
     return step
 
 # %% ../nbs/method/12_training.ipynb #84f3750b
 def _rates(steps, batch, seconds):
     "Patches per second of each step, timed in turns so that what else the machine does meets all alike"
-    for step in steps.values(): step()
+    for step in steps.values():
+        step()
     took = {name: [] for name in steps}
-    end = time.perf_counter() + seconds*len(steps)
+    end = time.perf_counter() + seconds * len(steps)
     while time.perf_counter() < end or min(map(len, took.values())) < 3:
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             took[name].append(time.perf_counter() - start)
-    return {name: batch/float(np.median(t)) for name, t in took.items()}
+    return {name: batch / float(np.median(t)) for name, t in took.items()}
 
 # %% ../nbs/method/12_training.ipynb #96b17115
 def _rates_alone(batch, size, precision, seconds):
     "Patches per second of a free and of a determined step, each in processes of its own, for determinism once on stays on"
     code = 'import sys, json; from ocf_study import training as t; b, s, p, d, n = json.loads(sys.argv[1]); print(t._rates(dict(own=t._own_step(b, s, p, d)), b, n)["own"])'
+
     def run(deterministic):
-        done = subprocess.run([sys.executable, '-c', code, json.dumps([batch, size, precision, deterministic, seconds/2])], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                '-c',
+                code,
+                json.dumps([batch, size, precision, deterministic, seconds / 2]),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return float(done.stdout.split()[-1])
+
     return np.max([[run(False), run(True)] for _ in range(2)], 0)
 
 # %% ../nbs/method/12_training.ipynb #67977fd2
 def benchmark(
     batch: int = int(_TEXT['batch']),  # patches in a step
-    size: int = 224,                   # side of a patch, px
-    seconds: float = 15.,              # for each of what is compared
-) -> pd.DataFrame:                     # name, ours, unit, peer, peers_value, ratio
+    size: int = 224,  # side of a patch, px
+    seconds: float = 15.0,  # for each of what is compared
+) -> pd.DataFrame:  # name, ours, unit, peer, peers_value, ratio
     "Training throughput with both heads, beside plain PyTorch, and what determinism costs"
     steps = {p: _own_step(batch, size, p) for p in ('none', 'bfloat16_onednn')}
-    try: import torch
-    except ImportError: torch = None
+    try:
+        import torch
+    except ImportError:
+        torch = None
     if torch:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        steps |= {f'torch {"bfloat16" if b else "32-bit"}': _torch_step(torch, batch, size, b) for b in (False, True)}
+        steps |= {
+            f'torch {"bfloat16" if b else "32-bit"}': _torch_step(torch, batch, size, b)
+            for b in (False, True)
+        }
     speed = _rates(steps, batch, seconds)
     best = max(('none', 'bfloat16_onednn'), key=speed.get)
-    unit = {'none': 'patches/s, ours in 32-bit', 'bfloat16_onednn': 'patches/s, ours in bfloat16 (oneDNN)'}
-    row = lambda name, ours, peer, theirs: (name, speed[ours], unit[ours], peer, theirs, speed[ours]/theirs)
+    unit = {
+        'none': 'patches/s, ours in 32-bit',
+        'bfloat16_onednn': 'patches/s, ours in bfloat16 (oneDNN)',
+    }
+
+    def row(name, ours, peer, theirs):
+        return (
+            name,
+            speed[ours],
+            unit[ours],
+            peer,
+            theirs,
+            speed[ours] / theirs,
+        )
+
     rows = [row('training_patches_per_second', best, 'the same in 32-bit', speed['none'])]
-    for name, ours, precision in (('fp32', best, '32-bit'), ('fp32_both', 'none', '32-bit'), ('bf16', best, 'bfloat16')) if torch else ():
-        rows.append(row(f'training_ratio_torch_{name}', ours, f'PyTorch {torch.__version__} {precision}, channels last', speed[f'torch {precision}']))
+    for name, ours, precision in (
+        (('fp32', best, '32-bit'), ('fp32_both', 'none', '32-bit'), ('bf16', best, 'bfloat16'))
+        if torch
+        else ()
+    ):
+        rows.append(
+            row(
+                f'training_ratio_torch_{name}',
+                ours,
+                f'PyTorch {torch.__version__} {precision}, channels last',
+                speed[f'torch {precision}'],
+            )
+        )
     free, determined = _rates_alone(batch, size, best, seconds)
-    rows.append(('training_determinism_cost', determined, f'{unit[best]}, deterministic', 'the same, not deterministic', free, determined/free))
+    rows.append(
+        (
+            'training_determinism_cost',
+            determined,
+            f'{unit[best]}, deterministic',
+            'the same, not deterministic',
+            free,
+            determined / free,
+        )
+    )
     return pd.DataFrame(rows, columns=['name', 'ours', 'unit', 'peer', 'peers_value', 'ratio'])
 
 # %% ../nbs/method/12_training.ipynb #8aaaf43e
 def waiting_share(
-    store: str|Path,                   # patch store of a run
+    store: str | Path,  # patch store of a run
     batch: int = int(_TEXT['batch']),  # patches in a step
-    steps: int = 40,                   # at most, of one epoch
-    precision: str = 'none',           # one of PRECISIONS
+    steps: int = 40,  # at most, of one epoch
+    precision: str = 'none',  # one of PRECISIONS
 ) -> float:
     "Share of an epoch that training waits for patches, its compilation left out"
     recipe = Recipe(batch=batch, steps=steps, precision=precision, deterministic=False)

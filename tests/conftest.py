@@ -1,4 +1,5 @@
 "Property tests are not timed: the machines that run them are shared"
+
 from hypothesis import settings
 
 settings.register_profile('study', deadline=None)

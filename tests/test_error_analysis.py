@@ -1,4 +1,5 @@
 "The readers' sheets and what is computed from them, against closed forms and other people's implementations."
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,10 @@ from ocf_study import error_analysis as ea, manifest
 from ocf_study.manifest import CONFOUNDERS, DataError
 
 cells = st.lists(st.integers(0, 60), min_size=4, max_size=4)
-as_frame = lambda *rows: pd.DataFrame(rows, columns=ea.CELLS)
+
+
+def as_frame(*rows):
+    return pd.DataFrame(rows, columns=ea.CELLS)
 
 
 @settings(max_examples=80, deadline=None)
@@ -18,17 +22,28 @@ as_frame = lambda *rows: pd.DataFrame(rows, columns=ea.CELLS)
 def test_woolf_is_statsmodels(row):
     mine = ea.odds_ratio(as_frame(row)).iloc[0]
     a, b, c, d = row
-    if (a + b) * (c + d) * (a + c) * (b + d) == 0: return np.testing.assert_equal(mine.odds_ratio, np.nan)
-    theirs = Table2x2(np.array(row).reshape(2, 2) + (.5 if 0 in row else 0), shift_zeros=False)
-    np.testing.assert_allclose([mine.odds_ratio, mine.low, mine.high], [theirs.oddsratio, *theirs.oddsratio_confint()], rtol=1e-9)
+    if (a + b) * (c + d) * (a + c) * (b + d) == 0:
+        return np.testing.assert_equal(mine.odds_ratio, np.nan)
+    theirs = Table2x2(np.array(row).reshape(2, 2) + (0.5 if 0 in row else 0), shift_zeros=False)
+    np.testing.assert_allclose(
+        [mine.odds_ratio, mine.low, mine.high],
+        [theirs.oddsratio, *theirs.oddsratio_confint()],
+        rtol=1e-9,
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(cells, min_size=1, max_size=6))
 def test_corrections_and_exact_intervals_keep_their_bounds(rows):
     d = ea.exact(as_frame(*rows)).dropna()
-    assert (d.exact_low <= d.conditional * (1 + 1e-6)).all() and (d.conditional <= d.exact_high * (1 + 1e-6)).all()
-    assert (d.p <= d.p_bh + 1e-12).all() and (d.p_bh <= d.p_holm + 1e-12).all() and d.p_holm.le(1 + 1e-12).all()
+    assert (d.exact_low <= d.conditional * (1 + 1e-6)).all() and (
+        d.conditional <= d.exact_high * (1 + 1e-6)
+    ).all()
+    assert (
+        (d.p <= d.p_bh + 1e-12).all()
+        and (d.p_bh <= d.p_holm + 1e-12).all()
+        and d.p_holm.le(1 + 1e-12).all()
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,15 +51,20 @@ def test_corrections_and_exact_intervals_keep_their_bounds(rows):
 def test_kappa_is_sklearn(marks):
     a, b = np.array(marks).T
     value, low, high = ea.kappa(a, b)
-    if np.isnan(value): return np.testing.assert_(a.all() and b.all() or not (a.any() or b.any()))
+    if np.isnan(value):
+        return np.testing.assert_(a.all() and b.all() or not (a.any() or b.any()))
     assert value == pytest.approx(cohen_kappa_score(a, b))
-    if min(a.mean(), b.mean()) == 0 or max(a.mean(), b.mean()) == 1: assert np.isnan(low) and np.isnan(high)
-    else: assert -1 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
+    if min(a.mean(), b.mean()) == 0 or max(a.mean(), b.mean()) == 1:
+        assert np.isnan(low) and np.isnan(high)
+    else:
+        assert -1 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
     assert ea.kappa(b, a)[0] == pytest.approx(value)
 
 
-def truth(n, rate=.3, seed=0):
-    return pd.DataFrame(np.random.default_rng(seed).random((n, 15)) < rate, columns=CONFOUNDERS).assign(body_id=[f'PO{i:03d}V1L-L1' for i in range(n)])
+def truth(n, rate=0.3, seed=0):
+    return pd.DataFrame(
+        np.random.default_rng(seed).random((n, 15)) < rate, columns=CONFOUNDERS
+    ).assign(body_id=[f'PO{i:03d}V1L-L1' for i in range(n)])
 
 
 @settings(max_examples=30, deadline=None)
@@ -54,28 +74,39 @@ def test_sample_is_the_design(n_right, n_wrong, seed):
     correct = np.arange(n_right + n_wrong) < n_right
     d = ea.sample(ids, correct, seed=seed)
     assert d.correct.sum() == min(150, n_right) and (~d.correct).sum() == min(120, n_wrong)
-    assert d['first'].sum() == min(50, len(d)) and d.body_id.is_unique and d.case.tolist() == list(range(1, len(d) + 1))
+    assert (
+        d['first'].sum() == min(50, len(d))
+        and d.body_id.is_unique
+        and d.case.tolist() == list(range(1, len(d) + 1))
+    )
     assert dict(zip(ids, correct)).items() >= dict(zip(d.body_id, d.correct)).items()
 
 
 def test_sheet_is_blind_and_comes_back(tmp_path):
     cases = ea.sample([f'PO{i:03d}V1L-L1' for i in range(30)], np.arange(30) < 20)
-    sheet = pd.read_csv(ea.write_sheet(cases, 'reader 1', tmp_path/'one.csv'))
-    assert 'correct' not in sheet and 'label' not in sheet and sheet[CONFOUNDERS].isna().all(axis=None)
-    with pytest.raises(DataError) as e: ea.read_readings(tmp_path/'one.csv', cases.body_id)
+    sheet = pd.read_csv(ea.write_sheet(cases, 'reader 1', tmp_path / 'one.csv'))
+    assert (
+        'correct' not in sheet and 'label' not in sheet and sheet[CONFOUNDERS].isna().all(axis=None)
+    )
+    with pytest.raises(DataError) as e:
+        ea.read_readings(tmp_path / 'one.csv', cases.body_id)
     assert len(e.value.problems) == 30 * 15 and 'is missing' in str(e.value)
     sheet[CONFOUNDERS] = 'false'
     sheet.loc[3, 'noise'] = 'x'
     sheet.loc[4, CONFOUNDERS] = 'no'
-    sheet.to_csv(tmp_path/'one.csv', index=False)
-    back = ea.read_readings(tmp_path/'one.csv', cases.body_id)
-    assert back[CONFOUNDERS].dtypes.eq(bool).all() and back.noise.sum() == 1 and back.body_id[3] == back[back.noise].body_id.item()
+    sheet.to_csv(tmp_path / 'one.csv', index=False)
+    back = ea.read_readings(tmp_path / 'one.csv', cases.body_id)
+    assert (
+        back[CONFOUNDERS].dtypes.eq(bool).all()
+        and back.noise.sum() == 1
+        and back.body_id[3] == back[back.noise].body_id.item()
+    )
 
 
 def test_a_sheet_that_is_being_filled_is_kept(tmp_path):
     ids = np.array([f'PO{i:03d}V1L-L1' for i in range(30)])
     cases, others = (ea.sample(ids[k:], np.arange(30)[k:] < 20) for k in (0, 5))
-    path = ea.write_sheet(others, 'reader 1', tmp_path/'one.csv')
+    path = ea.write_sheet(others, 'reader 1', tmp_path / 'one.csv')
     ea.write_sheet(cases, 'reader 1', path)  # nobody has begun: the new sample replaces it
     sheet = pd.read_csv(path, dtype=str)
     assert sheet.body_id.tolist() == cases.body_id.tolist()
@@ -84,51 +115,78 @@ def test_a_sheet_that_is_being_filled_is_kept(tmp_path):
     was = path.read_bytes()
     ea.write_sheet(cases, 'reader 1', path)
     assert path.read_bytes() == was
-    with pytest.raises(ValueError, match='another sample'): ea.write_sheet(others, 'reader 1', path)
+    with pytest.raises(ValueError, match='another sample'):
+        ea.write_sheet(others, 'reader 1', path)
 
 
 @pytest.mark.parametrize('how', [dict(sep=';'), dict(sep='\t'), dict(header=False)])
 def test_a_sheet_that_another_program_saved_its_own_way_is_left_alone(how, tmp_path):
     cases = ea.sample([f'PO{i:03d}V1L-L1' for i in range(30)], np.arange(30) < 20)
-    path = ea.write_sheet(cases, 'reader 1', tmp_path/'one.csv')
-    pd.read_csv(path, dtype=str, keep_default_na=False).assign(noise='x').to_csv(path, index=False, **how)
+    path = ea.write_sheet(cases, 'reader 1', tmp_path / 'one.csv')
+    pd.read_csv(path, dtype=str, keep_default_na=False).assign(noise='x').to_csv(
+        path, index=False, **how
+    )
     was = path.read_bytes()
-    with pytest.raises(ValueError, match='one.csv is not a sheet.*left alone'): ea.write_sheet(cases, 'reader 1', path)
+    with pytest.raises(ValueError, match='one.csv is not a sheet.*left alone'):
+        ea.write_sheet(cases, 'reader 1', path)
     assert path.read_bytes() == was
 
 
 def test_faulty_sheets(tmp_path):
     t = truth(12)
     good = ea.simulate_readers(t)
+
     def problems(*sheets):
-        paths = [tmp_path/f'{i}.csv' for i in range(len(sheets))]
-        for path, sheet in zip(paths, sheets): sheet.to_csv(path, index=False)
-        with pytest.raises(DataError) as e: ea.read_readings(paths, t.body_id)
+        paths = [tmp_path / f'{i}.csv' for i in range(len(sheets))]
+        for path, sheet in zip(paths, sheets):
+            sheet.to_csv(path, index=False)
+        with pytest.raises(DataError) as e:
+            ea.read_readings(paths, t.body_id)
         return [(p.file, p.row, p.value, p.message) for p in e.value.problems]
-    assert problems(good.drop(index=2)) == [('0.csv', None, t.body_id[2], 'has no row by simulated reader 1')]
-    assert problems(pd.concat([good, good[:1].assign(body_id='XX9V1L-L1')])) == [('0.csv', 26, 'XX9V1L-L1', 'is not in the sample')]
-    assert problems(pd.concat([good, good[:1]]))[0][3] == 'stands on line 2 already, with the same reader'
+
+    assert problems(good.drop(index=2)) == [
+        ('0.csv', None, t.body_id[2], 'has no row by simulated reader 1')
+    ]
+    assert problems(pd.concat([good, good[:1].assign(body_id='XX9V1L-L1')])) == [
+        ('0.csv', 26, 'XX9V1L-L1', 'is not in the sample')
+    ]
+    assert (
+        problems(pd.concat([good, good[:1]]))[0][3]
+        == 'stands on line 2 already, with the same reader'
+    )
     assert problems(good.drop(columns='metal')) == [('0.csv', 1, None, 'column is missing')]
-    assert problems(good.astype(object).replace({True: 'seen'}))[0][3] == 'is neither true nor false'
+    assert (
+        problems(good.astype(object).replace({True: 'seen'}))[0][3] == 'is neither true nor false'
+    )
     assert 'more than one sheet' in problems(good, good)[0][3]
     assert problems(good[:0]) == [('0.csv', None, None, 'has no row')]
     assert problems(good, good[:0]) == [('1.csv', None, None, 'has no row')]
-    two = problems(good.drop(index=0), good[good.reader == 'simulated reader 2'].drop(columns='noise'))
+    two = problems(
+        good.drop(index=0), good[good.reader == 'simulated reader 2'].drop(columns='noise')
+    )
     assert [f for f, *_ in two] == ['0.csv', '1.csv']
 
 
 def test_combining_readers():
-    readings = ea.simulate_readers(truth(200), sensitivity=.7, specificity=.9)
+    readings = ea.simulate_readers(truth(200), sensitivity=0.7, specificity=0.9)
     both, either, one = (ea.combine(readings, r) for r in ('both', 'either', 'simulated reader 1'))
-    assert (both <= one.loc[both.index]).all(axis=None) and (one.loc[both.index] <= either).all(axis=None)
+    assert (both <= one.loc[both.index]).all(axis=None) and (one.loc[both.index] <= either).all(
+        axis=None
+    )
     assert both.sum().sum() < one.sum().sum() < either.sum().sum()
 
 
 def test_simulated_readers_have_the_skill_asked_for():
     t = truth(3000)
-    one = ea.combine(ea.simulate_readers(t, 1, .8, .95), 'simulated reader 1').loc[t.body_id].to_numpy()
+    one = (
+        ea.combine(ea.simulate_readers(t, 1, 0.8, 0.95), 'simulated reader 1')
+        .loc[t.body_id]
+        .to_numpy()
+    )
     real = t[CONFOUNDERS].to_numpy()
-    assert one[real].mean() == pytest.approx(.8, abs=.015) and 1 - one[~real].mean() == pytest.approx(.95, abs=.01)
+    assert one[real].mean() == pytest.approx(0.8, abs=0.015) and 1 - one[
+        ~real
+    ].mean() == pytest.approx(0.95, abs=0.01)
     pd.testing.assert_frame_equal(ea.simulate_readers(t[:50]), ea.simulate_readers(t[:50]))
 
 
@@ -136,46 +194,87 @@ def test_published_readings_come_back_from_bodies():
     "270 bodies with table 2's counts give table 2."
     published = manifest.published('table2').set_index('confounder')
     correct = pd.Series(np.arange(270) >= 120, [f'b{i}' for i in range(270)])
-    marks = pd.DataFrame({k: np.r_[np.arange(120) < r.present_incorrect, np.arange(150) < r.present_correct] for k, r in published.iterrows()}, correct.index)
+    marks = pd.DataFrame(
+        {
+            k: np.r_[np.arange(120) < r.present_incorrect, np.arange(150) < r.present_correct]
+            for k, r in published.iterrows()
+        },
+        correct.index,
+    )
     table = ea.table(marks, correct)
     assert (table[ea.CELLS] == published[ea.CELLS]).all(axis=None)
-    assert (table.odds_ratio - published.odds_ratio).abs().max() <= .005 + 1e-9
+    assert (table.odds_ratio - published.odds_ratio).abs().max() <= 0.005 + 1e-9
 
 
 def test_people_widen_the_interval():
     rng = np.random.default_rng(4)
     subject = np.repeat(np.arange(60), 10)
-    mark = np.repeat(rng.random(60) < .4, 10)
-    wrong = rng.random(600) < 1 / (1 + np.exp(1 - np.repeat(rng.normal(0, 1.5, 60), 10) - .5 * mark))
+    mark = np.repeat(rng.random(60) < 0.4, 10)
+    wrong = rng.random(600) < 1 / (
+        1 + np.exp(1 - np.repeat(rng.normal(0, 1.5, 60), 10) - 0.5 * mark)
+    )
     index = [f'b{i}' for i in range(600)]
     marks, correct = pd.DataFrame({'noise': mark}, index), pd.Series(~wrong, index)
-    together, apart = (ea.by_subject(marks, correct, pd.Series(s, index)).iloc[0] for s in (subject, np.arange(600)))
-    assert np.log(together.gee_high / together.gee_low) > 1.3 * np.log(apart.gee_high / apart.gee_low)
+    together, apart = (
+        ea.by_subject(marks, correct, pd.Series(s, index)).iloc[0]
+        for s in (subject, np.arange(600))
+    )
+    assert np.log(together.gee_high / together.gee_low) > 1.3 * np.log(
+        apart.gee_high / apart.gee_low
+    )
     empty = ea.by_subject(marks & False, correct, pd.Series(subject, index)).iloc[0]
     assert np.isnan(empty.gee) and empty.gee_note == 'a cell is 0'
 
 
 def test_agreement_needs_two_readers_of_the_same_bodies():
     readings = ea.simulate_readers(truth(20))
-    with pytest.raises(ValueError, match='same bodies'): ea.reader_agreement(readings.drop(index=0))
+    with pytest.raises(ValueError, match='same bodies'):
+        ea.reader_agreement(readings.drop(index=0))
     d = ea.reader_agreement(readings)
-    assert (d[['both', 'first_alone', 'second_alone', 'neither']].sum(axis=1) == [20] * 15 + [300]).all()
+    assert (
+        d[['both', 'first_alone', 'second_alone', 'neither']].sum(axis=1) == [20] * 15 + [300]
+    ).all()
     assert ((d.agreement_low <= d.agreement) & (d.agreement <= d.agreement_high)).all()
 
 
 def test_agreement_counts_people():
     "Copies of a person's bodies say nothing new; few joint marks have no limits; the pooled row is all confounders."
-    one = truth(80, rate=.3, seed=2)
+    one = truth(80, rate=0.3, seed=2)
     readings = ea.simulate_readers(one, seed=1)
     subject = pd.Series(np.arange(80), one.body_id)
-    copies = pd.concat([readings.assign(body_id=readings.body_id + f'-{k}') for k in range(4)], ignore_index=True)
+    copies = pd.concat(
+        [readings.assign(body_id=readings.body_id + f'-{k}') for k in range(4)], ignore_index=True
+    )
     owner = pd.concat([subject.set_axis(subject.index + f'-{k}') for k in range(4)])
-    single, grown, naive = ea.reader_agreement(readings, subject=subject), ea.reader_agreement(copies, subject=owner), ea.reader_agreement(copies)
-    width = lambda d: (d.kappa_high - d.kappa_low).median()
-    assert width(grown) == pytest.approx(width(single), rel=.15) and width(naive) < .7 * width(grown)
+    single, grown, naive = (
+        ea.reader_agreement(readings, subject=subject),
+        ea.reader_agreement(copies, subject=owner),
+        ea.reader_agreement(copies),
+    )
+
+    def width(d):
+        return (d.kappa_high - d.kappa_low).median()
+
+    assert width(grown) == pytest.approx(width(single), rel=0.15) and width(naive) < 0.7 * width(
+        grown
+    )
     np.testing.assert_allclose(single.kappa, grown.kappa)
-    assert (single.marked_low <= single.marked_agreement).all() and (single.marked_agreement <= single.marked_high).all() and (single.marked_high - single.marked_low > 0).all()
-    a, b = (readings[readings.reader == r][CONFOUNDERS].to_numpy().ravel() for r in sorted(set(readings.reader)))
+    assert (
+        (single.marked_low <= single.marked_agreement).all()
+        and (single.marked_agreement <= single.marked_high).all()
+        and (single.marked_high - single.marked_low > 0).all()
+    )
+    a, b = (
+        readings[readings.reader == r][CONFOUNDERS].to_numpy().ravel()
+        for r in sorted(set(readings.reader))
+    )
     assert single.kappa['all'] == pytest.approx(cohen_kappa_score(a, b))
-    rare = ea.reader_agreement(readings.assign(metal=readings.body_id.isin(one.body_id[:4])), subject=subject)
-    assert rare.both.metal == 4 and rare.kappa.metal == 1 and np.isnan(rare.kappa_low.metal) and np.isfinite(rare.kappa_low['all'])
+    rare = ea.reader_agreement(
+        readings.assign(metal=readings.body_id.isin(one.body_id[:4])), subject=subject
+    )
+    assert (
+        rare.both.metal == 4
+        and rare.kappa.metal == 1
+        and np.isnan(rare.kappa_low.metal)
+        and np.isfinite(rare.kappa_low['all'])
+    )

@@ -1,4 +1,5 @@
 "Properties of the map from film to patch that a chapter cannot host."
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -21,20 +22,37 @@ def turned(points, degrees):
 def blobs(shape, seed=0, fine=1):
     "A smooth film, so that two readings of it may be compared."
     noise = np.random.default_rng(seed).random((shape[0] // 8 + 1, shape[1] // 8 + 1))
-    return np.uint16(cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 60000)
+    return np.uint16(
+        cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 60000
+    )
 
 
 bodies = st.builds(
-    lambda scale, tilt, x, y, jitter: (turned(BODY * scale, tilt) + [x, y] + np.array(jitter).reshape(6, 2))[None],
-    st.floats(0.5, 6), st.floats(-60, 60), st.floats(-50, 2000), st.floats(-50, 3500), st.lists(st.floats(-3, 3), min_size=12, max_size=12))
-draws = st.fixed_dictionaries(dict(area_scale=st.floats(0.81, 1.21), rotation=st.floats(-5, 5), dx=st.floats(-0.05, 0.05), dy=st.floats(-0.05, 0.05)))
+    lambda scale, tilt, x, y, jitter: (
+        turned(BODY * scale, tilt) + [x, y] + np.array(jitter).reshape(6, 2)
+    )[None],
+    st.floats(0.5, 6),
+    st.floats(-60, 60),
+    st.floats(-50, 2000),
+    st.floats(-50, 3500),
+    st.lists(st.floats(-3, 3), min_size=12, max_size=12),
+)
+draws = st.fixed_dictionaries(
+    dict(
+        area_scale=st.floats(0.81, 1.21),
+        rotation=st.floats(-5, 5),
+        dx=st.floats(-0.05, 0.05),
+        dy=st.floats(-0.05, 0.05),
+    )
+)
 
 
-@given(bodies, draws, st.sampled_from(["paper", "published"]), st.sampled_from(["left", "right"]))
+@given(bodies, draws, st.sampled_from(['paper', 'published']), st.sampled_from(['left', 'right']))
 @settings(max_examples=150, deadline=None)
 def test_to_the_patch_and_back_is_exact(points, draw, variant, facing):
     shape = (5000, 4000)
-    if facing == "right": points = geometry.mirror(points, shape[1])
+    if facing == 'right':
+        points = geometry.mirror(points, shape[1])
     forward = geometry.affine(points, draws=draw, variant=variant, shape=shape, facing=facing)
     assume(np.isfinite(forward).all())  # cut short, a square wholly off the film has no map
     back = geometry.apply(geometry.invert(forward), geometry.apply(forward, points))
@@ -45,7 +63,11 @@ def test_to_the_patch_and_back_is_exact(points, draw, variant, facing):
 @settings(max_examples=100, deadline=None)
 def test_a_body_looks_the_same_wherever_it_lies(points, tilt, zoom, shift):
     other = turned(points * zoom, tilt) + shift
-    assert np.allclose(geometry.apply(geometry.affine(points), points), geometry.apply(geometry.affine(other), other), atol=1e-6)
+    assert np.allclose(
+        geometry.apply(geometry.affine(points), points),
+        geometry.apply(geometry.affine(other), other),
+        atol=1e-6,
+    )
 
 
 @given(bodies, draws)
@@ -55,11 +77,14 @@ def test_square_is_the_smallest_around_the_corners(points, draw):
     local = (geometry.corners(points) - square.centre[:, None]) @ np.swapaxes(square.axes, 1, 2)
     assert np.allclose(local.min(1), -local.max(1), atol=1e-9)
     assert np.isclose(2 * np.abs(local).max(), square.side[0])
-    moved = geometry.apply(geometry.affine(points, draws=draw), square.centre[:, None])[0, 0] / 224 - 0.5
-    assert np.allclose(moved, [draw["dx"], draw["dy"]], atol=1e-9)
+    moved = (
+        geometry.apply(geometry.affine(points, draws=draw), square.centre[:, None])[0, 0] / 224
+        - 0.5
+    )
+    assert np.allclose(moved, [draw['dx'], draw['dy']], atol=1e-9)
 
 
-@pytest.mark.parametrize("facing", ["left", "right"])
+@pytest.mark.parametrize('facing', ['left', 'right'])
 def test_axis_halves_the_diagonals(facing):
     points = turned(BODY, 25)[None] + 500
     sp, sa, ia, ip = geometry.corners(points)[0]
@@ -69,13 +94,18 @@ def test_axis_halves_the_diagonals(facing):
     assert x[0] > 0
 
 
-@pytest.mark.parametrize("width", [420, 421])
+@pytest.mark.parametrize('width', [420, 421])
 def test_mirrored_film_gives_the_same_patch(width):
     film = blobs((520, width))
     points = turned(BODY, 12)[None] + [210.3, 260.7]
     draw = dict(area_scale=1.1, rotation=3, dx=0.02, dy=-0.01)
     left = geometry.extract_patches(film, points, draws=draw)
-    right = geometry.extract_patches(np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, width), draws=draw, facing="right")
+    right = geometry.extract_patches(
+        np.ascontiguousarray(film[:, ::-1]),
+        geometry.mirror(points, width),
+        draws=draw,
+        facing='right',
+    )
     assert np.abs(left.astype(int) - right).max() <= 2
 
 
@@ -84,25 +114,36 @@ def test_patch_does_not_depend_on_the_tilt():
     patches = []
     for tilt in (0, 17):
         film = np.zeros((1600, 1600), np.uint8)
-        cv2.fillPoly(film, [np.int32(np.round((turned(BODY * 4, tilt) + 800) * 16 - 8))], 255, cv2.LINE_AA, 4)
-        patches.append(geometry.extract_patches(film, turned(BODY * 4, tilt)[None] + 800)[0].astype(float))
+        cv2.fillPoly(
+            film, [np.int32(np.round((turned(BODY * 4, tilt) + 800) * 16 - 8))], 255, cv2.LINE_AA, 4
+        )
+        patches.append(
+            geometry.extract_patches(film, turned(BODY * 4, tilt)[None] + 800)[0].astype(float)
+        )
     assert np.abs(patches[0] - patches[1]).mean() < 1
     assert np.corrcoef(patches[0].ravel(), patches[1].ravel())[0, 1] > 0.999
 
 
-@pytest.mark.parametrize("scale", [0.8, 1.5, 4.4])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('scale', [0.8, 1.5, 4.4])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 def test_drawn_disc_lands_where_the_map_says(scale, dtype):
     size, top = int(300 * scale), 200 if dtype == np.uint8 else 50000
     rng = np.random.default_rng(int(scale * 10))
     points = (turned(BODY * scale, 9) + size / 2 + rng.random(2))[None]
     centre, radius = points[0].mean(0) + rng.random(2), 20 * scale
     y, x = np.mgrid[:size, :size] + 0.5
-    film = (top * np.clip(radius - np.hypot(x - centre[0], y - centre[1]) + 0.5, 0, 1)).astype(dtype)
+    film = (top * np.clip(radius - np.hypot(x - centre[0], y - centre[1]) + 0.5, 0, 1)).astype(
+        dtype
+    )
     draw = dict(area_scale=0.9, rotation=-4, dx=0.03, dy=0.01)
     patch = geometry.extract_patches(film, points, draws=draw)[0].astype(float)
     found = [(patch.sum(k) * (np.arange(224) + 0.5)).sum() / patch.sum() for k in (0, 1)]
-    assert np.linalg.norm(found - geometry.apply(geometry.affine(points, draws=draw), centre[None, None])[0, 0]) < 0.05
+    assert (
+        np.linalg.norm(
+            found - geometry.apply(geometry.affine(points, draws=draw), centre[None, None])[0, 0]
+        )
+        < 0.05
+    )
 
 
 def test_zero_outside_the_film():
@@ -121,12 +162,13 @@ def test_zero_outside_the_film():
 def test_body_far_outside_gives_an_empty_patch():
     film, points = np.full(SHAPE, 30000, np.uint16), (BODY + 5000)[None]
     assert (geometry.extract_patches(film, points) == 0).all()
-    for variant in ("published", Variant(cut_short=True)): assert (geometry.extract_patches(film, points, variant=variant) == 0).all()
+    for variant in ('published', Variant(cut_short=True)):
+        assert (geometry.extract_patches(film, points, variant=variant) == 0).all()
 
 
 def test_published_box_lies_on_whole_pixels_of_the_turned_film():
     points = np.stack([turned(BODY * 4, t) + [x, 900] for t, x in ((0, 800), (7, 700), (-20, 150))])
-    turn, box = geometry._stages(points, None, Variant(truncate=True), (1800, 1600), "left", 2.0)
+    turn, box = geometry._stages(points, None, Variant(truncate=True), (1800, 1600), 'left', 2.0)
     assert (box == np.trunc(box)).all()
     own = geometry.affine(points, variant=Variant(truncate=True), shape=(1800, 1600))
     shift = geometry.apply(own, points) - geometry.apply(geometry.affine(points), points)
@@ -136,12 +178,19 @@ def test_published_box_lies_on_whole_pixels_of_the_turned_film():
 def test_published_copy_equals_turning_the_whole_film_first():
     "The published order - turn the film, cut, resize - done literally, against the same done on the box alone."
     film, points = blobs((700, 600)), (turned(BODY, 14) + [290, 340])[None]
-    turn, box = geometry._stages(points, None, geometry.VARIANTS["published"], film.shape, "left", 2.0)
+    turn, box = geometry._stages(
+        points, None, geometry.VARIANTS['published'], film.shape, 'left', 2.0
+    )
     width, height = np.floor(np.abs(turn[0, :, :2]) @ [600, 700]).astype(int)
     whole = geometry._warp(film, turn[0], int(width), int(height))
     (x0, y0), (x1, y1) = box[0].astype(int)
     expected = cv2.resize(whole[y0:y1, x0:x1], (224, 224), interpolation=cv2.INTER_LINEAR)
-    assert np.abs(expected.astype(int) - geometry.extract_patches(film, points, variant="published")[0]).max() <= 2
+    assert (
+        np.abs(
+            expected.astype(int) - geometry.extract_patches(film, points, variant='published')[0]
+        ).max()
+        <= 2
+    )
 
 
 def test_cut_short_stretches_only_at_the_edge():
@@ -154,15 +203,26 @@ def test_cut_short_stretches_only_at_the_edge():
 
 def test_six_points_and_corners_give_the_same_patch():
     film, points = blobs(SHAPE), (turned(BODY, -8) + [200, 250])[None]
-    assert (geometry.extract_patches(film, points) == geometry.extract_patches(film, geometry.corners(points))).all()
+    assert (
+        geometry.extract_patches(film, points)
+        == geometry.extract_patches(film, geometry.corners(points))
+    ).all()
 
 
 def test_bodies_do_not_influence_each_other():
     film = blobs(SHAPE)
-    points = np.stack([turned(BODY, t) + c for t, c in ((5, (150, 150)), (-9, (250, 300)), (2, (30, 500)))])
-    draw = pd.DataFrame(dict(area_scale=[1, 1.2, 0.9], rotation=[1, 2, 3], dx=[0, 0.01, 0.02], dy=[0, 0, 0.05]))
+    points = np.stack(
+        [turned(BODY, t) + c for t, c in ((5, (150, 150)), (-9, (250, 300)), (2, (30, 500)))]
+    )
+    draw = pd.DataFrame(
+        dict(area_scale=[1, 1.2, 0.9], rotation=[1, 2, 3], dx=[0, 0.01, 0.02], dy=[0, 0, 0.05])
+    )
     together = geometry.extract_patches(film, points, draws=draw)
-    for k in range(3): assert (together[k] == geometry.extract_patches(film, points[k : k + 1], draws=draw.iloc[k].to_dict())[0]).all()
+    for k in range(3):
+        assert (
+            together[k]
+            == geometry.extract_patches(film, points[k : k + 1], draws=draw.iloc[k].to_dict())[0]
+        ).all()
 
 
 def test_stripes_of_one_film_pixel_vanish():
@@ -174,30 +234,38 @@ def test_stripes_of_one_film_pixel_vanish():
         assert abs(patch.mean() - 30000) < 300 and patch.std() <= left * 30000
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize('n', [2, 3, 4])
 def test_a_patch_pixel_is_the_mean_of_its_film_pixels(n):
     film = np.random.default_rng(n).integers(0, 65536, (120, 160)).astype(np.uint16)
-    forward = np.array([[[1 / n, 0, 3.0], [0, 1 / n, 5.0]]])  # a whole number of film pixels to each patch pixel, some beyond the film
+    forward = np.array(
+        [[[1 / n, 0, 3.0], [0, 1 / n, 5.0]]]
+    )  # a whole number of film pixels to each patch pixel, some beyond the film
     patch = geometry._resample(film, forward, 60)[0]
     wide = np.zeros((60 * n, 60 * n))
-    wide[5 * n:5 * n + 120, 3 * n:3 * n + 160] = film[:55 * n, :57 * n]
+    wide[5 * n : 5 * n + 120, 3 * n : 3 * n + 160] = film[: 55 * n, : 57 * n]
     expected = wide.reshape(60, n, 60, n).mean((1, 3))
     assert np.abs(patch - expected).max() <= 1
 
 
-@pytest.mark.parametrize("shape", [(6, 2), (1, 5, 2), (1, 6, 3), (2, 4)])
+@pytest.mark.parametrize('shape', [(6, 2), (1, 5, 2), (1, 6, 3), (2, 4)])
 def test_wrong_shape_of_points(shape):
-    with pytest.raises(ValueError, match=r"\(N, 6, 2\)"): geometry.affine(np.zeros(shape))
+    with pytest.raises(ValueError, match=r'\(N, 6, 2\)'):
+        geometry.affine(np.zeros(shape))
 
 
 def test_wrong_arguments():
     points = BODY[None] + 100
-    with pytest.raises(ValueError, match="variant"): geometry.affine(points, variant="text")
-    with pytest.raises(ValueError, match="facing"): geometry.affine(points, facing="front")
-    with pytest.raises(ValueError, match="shape"): geometry.affine(points, variant="published")
+    with pytest.raises(ValueError, match='variant'):
+        geometry.affine(points, variant='text')
+    with pytest.raises(ValueError, match='facing'):
+        geometry.affine(points, facing='front')
+    with pytest.raises(ValueError, match='shape'):
+        geometry.affine(points, variant='published')
     for film in (np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4)), np.zeros((4, 4), np.int32)):
-        with pytest.raises(ValueError, match="film"): geometry.extract_patches(film, points)
-    with pytest.raises(ValueError, match="facing"): geometry.problems(points, 400, 400, facing="up")
+        with pytest.raises(ValueError, match='film'):
+            geometry.extract_patches(film, points)
+    with pytest.raises(ValueError, match='facing'):
+        geometry.problems(points, 400, 400, facing='up')
 
 
 @given(bodies)
@@ -206,33 +274,52 @@ def test_problems_know_both_ways_of_facing(points):
     wide = (10**4, 10**4)
     points = points + 1000
     assert geometry.problems(points, *wide) == []
-    assert geometry.problems(geometry.mirror(points, wide[0]), *wide, facing="right") == []
+    assert geometry.problems(geometry.mirror(points, wide[0]), *wide, facing='right') == []
     assert geometry.problems(geometry.mirror(points, wide[0]), *wide)[0][0] == 0
 
 
 def test_problems_of_each_kind():
     good = BODY + [200, 250]
-    cases = {"missing": good.copy(), "outside": good + [300, 0], "coincide": good.copy(), "below": good[[5, 4, 3, 2, 1, 0]],
-             "behind": good * [-1, 1] + [420, 0], "convex": good.copy()}
-    cases["missing"][1, 0] = np.nan
-    cases["coincide"][3] = cases["coincide"][2]
-    cases["convex"][5] = good[:, :].mean(0) - [20, 10]
+    cases = {
+        'missing': good.copy(),
+        'outside': good + [300, 0],
+        'coincide': good.copy(),
+        'below': good[[5, 4, 3, 2, 1, 0]],
+        'behind': good * [-1, 1] + [420, 0],
+        'convex': good.copy(),
+    }
+    cases['missing'][1, 0] = np.nan
+    cases['coincide'][3] = cases['coincide'][2]
+    cases['convex'][5] = good[:, :].mean(0) - [20, 10]
     found = geometry.problems(np.stack(list(cases.values())), SHAPE[1], SHAPE[0])
     assert [row for row, _ in found] == list(range(len(cases)))
-    for (_, reason), word in zip(found, cases): assert word in reason
+    for (_, reason), word in zip(found, cases):
+        assert word in reason
 
 
 def test_problems_take_one_size_per_film():
     points = np.stack([BODY + 100, BODY + 100])
-    assert geometry.problems(points, [400, 120], [400, 400]) == [(1, "a point lies outside the film")]
+    assert geometry.problems(points, [400, 120], [400, 400]) == [
+        (1, 'a point lies outside the film')
+    ]
     assert geometry.problems(points[:, [0, 2, 3, 5]], 400, 400) == []
     assert geometry.problems(points[:0], 400, 400) == []
 
 
 @pytest.mark.parametrize('bad', ['nan', 'one point', 'a line of none'])
 def test_points_without_a_square_are_refused_by_row(bad):
-    points = np.tile([[60., 40.], [40., 40.], [40., 60.], [60., 60.]], (4, 1, 1))
-    points[2] = dict(zip(['nan', 'one point', 'a line of none'], [np.nan, 50., np.array([[50., 50.], [50., 50.], [50., 50.], [50., 50.]])]))[bad]
+    points = np.tile([[60.0, 40.0], [40.0, 40.0], [40.0, 60.0], [60.0, 60.0]], (4, 1, 1))
+    points[2] = dict(
+        zip(
+            ['nan', 'one point', 'a line of none'],
+            [np.nan, 50.0, np.array([[50.0, 50.0], [50.0, 50.0], [50.0, 50.0], [50.0, 50.0]])],
+        )
+    )[bad]
     film = np.zeros((100, 100), np.uint16)
-    for work in (lambda: geometry.affine(points), lambda: geometry.extract_patches(film, points), lambda: geometry.extract_patches(film, points, variant='published')):
-        with pytest.raises(ValueError, match='row 2'): work()
+    for work in (
+        lambda: geometry.affine(points),
+        lambda: geometry.extract_patches(film, points),
+        lambda: geometry.extract_patches(film, points, variant='published'),
+    ):
+        with pytest.raises(ValueError, match='row 2'):
+            work()

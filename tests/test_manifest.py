@@ -1,4 +1,5 @@
 "Bad tables: every fault is found, with its line and its value, and quickly."
+
 import pickle
 import time
 
@@ -14,63 +15,112 @@ from ocf_study.manifest import DataError, Problem
 def bodies(n):
     rng = np.random.default_rng(0)
     films = [f'PO{i // 13:04d}V1L' for i in range(n)]
-    return pd.DataFrame({'body_id': [f'{f}-{i % 13}' for i, f in enumerate(films)], 'film_id': films, 'level': 'L1', 'sq': 0., 'label': 0,
-                         **{f'{a}{k}': rng.uniform(0, 900, n).round(1) for k in range(1, 7) for a in 'xy'}})
+    return pd.DataFrame(
+        {
+            'body_id': [f'{f}-{i % 13}' for i, f in enumerate(films)],
+            'film_id': films,
+            'level': 'L1',
+            'sq': 0.0,
+            'label': 0,
+            **{f'{a}{k}': rng.uniform(0, 900, n).round(1) for k in range(1, 7) for a in 'xy'},
+        }
+    )
 
 
-BROKEN = {'body_id': ['', 'a b', '-x'], 'film_id': [''], 'level': ['T3', 'L5', 't4', ''], 'sq': ['3.5', 'x', '', '8'], 'label': ['2', '0.5', 'yes'], 'x1': ['', 'left', 'inf'], 'y6': ['1,5']}
+BROKEN = {
+    'body_id': ['', 'a b', '-x'],
+    'film_id': [''],
+    'level': ['T3', 'L5', 't4', ''],
+    'sq': ['3.5', 'x', '', '8'],
+    'label': ['2', '0.5', 'yes'],
+    'x1': ['', 'left', 'inf'],
+    'y6': ['1,5'],
+}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_every_bad_cell_is_found_and_no_other(tmp_path, data):
     n = data.draw(st.integers(1, 12))
     table = bodies(n).astype(str)
-    cells = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.sampled_from([(c, v) for c, vs in BROKEN.items() for v in vs])), max_size=8))
+    cells = data.draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, n - 1),
+                st.sampled_from([(c, v) for c, vs in BROKEN.items() for v in vs]),
+            ),
+            max_size=8,
+        )
+    )
     broken = {}
-    for row, (column, value) in cells: broken[row, column] = value
-    for (row, column), value in broken.items(): table.loc[row, column] = value
-    path = tmp_path/'bodies.csv'
+    for row, (column, value) in cells:
+        broken[row, column] = value
+    for (row, column), value in broken.items():
+        table.loc[row, column] = value
+    path = tmp_path / 'bodies.csv'
     table.to_csv(path, index=False)
     wanted = {(row + 2, column, value or None) for (row, column), value in broken.items()}
-    try: manifest.read_table(path, 'bodies'); found = set()
-    except DataError as e: found = {(p.row, p.column, p.value) for p in e.problems}
+    try:
+        manifest.read_table(path, 'bodies')
+        found = set()
+    except DataError as e:
+        found = {(p.row, p.column, p.value) for p in e.problems}
     assert found == wanted
 
 
 def test_lines_are_those_of_the_file(tmp_path):
-    path = tmp_path/'subjects.csv'
+    path = tmp_path / 'subjects.csv'
     path.write_bytes(b'\xef\xbb\xbfsubject_id,visit,site\r\nA1,1,"two\r\nlines"\r\n\r\nA2,x,\r\n')
-    with pytest.raises(DataError) as e: manifest.read_table(path, 'subjects')
+    with pytest.raises(DataError) as e:
+        manifest.read_table(path, 'subjects')
     assert [(p.row, p.column, p.value) for p in e.value.problems] == [(5, 'visit', 'x')]
 
 
-@pytest.mark.parametrize('content, message', [
-    (b'', 'no header'), (b'subject_id,visit,visit\nA,1,1\n', 'visit: column stands twice'), (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 3: has 1 cells'),
-    (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 2: has 3 cells'), (b'subject_id,visit\n\xff\xfe,1\n', 'not UTF-8'), (b'subject_id\nA\n', 'visit: column is missing'), (b'subject_id;visit\nA;1\n', 'semicolons'), (b'subject_id,visit\n"A,1\n', 'cannot be read as CSV')])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'', 'no header'),
+        (b'subject_id,visit,visit\nA,1,1\n', 'visit: column stands twice'),
+        (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 3: has 1 cells'),
+        (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 2: has 3 cells'),
+        (b'subject_id,visit\n\xff\xfe,1\n', 'not UTF-8'),
+        (b'subject_id\nA\n', 'visit: column is missing'),
+        (b'subject_id;visit\nA;1\n', 'semicolons'),
+        (b'subject_id,visit\n"A,1\n', 'cannot be read as CSV'),
+    ],
+)
 def test_files_that_are_no_table(tmp_path, content, message):
-    path = tmp_path/'subjects.csv'
+    path = tmp_path / 'subjects.csv'
     path.write_bytes(content)
-    with pytest.raises(DataError, match=message): manifest.read_table(path, 'subjects')
+    with pytest.raises(DataError, match=message):
+        manifest.read_table(path, 'subjects')
 
 
 def test_parquet(tmp_path):
     table = bodies(30)
-    path = tmp_path/'bodies.parquet'
+    path = tmp_path / 'bodies.parquet'
     table.assign(extra='kept').to_parquet(path)
-    pd.testing.assert_frame_equal(manifest.read_table(path, 'bodies')[list(table)], table, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        manifest.read_table(path, 'bodies')[list(table)], table, check_dtype=False
+    )
     assert 'extra' in manifest.read_table(path, 'bodies')
     table.assign(sq=3.5).to_parquet(path)
-    with pytest.raises(DataError) as e: manifest.read_table(path, 'bodies')
+    with pytest.raises(DataError) as e:
+        manifest.read_table(path, 'bodies')
     assert len(e.value.problems) == 30 and e.value.problems[0].value == 3.5
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match='bodies.parquet: cannot be read'): manifest.read_table(path, 'bodies')
+    with pytest.raises(DataError, match='bodies.parquet: cannot be read'):
+        manifest.read_table(path, 'bodies')
 
 
 def test_missing_file_and_size(tmp_path):
-    with pytest.raises(DataError, match='no such file'): manifest.read_table(tmp_path/'films.csv', 'films')
-    (tmp_path/'films.csv').write_bytes(b'x' * 2_000_000)
-    with pytest.raises(DataError, match='more than 1'): manifest.read_table(tmp_path/'films.csv', 'films', limit_mb=1)
+    with pytest.raises(DataError, match='no such file'):
+        manifest.read_table(tmp_path / 'films.csv', 'films')
+    (tmp_path / 'films.csv').write_bytes(b'x' * 2_000_000)
+    with pytest.raises(DataError, match='more than 1'):
+        manifest.read_table(tmp_path / 'films.csv', 'films', limit_mb=1)
 
 
 def test_hundred_thousand_bodies_in_seconds():
@@ -83,30 +133,72 @@ def test_hundred_thousand_bodies_in_seconds():
 
 def test_a_body_may_stand_twice_with_one_label():
     table = bodies(3)
-    twice = pd.concat([table, table[:2].assign(sq=[1., 5.], label=[0, 1])], ignore_index=True)
+    twice = pd.concat([table, table[:2].assign(sq=[1.0, 5.0], label=[0, 1])], ignore_index=True)
     found = manifest.check(twice, 'bodies')
-    assert [(p.row, p.severity) for p in found] == [(5, 'warning'), (6, 'error')] and 'line 3' in found[1].message
+    assert [(p.row, p.severity) for p in found] == [
+        (5, 'warning'),
+        (6, 'error'),
+    ] and 'line 3' in found[1].message
 
 
 def test_keys_of_two_columns():
-    table = pd.DataFrame({'body_id': ['a', 'a', 'a'], 'split': 'test', 'probability': .5, 'model': ['one', 'two', 'one']})
+    table = pd.DataFrame(
+        {
+            'body_id': ['a', 'a', 'a'],
+            'split': 'test',
+            'probability': 0.5,
+            'model': ['one', 'two', 'one'],
+        }
+    )
     assert [(p.row, p.column) for p in manifest.check(table, 'predictions')] == [(4, 'body_id')]
 
 
 def test_probabilities_outside_the_unit_interval():
-    table = pd.DataFrame({'body_id': list('abcd'), 'split': 'test', 'probability': [-.1, 1.1, np.nan, .5], 'model': 'm'})
-    assert [p.message for p in manifest.check(table, 'predictions')] == ['is outside 0 to 1'] * 2 + ['is missing']
+    table = pd.DataFrame(
+        {
+            'body_id': list('abcd'),
+            'split': 'test',
+            'probability': [-0.1, 1.1, np.nan, 0.5],
+            'model': 'm',
+        }
+    )
+    assert [p.message for p in manifest.check(table, 'predictions')] == [
+        'is outside 0 to 1'
+    ] * 2 + ['is missing']
 
 
-@pytest.mark.parametrize('sq, fine', [('0', True), ('2.5', True), ('3.0', True), ('N', True), ('A', True), ('M', True), ('9', False), ('n', False), ('2.6', False), ('33', False)])
+@pytest.mark.parametrize(
+    'sq, fine',
+    [
+        ('0', True),
+        ('2.5', True),
+        ('3.0', True),
+        ('N', True),
+        ('A', True),
+        ('M', True),
+        ('9', False),
+        ('n', False),
+        ('2.6', False),
+        ('33', False),
+    ],
+)
 def test_mros_grades_and_letters(sq, fine):
-    row = {'ID': 'PO6538', 'VISIT': '1', 'XQVERT': 'L1', 'XQSQ': sq, 'SPINE_TYPE': 'L', **{f'XQQM{a}{i}': '1' for a in 'XY' for i in range(1, 7)}}
+    row = {
+        'ID': 'PO6538',
+        'VISIT': '1',
+        'XQVERT': 'L1',
+        'XQSQ': sq,
+        'SPINE_TYPE': 'L',
+        **{f'XQQM{a}{i}': '1' for a in 'XY' for i in range(1, 7)},
+    }
     assert (manifest.check(pd.DataFrame([row]), 'mros_annotations') == []) == fine
 
 
 def test_references():
     films = pd.DataFrame({'film_id': ['F1'], 'subject_id': ['A']})
-    found = manifest.check_references({'films': films, 'bodies': bodies(1), 'subjects': pd.DataFrame({'subject_id': ['B']})})
+    found = manifest.check_references(
+        {'films': films, 'bodies': bodies(1), 'subjects': pd.DataFrame({'subject_id': ['B']})}
+    )
     assert {(p.file, p.column) for p in found} == {('films', 'subject_id'), ('bodies', 'film_id')}
 
 
@@ -119,19 +211,23 @@ def test_errors_travel_between_processes():
 def test_folder_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv('OCF_DATA_MANIFEST', str(tmp_path))
     assert manifest.root() == tmp_path
-    monkeypatch.setenv('OCF_DATA_MANIFEST', str(tmp_path/'none'))
-    with pytest.raises(FileNotFoundError, match='OCF_DATA_MANIFEST'): manifest.root()
+    monkeypatch.setenv('OCF_DATA_MANIFEST', str(tmp_path / 'none'))
+    with pytest.raises(FileNotFoundError, match='OCF_DATA_MANIFEST'):
+        manifest.root()
 
 
 def test_schemas_are_frictionless():
     from frictionless import Schema
-    for path in sorted((manifest.root()/'schema').glob('*.json')):
+
+    for path in sorted((manifest.root() / 'schema').glob('*.json')):
         assert list(Schema.metadata_validate(manifest.schema(path.stem))) == []
-        assert [f['name'] for f in manifest.schema(path.stem)['fields']] == Schema(manifest.schema(path.stem)).field_names
+        assert [f['name'] for f in manifest.schema(path.stem)['fields']] == Schema(
+            manifest.schema(path.stem)
+        ).field_names
         assert all(f['description'] for f in manifest.schema(path.stem)['fields'])
 
 
 def test_manifest_files_keep_their_schemas():
-    corrections = manifest.read_table(manifest.root()/'corrections.csv', 'corrections')
+    corrections = manifest.read_table(manifest.root() / 'corrections.csv', 'corrections')
     assert set(corrections.ID) == {'PO7267', 'PO6538'}
     assert [f['name'] for f in manifest.schema('readings')['fields']][2:-1] == manifest.CONFOUNDERS

@@ -1,15 +1,16 @@
 "Thresholds, measures and curves against brute force, scikit-learn and the paper's own arithmetic."
+
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
 from ocf_study import manifest, metrics
 from ocf_study.metrics import MEASURES, Threshold, measures, threshold
 
-settings.register_profile("ocf", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("ocf")
+settings.register_profile('ocf', deadline=None, max_examples=60, derandomize=True)
+settings.load_profile('ocf')
 
 
 @st.composite
@@ -27,7 +28,9 @@ def scored(draw, least=2):
 def test_areas_are_scikit_learns(yp):
     y, p = yp
     assert metrics.auc_roc(y, p) == pytest.approx(sk.roc_auc_score(y, p), abs=1e-12)
-    assert metrics.average_precision(y, p) == pytest.approx(sk.average_precision_score(y, p), abs=1e-12)
+    assert metrics.average_precision(y, p) == pytest.approx(
+        sk.average_precision_score(y, p), abs=1e-12
+    )
     precision, recall, _ = sk.precision_recall_curve(y, p)
     ours = metrics.pr(y, p)
     np.testing.assert_allclose(ours.recall.values[:0:-1], recall[:-1])
@@ -52,14 +55,19 @@ def test_measures_are_bounded_and_fit_together(yp, cut):
     assert tuple(found) == MEASURES
     assert all(np.isnan(v) or 0 <= v <= 1 for v in found.values())
     flagged = p >= cut
-    assert found["sensitivity"] == pytest.approx(flagged[y == 1].mean())
-    assert found["specificity"] == pytest.approx(1 - flagged[y == 0].mean())
-    assert found["accuracy"] == pytest.approx((flagged == y).mean())
-    assert np.isnan(found["ppv"]) == (not flagged.any())
+    assert found['sensitivity'] == pytest.approx(flagged[y == 1].mean())
+    assert found['specificity'] == pytest.approx(1 - flagged[y == 0].mean())
+    assert found['accuracy'] == pytest.approx((flagged == y).mean())
+    assert np.isnan(found['ppv']) == (not flagged.any())
     if flagged.any():
-        assert found["ppv"] + found["fdr"] == pytest.approx(1)
-        harmonic = 2 * found["ppv"] * found["sensitivity"] / max(found["ppv"] + found["sensitivity"], 1e-300)
-        assert found["f1"] == pytest.approx(harmonic)
+        assert found['ppv'] + found['fdr'] == pytest.approx(1)
+        harmonic = (
+            2
+            * found['ppv']
+            * found['sensitivity']
+            / max(found['ppv'] + found['sensitivity'], 1e-300)
+        )
+        assert found['f1'] == pytest.approx(harmonic)
 
 
 def brute(rule, y, p, parameter):
@@ -68,11 +76,11 @@ def brute(rule, y, p, parameter):
     for cut in sorted(set(p), reverse=True):
         flags = p >= cut
         tp, fp = int((flags & (y == 1)).sum()), int((flags & (y == 0)).sum())
-        if rule == "youden":
+        if rule == 'youden':
             worth = tp * int((y == 0).sum()) - fp * int((y == 1).sum()) + len(y) ** 2
-        elif rule == "sensitivity_at_least":
+        elif rule == 'sensitivity_at_least':
             worth = int(tp >= parameter * y.sum())
-        elif rule == "ppv_at_least":
+        elif rule == 'ppv_at_least':
             worth = tp if tp >= parameter * (tp + fp) and tp else -1
         else:
             worth = int(tp + fp >= max(int(np.floor(parameter * len(y) + 0.5)), 1))
@@ -81,12 +89,16 @@ def brute(rule, y, p, parameter):
     return answer
 
 
-@given(scored(), st.sampled_from(["top_share", "youden", "sensitivity_at_least", "ppv_at_least"]), st.floats(0.01, 1))
+@given(
+    scored(),
+    st.sampled_from(['top_share', 'youden', 'sensitivity_at_least', 'ppv_at_least']),
+    st.floats(0.01, 1),
+)
 def test_rules_by_brute_force(yp, rule, parameter):
     y, p = yp
     wanted = brute(rule, y, p, parameter)
     if wanted is None:
-        with pytest.raises(ValueError, match="no threshold reaches"):
+        with pytest.raises(ValueError, match='no threshold reaches'):
             threshold(rule, y, p, parameter)
     else:
         assert threshold(rule, y, p, parameter).value == wanted
@@ -95,10 +107,10 @@ def test_rules_by_brute_force(yp, rule, parameter):
 @given(scored(), st.floats(0.01, 1))
 def test_top_share_flags_k_and_whole_ties(yp, share):
     y, p = yp
-    t = threshold("top_share", y, p, share, split="validation")
+    t = threshold('top_share', y, p, share, split='validation')
     k = max(int(np.floor(share * len(p) + 0.5)), 1)
     assert t.flags(p).sum() >= k > (p > t.value).sum()
-    assert t.split == "validation" and t.parameter == share
+    assert t.split == 'validation' and t.parameter == share
     assert t.alert_rate(p) == t.flags(p).mean()
 
 
@@ -106,44 +118,62 @@ def test_top_share_flags_k_and_whole_ties(yp, share):
 def test_youden_is_scikit_learns_first_maximum(yp):
     y, p = yp
     fpr, tpr, cut = sk.roc_curve(y, p, drop_intermediate=False)
-    found = measures(y, p, threshold("youden", y, p))
-    assert found["sensitivity"] + found["specificity"] - 1 == pytest.approx((tpr - fpr)[1:].max(), abs=1e-12)
+    found = measures(y, p, threshold('youden', y, p))
+    assert found['sensitivity'] + found['specificity'] - 1 == pytest.approx(
+        (tpr - fpr)[1:].max(), abs=1e-12
+    )
 
 
-@pytest.mark.parametrize("y, p, message", [
-    ([0, 1], [0.1, np.nan], "probability of body 1 is nan"),
-    ([0, 1], [0.1, 1.5], "probability of body 1 is 1.5"),
-    ([0, 1], [-0.1, 1], "probability of body 0"),
-    ([0, 3], [0.1, 0.5], "label of body 1 is 3"),
-    ([0, np.nan], [0.1, 0.5], "label of body 1 is nan"),
-    ([0, 1, 1], [0.1, 0.5], "one length"),
-    ([], [], "no bodies"),
-])
+@pytest.mark.parametrize(
+    'y, p, message',
+    [
+        ([0, 1], [0.1, np.nan], 'probability of body 1 is nan'),
+        ([0, 1], [0.1, 1.5], 'probability of body 1 is 1.5'),
+        ([0, 1], [-0.1, 1], 'probability of body 0'),
+        ([0, 3], [0.1, 0.5], 'label of body 1 is 3'),
+        ([0, np.nan], [0.1, 0.5], 'label of body 1 is nan'),
+        ([0, 1, 1], [0.1, 0.5], 'one length'),
+        ([], [], 'no bodies'),
+    ],
+)
 def test_bad_input_is_named(y, p, message):
-    for call in (metrics.auc_roc, metrics.roc, lambda y, p: measures(y, p, 0.5), lambda y, p: threshold("youden", y, p)):
+    for call in (
+        metrics.auc_roc,
+        metrics.roc,
+        lambda y, p: measures(y, p, 0.5),
+        lambda y, p: threshold('youden', y, p),
+    ):
         with pytest.raises(ValueError, match=message):
             call(y, p)
 
 
-@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize('label', [0, 1])
 def test_one_label_only(label):
     y, p = [label] * 3, [0.1, 0.2, 0.3]
-    for call in (metrics.auc_roc, metrics.average_precision, metrics.pr, lambda y, p: threshold("youden", y, p)):
-        with pytest.raises(ValueError, match="needs both labels"):
+    for call in (
+        metrics.auc_roc,
+        metrics.average_precision,
+        metrics.pr,
+        lambda y, p: threshold('youden', y, p),
+    ):
+        with pytest.raises(ValueError, match='needs both labels'):
             call(y, p)
-    assert np.isnan(measures(y, p, 0.15)["specificity" if label else "sensitivity"])
-    assert threshold("top_share", y, p, 0.3).value == 0.3
+    assert np.isnan(measures(y, p, 0.15)['specificity' if label else 'sensitivity'])
+    assert threshold('top_share', y, p, 0.3).value == 0.3
 
 
-@pytest.mark.parametrize("rule, parameter", [("top_share", 1.2), ("ppv_at_least", None), ("fixed", np.nan), ("nearest", 0.5)])
+@pytest.mark.parametrize(
+    'rule, parameter',
+    [('top_share', 1.2), ('ppv_at_least', None), ('fixed', np.nan), ('nearest', 0.5)],
+)
 def test_bad_rules(rule, parameter):
     with pytest.raises(ValueError):
         threshold(rule, [0, 1], [0.2, 0.8], parameter)
 
 
 def test_a_threshold_keeps_its_history():
-    t = threshold("top_share", [0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3])
-    assert t == Threshold("top_share", 0.0075, "test", 0.9) and float(t) == 0.9
+    t = threshold('top_share', [0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3])
+    assert t == Threshold('top_share', 0.0075, 'test', 0.9) and float(t) == 0.9
     with pytest.raises(AttributeError):
         t.value = 0.5
 
@@ -151,73 +181,107 @@ def test_a_threshold_keeps_its_history():
 def test_single_precision_scores_flag_the_same_bodies():
     p = np.random.default_rng(0).random(500).astype(np.float32)
     y = (np.arange(500) % 9 == 0).astype(int)
-    t = threshold("top_share", y, p, 0.1)
+    t = threshold('top_share', y, p, 0.1)
     assert t.flags(p).sum() == t.flags(p.astype(float)).sum() == 50
 
 
 def test_table_3_of_the_paper_follows_from_counts():
     "174 of label 1 among 15,190 bodies: all 77 numbers to the printed digit."
-    for row in manifest.published("table3").itertuples():
+    for row in manifest.published('table3').itertuples():
         flagged = round(15190 * row.cutoff / 100)
         tp = round(row.sensitivity * 174 / 100)
         found = metrics.from_counts(15190 - 174 - flagged + tp, flagged - tp, 174 - tp, tp)
         for name in MEASURES:
-            value = float(found[name]) * (1 if name == "f1" else 100)
-            assert abs(value - getattr(row, name)) <= (0.00501 if name == "f1" else 0.0501), (row.cutoff, name, value)
+            value = float(found[name]) * (1 if name == 'f1' else 100)
+            assert abs(value - getattr(row, name)) <= (0.00501 if name == 'f1' else 0.0501), (
+                row.cutoff,
+                name,
+                value,
+            )
 
 
 def test_by_share_has_the_cut_offs_of_table_3():
-    assert [100 * s for s in metrics.SHARES] == pytest.approx(list(manifest.published("table3").cutoff))
+    assert [100 * s for s in metrics.SHARES] == pytest.approx(
+        list(manifest.published('table3').cutoff)
+    )
 
 
 def test_by_group_keeps_an_empty_group():
-    table = metrics.by_group([0, 1, 1], [0.2, 0.9, 0.4], ["T8", "T8", "L1"], 0.5, order=["T8", "T9", "L1"]).set_index("group")
-    assert list(table.bodies) == [2, 0, 1] and np.isnan(table.accuracy["T9"]) and table.sensitivity["L1"] == 0
+    table = metrics.by_group(
+        [0, 1, 1], [0.2, 0.9, 0.4], ['T8', 'T8', 'L1'], 0.5, order=['T8', 'T9', 'L1']
+    ).set_index('group')
+    assert (
+        list(table.bodies) == [2, 0, 1]
+        and np.isnan(table.accuracy['T9'])
+        and table.sensitivity['L1'] == 0
+    )
 
 
-@pytest.mark.parametrize("group", [["T8"], ["T8", "T9", "L1", "L1"]])
+@pytest.mark.parametrize('group', [['T8'], ['T8', 'T9', 'L1', 'L1']])
 def test_by_group_wants_a_group_for_each_body(group):
-    with pytest.raises(ValueError, match="3 bodies but groups of shape"):
+    with pytest.raises(ValueError, match='3 bodies but groups of shape'):
         metrics.by_group([0, 1, 1], [0.2, 0.9, 0.4], group, 0.5)
 
 
 def bodies():
-    return pd.DataFrame(dict(body_id=["a", "b", "c"], label=[0, 1, 0], split=["test", "test", "train"], used=[True, True, False]))
+    return pd.DataFrame(
+        dict(
+            body_id=['a', 'b', 'c'],
+            label=[0, 1, 0],
+            split=['test', 'test', 'train'],
+            used=[True, True, False],
+        )
+    )
 
 
 def test_every_bad_prediction_is_listed_at_once():
-    bad = pd.DataFrame(dict(body_id=["a", "a", "x"], probability=[0.1, 2, 0.3], model="m"))
+    bad = pd.DataFrame(dict(body_id=['a', 'a', 'x'], probability=[0.1, 2, 0.3], model='m'))
     with pytest.raises(manifest.DataError) as e:
-        metrics.evaluated(bad, bodies(), "test")
+        metrics.evaluated(bad, bodies(), 'test')
     text = str(e.value)
-    assert all(w in text for w in ("'x': unknown body", "'a': second prediction", "outside 0-1", "'b': no prediction"))
+    assert all(
+        w in text
+        for w in (
+            "'x': unknown body",
+            "'a': second prediction",
+            'outside 0-1',
+            "'b': no prediction",
+        )
+    )
 
 
-@pytest.mark.parametrize("dtype", [object, "string", "str"])
+@pytest.mark.parametrize('dtype', [object, 'string', 'str'])
 def test_text_and_lacking_columns_are_bad_predictions(dtype):
-    p = pd.DataFrame(dict(body_id=["a", "b"], probability=pd.array(["0.1", "high"], dtype)))
+    p = pd.DataFrame(dict(body_id=['a', 'b'], probability=pd.array(['0.1', 'high'], dtype)))
     with pytest.raises(manifest.DataError, match="'b': probability outside 0-1") as e:
-        metrics.evaluated(p, bodies(), "test")
+        metrics.evaluated(p, bodies(), 'test')
     assert len(e.value.problems) == 1
-    numbers = p.assign(probability=pd.array(["0.1", "0.9"], dtype))
-    assert list(metrics.evaluated(numbers, bodies(), "test").probability) == [0.1, 0.9]
+    numbers = p.assign(probability=pd.array(['0.1', '0.9'], dtype))
+    assert list(metrics.evaluated(numbers, bodies(), 'test').probability) == [0.1, 0.9]
     for column in p:
-        with pytest.raises(manifest.DataError, match=f"predictions, {column}: column is missing"):
-            metrics.evaluated(p.drop(columns=column), bodies(), "test")
+        with pytest.raises(manifest.DataError, match=f'predictions, {column}: column is missing'):
+            metrics.evaluated(p.drop(columns=column), bodies(), 'test')
 
 
 def test_evaluated_picks_split_model_and_used_bodies():
-    p = pd.DataFrame(dict(body_id=["b", "a", "c", "a", "b"], probability=[0.9, 0.2, 0.4, 0.5, 0.6], model=["m", "m", "m", "n", "n"]))
-    assert list(metrics.evaluated(p, bodies(), "test", "m").probability) == [0.2, 0.9]
-    assert list(metrics.evaluated(p[:3], bodies()).body_id) == ["a", "b"]
-    with pytest.raises(ValueError, match="several models"):
-        metrics.evaluated(p, bodies(), "test")
+    p = pd.DataFrame(
+        dict(
+            body_id=['b', 'a', 'c', 'a', 'b'],
+            probability=[0.9, 0.2, 0.4, 0.5, 0.6],
+            model=['m', 'm', 'm', 'n', 'n'],
+        )
+    )
+    assert list(metrics.evaluated(p, bodies(), 'test', 'm').probability) == [0.2, 0.9]
+    assert list(metrics.evaluated(p[:3], bodies()).body_id) == ['a', 'b']
+    with pytest.raises(ValueError, match='several models'):
+        metrics.evaluated(p, bodies(), 'test')
     with pytest.raises(ValueError, match="no body is in split 'holdout'"):
-        metrics.evaluated(p, bodies(), "holdout", "m")
+        metrics.evaluated(p, bodies(), 'holdout', 'm')
 
 
 def spine(n=13, seed=0):
     from ocf_study.genant import LEVELS
+
     draw = np.random.default_rng(seed)
     posterior = np.linspace(25, 40, n) * draw.uniform(0.98, 1.02, n)
     heights = posterior[:, None] * draw.uniform(0.5, 1, (n, 3))
@@ -231,8 +295,10 @@ def spine(n=13, seed=0):
 
 
 def frame(levels, points):
-    flat = pd.DataFrame({f"{a}{k + 1}": points[:, k, i] for k in range(6) for i, a in enumerate("xy")})
-    return flat.assign(level=levels, film_id="F")
+    flat = pd.DataFrame(
+        {f'{a}{k + 1}': points[:, k, i] for k in range(6) for i, a in enumerate('xy')}
+    )
+    return flat.assign(level=levels, film_id='F')
 
 
 @given(st.floats(-3, 3), st.floats(0.2, 5), st.booleans())
@@ -241,7 +307,11 @@ def test_six_points_do_not_depend_on_placement(angle, scale, mirror):
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = points @ turn.T * ([-1, 1] if mirror else [1, 1]) + 100
     reference = frame(*spine(seed=1))
-    np.testing.assert_allclose(metrics.six_points(frame(levels, moved), reference), metrics.six_points(frame(levels, points), reference), atol=1e-9)
+    np.testing.assert_allclose(
+        metrics.six_points(frame(levels, moved), reference),
+        metrics.six_points(frame(levels, points), reference),
+        atol=1e-9,
+    )
 
 
 def test_six_points_find_a_crush_by_its_neighbours():

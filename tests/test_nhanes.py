@@ -1,4 +1,5 @@
 "NHANES: what was packaged, and that packaging puts the shifted columns right"
+
 import json
 
 import numpy as np
@@ -7,7 +8,25 @@ import pytest
 
 from ocf_study import genant, manifest, nhanes
 
-BEFORE = ['SEQN', 'DXDLSPST', 'DXXL3CC', 'DXXINITX', 'DXXINITY', 'DXXANIDX', 'DXXLABEL', 'DXXSQSCR', 'DXXPOSTH', 'DXXANTEH', 'DXXMIDH', 'DXXWDGRT', 'DXXBICRT', 'DXXCRURT', 'DXXWDGDE', 'DXXBICDE', 'DXXCRUDE']
+BEFORE = [
+    'SEQN',
+    'DXDLSPST',
+    'DXXL3CC',
+    'DXXINITX',
+    'DXXINITY',
+    'DXXANIDX',
+    'DXXLABEL',
+    'DXXSQSCR',
+    'DXXPOSTH',
+    'DXXANTEH',
+    'DXXMIDH',
+    'DXXWDGRT',
+    'DXXBICRT',
+    'DXXCRURT',
+    'DXXWDGDE',
+    'DXXBICDE',
+    'DXXCRUDE',
+]
 N_NAMED = 202  # columns of the release from DXXSPX on: 12 of points, 190 of the outline
 
 
@@ -24,48 +43,97 @@ def release(tmp_path_factory):
             truth[seqn, level] = xy
             heights = np.linalg.norm(xy[:3] - xy[[5, 4, 3]], axis=1).round(1)
             after = [0, 2, 0, *xy.ravel()][:N_NAMED]
-            if seqn == 103: after[3:] = [np.nan]*(N_NAMED - 3)  # six points not placed
-            rows.append([seqn, 1, 0, 1, 1, 1, level, 2, heights[0], heights[2], heights[1], .9, .9, .9, .1, .3, .05, *after])
-        pd.DataFrame(rows, columns=BEFORE + names).to_csv(folder/f'DXX{level}_H.csv.xz', index=False)
+            if seqn == 103:
+                after[3:] = [np.nan] * (N_NAMED - 3)  # six points not placed
+            rows.append(
+                [
+                    seqn,
+                    1,
+                    0,
+                    1,
+                    1,
+                    1,
+                    level,
+                    2,
+                    heights[0],
+                    heights[2],
+                    heights[1],
+                    0.9,
+                    0.9,
+                    0.9,
+                    0.1,
+                    0.3,
+                    0.05,
+                    *after,
+                ]
+            )
+        pd.DataFrame(rows, columns=BEFORE + names).to_csv(
+            folder / f'DXX{level}_H.csv.xz', index=False
+        )
     people = [101, 102, 103, 999]
-    pd.DataFrame(dict(SEQN=people, RIDAGEYR=[70, 80, 50, 5], RIAGENDR=[1, 2, 1, 1], RIDRETH3=[3, 6, 1, 1], WTMEC2YR=1., SDMVSTRA=1, SDMVPSU=1)).to_csv(folder/'DEMO_H.csv.xz', index=False)
-    pd.DataFrame(dict(SEQN=people[1:], BMXBMI=[25., 26., 17.], BMXHT=170., BMXWT=70.)).to_csv(folder/'BMX_H.csv.xz', index=False)
+    pd.DataFrame(
+        dict(
+            SEQN=people,
+            RIDAGEYR=[70, 80, 50, 5],
+            RIAGENDR=[1, 2, 1, 1],
+            RIDRETH3=[3, 6, 1, 1],
+            WTMEC2YR=1.0,
+            SDMVSTRA=1,
+            SDMVPSU=1,
+        )
+    ).to_csv(folder / 'DEMO_H.csv.xz', index=False)
+    pd.DataFrame(dict(SEQN=people[1:], BMXBMI=[25.0, 26.0, 17.0], BMXHT=170.0, BMXWT=70.0)).to_csv(
+        folder / 'BMX_H.csv.xz', index=False
+    )
     return folder, truth
 
 
 def test_package_puts_the_columns_right(release, tmp_path):
     source, truth = release
     nhanes.package(source, tmp_path)
-    bodies = pd.read_parquet(tmp_path/'bodies.parquet')
-    assert len(bodies) == 2*13 and set(bodies.seqn) == {101, 102}
-    steps = pd.read_parquet(tmp_path/'outlines.parquet').to_numpy(int).reshape(len(bodies), nhanes.N_OUTLINE, 2)
+    bodies = pd.read_parquet(tmp_path / 'bodies.parquet')
+    assert len(bodies) == 2 * 13 and set(bodies.seqn) == {101, 102}
+    steps = (
+        pd.read_parquet(tmp_path / 'outlines.parquet')
+        .to_numpy(int)
+        .reshape(len(bodies), nhanes.N_OUTLINE, 2)
+    )
     for i, b in bodies.iterrows():
         xy = truth[b.seqn, b.level]
         six = b[[f'{c}{k}' for k in range(1, 7) for c in 'xy']].to_numpy(int).reshape(6, 2)
-        np.testing.assert_array_equal(six, np.rint(xy[:6]*10))
-        np.testing.assert_array_equal(six[5] + steps[i].cumsum(0), np.rint(xy[6:6+nhanes.N_OUTLINE]*10))
+        np.testing.assert_array_equal(six, np.rint(xy[:6] * 10))
+        np.testing.assert_array_equal(
+            six[5] + steps[i].cumsum(0), np.rint(xy[6 : 6 + nhanes.N_OUTLINE] * 10)
+        )
         assert (b.type, b.grade) == ('biconcave', 2)
-    people = pd.read_parquet(tmp_path/'people.parquet').set_index('seqn')
-    assert people.sex.to_dict() == {101: 'M', 102: 'F'} and people.race_ethnicity[102] == 'Non-Hispanic Asian'
+    people = pd.read_parquet(tmp_path / 'people.parquet').set_index('seqn')
+    assert (
+        people.sex.to_dict() == {101: 'M', 102: 'F'}
+        and people.race_ethnicity[102] == 'Non-Hispanic Asian'
+    )
     assert np.isnan(people.bmi[101]) and people.bmi[102] == 25
-    about = json.loads((tmp_path/'provenance.json').read_text())
-    assert (about['people'], about['bodies'], about['column_shift']) == (2, 26, 3) and len(about['files']) == 15
+    about = json.loads((tmp_path / 'provenance.json').read_text())
+    assert (about['people'], about['bodies'], about['column_shift']) == (2, 26, 3) and len(
+        about['files']
+    ) == 15
     assert all(len(x) == 64 for x in about['files'].values())
 
 
 def test_shift_is_needed(release):
     source, _ = release
     for shift, good in ((nhanes.SHIFT, True), (0, False)):
-        t, xy = nhanes.read_level(source/'DXXL1_H.csv.xz', shift)
+        t, xy = nhanes.read_level(source / 'DXXL1_H.csv.xz', shift)
         recorded = t[['DXXPOSTH', 'DXXMIDH', 'DXXANTEH']].to_numpy()[:2]
         drawn = np.linalg.norm(xy[:2, :3] - xy[:2, [5, 4, 3]], axis=-1)
-        assert np.allclose(drawn, recorded, atol=.06) == good
+        assert np.allclose(drawn, recorded, atol=0.06) == good
 
 
 def test_distances_are_the_recorded_heights():
     df = nhanes.bodies()
-    r, ratio = nhanes.height_correlation(nhanes.points(df), df[['posterior', 'middle', 'anterior']].to_numpy())
-    assert (r > .9999).all() and np.abs(ratio - .995).max() < 5e-4
+    r, ratio = nhanes.height_correlation(
+        nhanes.points(df), df[['posterior', 'middle', 'anterior']].to_numpy()
+    )
+    assert (r > 0.9999).all() and np.abs(ratio - 0.995).max() < 5e-4
 
 
 def test_counts_of_the_release():
@@ -80,7 +148,7 @@ def test_counts_of_the_release():
 
 
 def test_package_is_small():
-    assert sum(f.stat().st_size for f in (manifest.root()/'nhanes').iterdir()) <= 10e6
+    assert sum(f.stat().st_size for f in (manifest.root() / 'nhanes').iterdir()) <= 10e6
 
 
 def test_outlines_follow_their_rows():
@@ -90,7 +158,8 @@ def test_outlines_follow_their_rows():
     np.testing.assert_array_equal(nhanes.outlines(df.loc[order].reset_index(drop=True)), shuffled)
     corner = np.abs(nhanes.outlines(df)[:, 11] - nhanes.points(df)[:, 0]).max()
     assert corner < 6
-    with pytest.raises(KeyError, match='no outline'): nhanes.outlines(df.assign(seqn=1))
+    with pytest.raises(KeyError, match='no outline'):
+        nhanes.outlines(df.assign(seqn=1))
 
 
 def test_returned_tables_are_copies():
@@ -103,20 +172,25 @@ def test_norms_and_z_scores():
     n = nhanes.norms()
     assert len(n) == 26 and (n['sd'] > 0).all(axis=None) and n['n'].to_numpy().sum() == 41670
     men, women = (n['mean'].xs(s, level='sex') for s in 'MF')
-    assert (men[['posterior', 'anterior', 'depth']] > women[['posterior', 'anterior', 'depth']]).all(axis=None)
+    assert (
+        men[['posterior', 'anterior', 'depth']] > women[['posterior', 'anterior', 'depth']]
+    ).all(axis=None)
     df = nhanes.bodies()
     sex = df.seqn.map(nhanes.people().set_index('seqn').sex)
     z = nhanes.z_scores(nhanes.points(df), df.level, sex)
     sound = (df.grade == 0).to_numpy()
-    assert np.abs(z[sound].mean()).max() < 1e-6 and np.abs(z[sound].std() - 1).max() < .01
-    larger = nhanes.z_scores(nhanes.points(df)*2, df.level, sex, mm_per_pixel=nhanes.MM_PER_PIXEL/2)
+    assert np.abs(z[sound].mean()).max() < 1e-6 and np.abs(z[sound].std() - 1).max() < 0.01
+    larger = nhanes.z_scores(
+        nhanes.points(df) * 2, df.level, sex, mm_per_pixel=nhanes.MM_PER_PIXEL / 2
+    )
     np.testing.assert_allclose(larger, z)
-    ratios = nhanes.z_scores(nhanes.points(df)*3, df.level, sex, ratios_only=True)
+    ratios = nhanes.z_scores(nhanes.points(df) * 3, df.level, sex, ratios_only=True)
     np.testing.assert_allclose(ratios, z[['wedge', 'biconcave']])
 
 
 def test_largest_deformity_ranks_grades():
     from scipy.stats import mannwhitneyu
+
     df = nhanes.bodies()
     y, s = (df.grade >= 2).to_numpy(), nhanes.largest_deformity(df)
-    assert .96 < mannwhitneyu(s[y], s[~y]).statistic/(y.sum()*(~y).sum()) < .99
+    assert 0.96 < mannwhitneyu(s[y], s[~y]).statistic / (y.sum() * (~y).sum()) < 0.99

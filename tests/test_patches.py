@@ -1,4 +1,5 @@
 "The patch store: the same for any number of workers, after any kill; nothing lost, nothing twice, nothing mixed"
+
 import inspect
 import os
 import signal
@@ -29,13 +30,20 @@ SIZE, LEVELS = 32, ['T12', 'L1', 'L2', 'L3', 'L4']
 def film(rng, shape, inverted):
     "Bright bodies with brighter rims on a film that faces right, and their points"
     grey = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), 6)
-    grey = 12000 + 6000*(grey - grey.min())/np.ptp(grey)
+    grey = 12000 + 6000 * (grey - grey.min()) / np.ptp(grey)
     points = []
     for k in range(len(LEVELS)):
-        x, y, w, h = shape[1]/2, shape[0]*(k + 1)/(len(LEVELS) + 1), shape[1]*.12, shape[0]*.055
-        p = np.array([[x - w, y - h], [x, y - h], [x + w, y - h], [x + w, y + h], [x, y + h], [x - w, y + h]]) + rng.normal(0, 1, (6, 2))
-        cv2.fillPoly(grey, [np.rint(p).astype(np.int32)], 38000.)
-        cv2.polylines(grey, [np.rint(p).astype(np.int32)], True, 60000., 3)
+        x, y, w, h = (
+            shape[1] / 2,
+            shape[0] * (k + 1) / (len(LEVELS) + 1),
+            shape[1] * 0.12,
+            shape[0] * 0.055,
+        )
+        p = np.array(
+            [[x - w, y - h], [x, y - h], [x + w, y - h], [x + w, y + h], [x, y + h], [x - w, y + h]]
+        ) + rng.normal(0, 1, (6, 2))
+        cv2.fillPoly(grey, [np.rint(p).astype(np.int32)], 38000.0)
+        cv2.polylines(grey, [np.rint(p).astype(np.int32)], True, 60000.0, 3)
         points.append(p)
     grey = np.clip(grey + rng.normal(0, 300, shape), 0, 65535).astype(np.uint16)
     return 65535 - grey if inverted else grey, np.array(points)
@@ -44,23 +52,59 @@ def film(rng, shape, inverted):
 def people(root, n=12, facing='right'):
     rng, films, bodies = np.random.default_rng(5), [], []
     for i in range(n):
-        subject, region = f'PO{i//2:04d}', 'LT'[i % 2]
+        subject, region = f'PO{i // 2:04d}', 'LT'[i % 2]
         name = f'{subject}V1{region}'
         grey, points = film(rng, (420, 260), i % 4 == 3)
-        if facing == 'left': grey, points = grey[:, ::-1], geometry.mirror(points, 260)
-        Image.fromarray(np.ascontiguousarray(grey)).save(root/f'{name}.png')
-        films.append(dict(film_id=name, subject_id=subject, visit=1, region=region, path=f'{name}.png', width=260, height=420, source='film', facing=facing, flip_vertical=False))
+        if facing == 'left':
+            grey, points = grey[:, ::-1], geometry.mirror(points, 260)
+        Image.fromarray(np.ascontiguousarray(grey)).save(root / f'{name}.png')
+        films.append(
+            dict(
+                film_id=name,
+                subject_id=subject,
+                visit=1,
+                region=region,
+                path=f'{name}.png',
+                width=260,
+                height=420,
+                source='film',
+                facing=facing,
+                flip_vertical=False,
+            )
+        )
         for level, p in zip(LEVELS, points):
-            label = int(rng.random() < .3)
-            bodies.append(dict(body_id=f'{name}-{level}', film_id=name, subject_id=subject, visit=1, region=region, level=level, sq=3.*label, label=label, split=['train', 'train', 'validation', 'test'][(i//2) % 4],
-                               used=True, **{f'{axis}{k + 1}': p[k, j] for k in range(6) for j, axis in enumerate('xy')}))
+            label = int(rng.random() < 0.3)
+            bodies.append(
+                dict(
+                    body_id=f'{name}-{level}',
+                    film_id=name,
+                    subject_id=subject,
+                    visit=1,
+                    region=region,
+                    level=level,
+                    sq=3.0 * label,
+                    label=label,
+                    split=['train', 'train', 'validation', 'test'][(i // 2) % 4],
+                    used=True,
+                    **{f'{axis}{k + 1}': p[k, j] for k in range(6) for j, axis in enumerate('xy')},
+                )
+            )
     bodies = pd.DataFrame(bodies)
-    bodies['used'] = (bodies.split != 'train') | (bodies.label == 1) | (np.arange(len(bodies)) % 3 == 0)
-    return Cohort(pd.DataFrame(), pd.DataFrame(films), bodies, pd.DataFrame(), dict(root=str(root), rendered=True))
+    bodies['used'] = (
+        (bodies.split != 'train') | (bodies.label == 1) | (np.arange(len(bodies)) % 3 == 0)
+    )
+    return Cohort(
+        pd.DataFrame(),
+        pd.DataFrame(films),
+        bodies,
+        pd.DataFrame(),
+        dict(root=str(root), rendered=True),
+    )
 
 
 @pytest.fixture(scope='module')
-def cohort(tmp_path_factory): return people(tmp_path_factory.mktemp('films'))
+def cohort(tmp_path_factory):
+    return people(tmp_path_factory.mktemp('films'))
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +117,7 @@ def small():
 
 @pytest.fixture(scope='module')
 def store(cohort, small, tmp_path_factory):
-    path = tmp_path_factory.mktemp('store')/'patches.zarr'
+    path = tmp_path_factory.mktemp('store') / 'patches.zarr'
     patches.build(cohort, path, size=SIZE)
     return path
 
@@ -86,7 +130,8 @@ def contents(store):
 def assert_same(a, b):
     a, b = contents(a), contents(b)
     assert set(a) == set(b)
-    for n in a: np.testing.assert_array_equal(a[n], b[n], err_msg=n)
+    for n in a:
+        np.testing.assert_array_equal(a[n], b[n], err_msg=n)
 
 
 def test_every_wanted_patch_is_there_once(cohort, store):
@@ -96,40 +141,83 @@ def test_every_wanted_patch_is_there_once(cohort, store):
     assert sorted(originals.body_id) == sorted(wanted.index)
     assert set(copies.body_id) == set(wanted.index[wanted.split == 'train'])
     assert copies.groupby('body_id')['copy'].apply(list).map(lambda c: c == [1, 2, 3, 4]).all()
-    for column in ('film_id', 'subject_id', 'split', 'label', 'level'): assert (table[column].to_numpy() == bodies[column].loc[table.body_id].to_numpy()).all()
-    assert originals[patches.DRAWS[:-1]].isna().all(axis=None) and copies[patches.DRAWS].notna().all(axis=None)
-    assert contents(store)['pixels'].dtype == np.uint16 and contents(store)['pixels'].shape == (len(table), SIZE, SIZE)
+    for column in ('film_id', 'subject_id', 'split', 'label', 'level'):
+        assert (table[column].to_numpy() == bodies[column].loc[table.body_id].to_numpy()).all()
+    assert originals[patches.DRAWS[:-1]].isna().all(axis=None) and copies[
+        patches.DRAWS
+    ].notna().all(axis=None)
+    assert contents(store)['pixels'].dtype == np.uint16 and contents(store)['pixels'].shape == (
+        len(table),
+        SIZE,
+        SIZE,
+    )
 
 
 def test_draws_are_those_of_the_patch(cohort, store):
     table = patches.table(store, dict(kind='augmented'))
     drawn = augmentation.draws(table.body_id.unique(), 4, 7).set_index(['body_id', 'copy'])
-    pd.testing.assert_frame_equal(table.set_index(['body_id', 'copy'])[patches.DRAWS].sort_index(), drawn.sort_index()[patches.DRAWS], check_index_type=False, check_column_type=False)
+    pd.testing.assert_frame_equal(
+        table.set_index(['body_id', 'copy'])[patches.DRAWS].sort_index(),
+        drawn.sort_index()[patches.DRAWS],
+        check_index_type=False,
+        check_column_type=False,
+    )
 
 
 def test_published_patches_are_drawn_by_the_published_laws(cohort, tmp_path):
-    patches.build(cohort, tmp_path/'published.zarr', size=SIZE, variant='published', copies=15)
-    drawn = patches.table(tmp_path/'published.zarr', dict(kind='augmented')).set_index(['body_id', 'copy'])[patches.DRAWS].sort_index()
+    patches.build(cohort, tmp_path / 'published.zarr', size=SIZE, variant='published', copies=15)
+    drawn = (
+        patches.table(tmp_path / 'published.zarr', dict(kind='augmented'))
+        .set_index(['body_id', 'copy'])[patches.DRAWS]
+        .sort_index()
+    )
     for variant in ('published', 'paper'):
-        law = augmentation.draws(drawn.index.unique('body_id'), 15, 7, variant).set_index(['body_id', 'copy'])[patches.DRAWS].sort_index()
+        law = (
+            augmentation.draws(drawn.index.unique('body_id'), 15, 7, variant)
+            .set_index(['body_id', 'copy'])[patches.DRAWS]
+            .sort_index()
+        )
         assert np.allclose(drawn, law) == (variant == 'published')
-    assert augmentation.RANGES['paper'].noise_sd[1] < drawn.noise_sd.max() <= augmentation.RANGES['published'].noise_sd[1]
+    assert (
+        augmentation.RANGES['paper'].noise_sd[1]
+        < drawn.noise_sd.max()
+        <= augmentation.RANGES['published'].noise_sd[1]
+    )
 
 
 def test_the_inversion_test_is_the_inversion_chapters_choice():
-    for function in (patches.film_patches, patches.build): assert inspect.signature(function).parameters['detector'].default == inversion.DEFAULT
+    for function in (patches.film_patches, patches.build):
+        assert inspect.signature(function).parameters['detector'].default == inversion.DEFAULT
 
 
 def test_patches_of_a_film_are_in_the_order_of_body_and_copy(cohort, store):
     table = patches.table(store)
-    place = cohort.bodies.body_id.reset_index().set_index('body_id')['index'][table.body_id].to_numpy()
-    assert (np.diff(place*100 + table['copy']) > 0).all()
-    film = next(f for f in patches._plan(cohort, dict(seed=7, size=SIZE, copies=4, detector=inversion.DEFAULT, variant='paper', tie='random')) if f.augmented.any())
+    place = (
+        cohort.bodies.body_id.reset_index().set_index('body_id')['index'][table.body_id].to_numpy()
+    )
+    assert (np.diff(place * 100 + table['copy']) > 0).all()
+    film = next(
+        f
+        for f in patches._plan(
+            cohort,
+            dict(
+                seed=7,
+                size=SIZE,
+                copies=4,
+                detector=inversion.DEFAULT,
+                variant='paper',
+                tie='random',
+            ),
+        )
+        if f.augmented.any()
+    )
     rows, pixels, _ = patches._make(film)
     grey, points = film.read()
     for (_, row), patch in zip(rows.iterrows(), pixels):
         draw = None if row.kind == 'original' else row.to_frame().T
-        mine = geometry.extract_patches(grey, points[film.body_ids == row.body_id], SIZE, draws=draw)[0]
+        mine = geometry.extract_patches(
+            grey, points[film.body_ids == row.body_id], SIZE, draws=draw
+        )[0]
         mine = 65535 - mine if row.inverted else mine
         assert (patch == (mine if draw is None else augmentation.photometric(mine, row))).all()
 
@@ -143,51 +231,70 @@ def test_the_films_vote_is_one(store):
 
 def test_facing_left_gives_the_same_patches(cohort, store, tmp_path):
     left = people(tmp_path, facing='left')
-    patches.build(left, tmp_path/'left.zarr', size=SIZE)
-    assert_same(store, tmp_path/'left.zarr')
+    patches.build(left, tmp_path / 'left.zarr', size=SIZE)
+    assert_same(store, tmp_path / 'left.zarr')
 
 
 @pytest.mark.parametrize('workers', [1, 2, 4])
 def test_any_number_of_processes_gives_the_same(cohort, store, tmp_path, workers):
     from distributed import LocalCluster
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=':0', silence_logs=50) as cluster:
-        patches.build(cohort, tmp_path/'more.zarr', size=SIZE, scheduler=cluster.scheduler_address)
-    assert_same(store, tmp_path/'more.zarr')
+
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=':0',
+        silence_logs=50,
+    ) as cluster:
+        patches.build(
+            cohort, tmp_path / 'more.zarr', size=SIZE, scheduler=cluster.scheduler_address
+        )
+    assert_same(store, tmp_path / 'more.zarr')
 
 
-def test_workers_that_run_elsewhere_find_films_that_are_named_from_here(cohort, store, tmp_path, monkeypatch):
+def test_workers_that_run_elsewhere_find_films_that_are_named_from_here(
+    cohort, store, tmp_path, monkeypatch
+):
     with runtime.client(workers=2) as client:
         monkeypatch.chdir(cohort.about['root'])
         here = replace(cohort, about=cohort.about | dict(root='.'))
-        patches.build(here, tmp_path/'more.zarr', size=SIZE, scheduler=client.scheduler.address)
+        patches.build(here, tmp_path / 'more.zarr', size=SIZE, scheduler=client.scheduler.address)
         assert len(patches.detections(here, size=SIZE, scheduler=client.scheduler.address))
-    assert_same(store, tmp_path/'more.zarr')
+    assert_same(store, tmp_path / 'more.zarr')
 
 
-def test_two_processes_give_the_same_though_one_is_killed_at_work(cohort, store, tmp_path, monkeypatch):
+def test_two_processes_give_the_same_though_one_is_killed_at_work(
+    cohort, store, tmp_path, monkeypatch
+):
     killed = {}
     with runtime.client(workers=2) as client:
         pids = client.run(os.getpid)
         add = patches._Writer.add
+
         def add_and_kill(self, *args):
             if not killed:
                 at_work = {address: keys for address, keys in client.processing().items() if keys}
                 address = next(iter(at_work))
                 os.kill(pids[address], signal.SIGSTOP)
-                time.sleep(.3)  # what it has said already arrives
+                time.sleep(0.3)  # what it has said already arrives
                 killed[address] = client.processing()[address]
                 os.kill(pids[address], signal.SIGKILL)
             add(self, *args)
+
         monkeypatch.setattr(patches._Writer, 'add', add_and_kill)
-        report = patches.build(cohort, tmp_path/'two.zarr', size=SIZE, scheduler=client.scheduler.address)
+        report = patches.build(
+            cohort, tmp_path / 'two.zarr', size=SIZE, scheduler=client.scheduler.address
+        )
     assert all(killed.values()) and killed, 'the killed worker had films in hand'
     assert (report.reason == '').all()
-    assert_same(store, tmp_path/'two.zarr')
+    assert_same(store, tmp_path / 'two.zarr')
 
 
-def test_a_killed_build_goes_on_and_reads_no_finished_film_again(cohort, store, tmp_path, monkeypatch):
-    pd.to_pickle(cohort, tmp_path/'cohort')  # written and read by this test alone
-    script = textwrap.dedent(f'''
+def test_a_killed_build_goes_on_and_reads_no_finished_film_again(
+    cohort, store, tmp_path, monkeypatch
+):
+    pd.to_pickle(cohort, tmp_path / 'cohort')  # written and read by this test alone
+    script = textwrap.dedent(f"""
         import os, signal
         import pandas as pd
         from ocf_study import patches
@@ -197,48 +304,67 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(cohort, store, 
             if name == '000002': os.kill(os.getpid(), signal.SIGKILL)
             write(self, name, value)
         patches._Journal.write = last_words
-        patches.build(pd.read_pickle({str(tmp_path/'cohort')!r}), {str(tmp_path/'cut.zarr')!r}, size={SIZE})''')
+        patches.build(pd.read_pickle({str(tmp_path / 'cohort')!r}), {str(tmp_path / 'cut.zarr')!r}, size={SIZE})""")
     ended = subprocess.run([sys.executable, '-c', script], capture_output=True, cwd=tmp_path)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    with pytest.raises(FileNotFoundError, match='stopped'): patches.open(tmp_path/'cut.zarr')
-    journal = patches._Journal(tmp_path/'cut.zarr')
+    with pytest.raises(FileNotFoundError, match='stopped'):
+        patches.open(tmp_path / 'cut.zarr')
+    journal = patches._Journal(tmp_path / 'cut.zarr')
     finished = [line['film_id'] for shard in journal.shards() for line in shard['films']]
     assert len(list(journal.shards())) == 2 and finished
     read, seen = patches.radiograph.read, []
-    monkeypatch.setattr(patches.radiograph, 'read', lambda path, *more: seen.append(Path(path).stem) or read(path, *more))
-    report = patches.build(cohort, tmp_path/'cut.zarr', size=SIZE)
-    assert seen and not set(seen) & set(finished) and sorted([*seen, *finished]) == list(report.film_id)
-    assert (report.reason == '').all() and list(report.film_id) == sorted(report.film_id) and report.film_id.is_unique
-    assert_same(store, tmp_path/'cut.zarr')
+    monkeypatch.setattr(
+        patches.radiograph,
+        'read',
+        lambda path, *more: seen.append(Path(path).stem) or read(path, *more),
+    )
+    report = patches.build(cohort, tmp_path / 'cut.zarr', size=SIZE)
+    assert (
+        seen
+        and not set(seen) & set(finished)
+        and sorted([*seen, *finished]) == list(report.film_id)
+    )
+    assert (
+        (report.reason == '').all()
+        and list(report.film_id) == sorted(report.film_id)
+        and report.film_id.is_unique
+    )
+    assert_same(store, tmp_path / 'cut.zarr')
     assert not Path(f'{tmp_path}/cut.zarr.journal').exists()
 
 
-class Stop(Exception): pass
+class Stop(Exception):
+    pass
 
 
 @pytest.mark.parametrize('damage', ['changed', 'removed'])
 def test_a_damaged_shard_is_made_again(cohort, store, tmp_path, monkeypatch, damage):
     write = patches._Journal.write
+
     def stop(self, name, value):
         write(self, name, value)
-        if name == '000002': raise Stop
+        if name == '000002':
+            raise Stop
+
     with monkeypatch.context() as m, pytest.raises(Stop):
         m.setattr(patches._Journal, 'write', stop)
-        patches.build(cohort, tmp_path/'a.zarr', size=SIZE)
-    shard = tmp_path/'a.zarr/pixels/c/1/0/0'
-    if damage == 'removed': shard.unlink()
-    else: shard.write_bytes(shard.read_bytes()[:-1] + b'?')
-    assert len(list(patches._Journal(tmp_path/'a.zarr').shards())) == 1
-    patches.build(cohort, tmp_path/'a.zarr', size=SIZE)
-    assert_same(store, tmp_path/'a.zarr')
-    assert patches.verify(tmp_path/'a.zarr') == []
+        patches.build(cohort, tmp_path / 'a.zarr', size=SIZE)
+    shard = tmp_path / 'a.zarr/pixels/c/1/0/0'
+    if damage == 'removed':
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-1] + b'?')
+    assert len(list(patches._Journal(tmp_path / 'a.zarr').shards())) == 1
+    patches.build(cohort, tmp_path / 'a.zarr', size=SIZE)
+    assert_same(store, tmp_path / 'a.zarr')
+    assert patches.verify(tmp_path / 'a.zarr') == []
 
 
 def test_verify_finds_the_shard(cohort, tmp_path, small):
-    patches.build(cohort, tmp_path/'a.zarr', size=SIZE)
-    shard = tmp_path/'a.zarr/pixels/c/2/0/0'
+    patches.build(cohort, tmp_path / 'a.zarr', size=SIZE)
+    shard = tmp_path / 'a.zarr/pixels/c/2/0/0'
     shard.write_bytes(shard.read_bytes()[:-1] + b'?')
-    assert patches.verify(tmp_path/'a.zarr') == [2]
+    assert patches.verify(tmp_path / 'a.zarr') == [2]
 
 
 def test_a_whole_store_is_not_built_again(cohort, store):
@@ -249,24 +375,35 @@ def test_a_whole_store_is_not_built_again(cohort, store):
 
 def test_choices_are_not_mixed(cohort, store, tmp_path):
     moved = replace(cohort, bodies=cohort.bodies.assign(x1=cohort.bodies.x1 + 1))
-    for wrong, key in ((dict(seed=8), 'seed'), (dict(copies=3), 'copies'), (dict(detector='published'), 'detector')):
-        with pytest.raises(DataError, match=key): patches.build(cohort, store, **dict(size=SIZE) | wrong)
-    with pytest.raises(DataError, match='bodies'): patches.build(moved, store, size=SIZE)
-    one = tmp_path/'one.zarr'
+    for wrong, key in (
+        (dict(seed=8), 'seed'),
+        (dict(copies=3), 'copies'),
+        (dict(detector='published'), 'detector'),
+    ):
+        with pytest.raises(DataError, match=key):
+            patches.build(cohort, store, **dict(size=SIZE) | wrong)
+    with pytest.raises(DataError, match='bodies'):
+        patches.build(moved, store, size=SIZE)
+    one = tmp_path / 'one.zarr'
     patches.build(cohort, one, size=SIZE, seed=8)
     patches.build(cohort, one, size=SIZE, overwrite=True)
     assert_same(store, one)
 
 
-def test_a_removal_that_is_killed_leaves_no_store_that_says_it_is_whole(cohort, store, tmp_path, monkeypatch):
-    one = tmp_path/'one.zarr'
+def test_a_removal_that_is_killed_leaves_no_store_that_says_it_is_whole(
+    cohort, store, tmp_path, monkeypatch
+):
+    one = tmp_path / 'one.zarr'
     patches.build(cohort, one, size=SIZE)
     system = type(patches._Journal(one).fs)
     rm = system.rm
+
     def cut(self, path, **kw):
-        if path != str(one): return rm(self, path, **kw)
-        (one/'pixels/c/1/0/0').unlink()
+        if path != str(one):
+            return rm(self, path, **kw)
+        (one / 'pixels/c/1/0/0').unlink()
         raise Stop
+
     with monkeypatch.context() as m, pytest.raises(Stop):
         m.setattr(system, 'rm', cut)
         patches.build(cohort, one, size=SIZE, seed=8, overwrite=True)
@@ -281,32 +418,39 @@ def test_failing_films_are_listed_and_the_rest_goes_on(cohort, tmp_path):
     flat = bodies.index[bodies.film_id == films.film_id[6]][0]
     bodies.loc[flat, ['x3', 'y3']] = bodies.loc[flat, ['x1', 'y1']].to_numpy()
     broken = replace(cohort, films=films, bodies=bodies)
-    report = patches.build(broken, tmp_path/'a.zarr', size=SIZE, max_failed=.2).set_index('film_id')
+    report = patches.build(broken, tmp_path / 'a.zarr', size=SIZE, max_failed=0.2).set_index(
+        'film_id'
+    )
     reasons = report.reason[report.reason != '']
     assert list(reasons.index) == [films.film_id[3], films.film_id[6]]
     assert 'no such film' in reasons.iloc[0] and bodies.body_id[flat] in reasons.iloc[1]
-    assert set(patches.table(tmp_path/'a.zarr').film_id) == set(report.index) - set(reasons.index)
-    with pytest.raises(DataError) as e: patches.build(broken, tmp_path/'b.zarr', size=SIZE, max_failed=.1)
+    assert set(patches.table(tmp_path / 'a.zarr').film_id) == set(report.index) - set(reasons.index)
+    with pytest.raises(DataError) as e:
+        patches.build(broken, tmp_path / 'b.zarr', size=SIZE, max_failed=0.1)
     assert 'no such film' in str(e.value) and 'stopped: 2 of 12 films failed' in str(e.value)
 
 
 def test_a_film_put_right_is_read_again(cohort, tmp_path):
     import shutil
-    root = shutil.copytree(cohort.about['root'], tmp_path/'films')
+
+    root = shutil.copytree(cohort.about['root'], tmp_path / 'films')
     mine = replace(cohort, about=cohort.about | dict(root=str(root)))
-    film = root/mine.films.path[3]
+    film = root / mine.films.path[3]
     whole = film.read_bytes()
     film.write_bytes(whole[:200])
-    report = patches.build(mine, tmp_path/'a.zarr', size=SIZE, max_failed=.2)
+    report = patches.build(mine, tmp_path / 'a.zarr', size=SIZE, max_failed=0.2)
     assert list(report.film_id[report.reason != '']) == [mine.films.film_id[3]]
-    before = patches.identity(tmp_path/'a.zarr')
+    before = patches.identity(tmp_path / 'a.zarr')
     film.write_bytes(whole)
-    with pytest.raises(DataError, match='files'): patches.build(mine, tmp_path/'a.zarr', size=SIZE)
-    report = patches.build(mine, tmp_path/'a.zarr', size=SIZE, overwrite=True)
-    assert (report.reason == '').all() and patches.identity(tmp_path/'a.zarr') != before
+    with pytest.raises(DataError, match='files'):
+        patches.build(mine, tmp_path / 'a.zarr', size=SIZE)
+    report = patches.build(mine, tmp_path / 'a.zarr', size=SIZE, overwrite=True)
+    assert (report.reason == '').all() and patches.identity(tmp_path / 'a.zarr') != before
     os.utime(film, (1, 1))
-    patches.build(mine, tmp_path/'b.zarr', size=SIZE)
-    assert patches.identity(tmp_path/'a.zarr') == patches.identity(tmp_path/'b.zarr'), 'the same pixels are the same patches, however old their files'
+    patches.build(mine, tmp_path / 'b.zarr', size=SIZE)
+    assert patches.identity(tmp_path / 'a.zarr') == patches.identity(tmp_path / 'b.zarr'), (
+        'the same pixels are the same patches, however old their files'
+    )
 
 
 def test_a_film_alone_and_a_tie():
@@ -314,14 +458,16 @@ def test_a_film_alone_and_a_tie():
     grey, points = np.ascontiguousarray(grey[:, ::-1]), geometry.mirror(points, 260)
     whole = patches.film_patches(grey, points, size=SIZE)
     k = np.flatnonzero(whole[3] == whole[2])[0]  # one that votes as its film does
-    alone = patches.film_patches(grey, points[k:k + 1], size=SIZE)
+    alone = patches.film_patches(grey, points[k : k + 1], size=SIZE)
     np.testing.assert_array_equal(alone[0][0], whole[0][k])
     half = grey.copy()
     half[210:] = 65535 - half[210:]
     pair = points[[0, 4]]
     originals, _, inverted, votes = patches.film_patches(half, pair, size=SIZE, tie='own')
     assert votes.sum() == 1 and (inverted == votes).all()
-    drawn = {bool(patches.film_patches(half, pair, size=SIZE, film_id=str(k))[2][0]) for k in range(12)}
+    drawn = {
+        bool(patches.film_patches(half, pair, size=SIZE, film_id=str(k))[2][0]) for k in range(12)
+    }
     assert drawn == {True, False}
     again = [patches.film_patches(half, pair, size=SIZE, film_id='x', seed=3)[2] for _ in range(2)]
     assert (again[0] == again[1]).all() and again[0].all() == again[0].any()
@@ -329,15 +475,23 @@ def test_a_film_alone_and_a_tie():
 
 def test_few_films_are_under_way_at_a_time():
     waiting, most = [0], [0]
+
     class Lazy(Future):
-        def result(self): waiting[0] -= 1; return super().result()
+        def result(self):
+            waiting[0] -= 1
+            return super().result()
+
     class Client:
         def submit(self, work, item, pure):
-            waiting[0] += 1; most[0] = max(most[0], waiting[0])
+            waiting[0] += 1
+            most[0] = max(most[0], waiting[0])
             future = Lazy()
             future.set_result(work(item))
             return future
-    assert [f for f, _ in patches._in_order(Client(), lambda x: x, range(100), 7)] == list(range(100))
+
+    assert [f for f, _ in patches._in_order(Client(), lambda x: x, range(100), 7)] == list(
+        range(100)
+    )
     assert most[0] == 7 and waiting[0] == 0
 
 
@@ -350,55 +504,91 @@ def test_any_file_system(cohort, store):
 def test_the_data_set_gives_each_patch_once_an_epoch(store, monkeypatch, cache_mb):
     monkeypatch.setattr(patches, 'POOL', 40)
     x, y = patches.arrays(store)
-    key = lambda a: [row.tobytes() for row in a]
+
+    def key(a):
+        return [row.tobytes() for row in a]
+
     label = dict(zip(key(x), y))
+
     def epoch(**more):
-        batches = [(a.numpy(), b.numpy()) for a, b in patches.dataset(store, batch=12, cache_mb=cache_mb, **more)]
+        batches = [
+            (a.numpy(), b.numpy())
+            for a, b in patches.dataset(store, batch=12, cache_mb=cache_mb, **more)
+        ]
         assert all(len(a) == 12 for a, _ in batches[:-1])
         return key(np.concatenate([a for a, _ in batches])), np.concatenate([b for _, b in batches])
+
     plain = epoch()
     assert plain[0] == key(x) and (plain[1] == y).all()
-    first, again, second = epoch(shuffle_seed=1), epoch(shuffle_seed=1), epoch(shuffle_seed=1, epoch=1)
+    first, again, second = (
+        epoch(shuffle_seed=1),
+        epoch(shuffle_seed=1),
+        epoch(shuffle_seed=1, epoch=1),
+    )
     assert first[0] == again[0] and first[0] != second[0] and first[0] != epoch(shuffle_seed=2)[0]
     for keys, labels in (first, second):
         assert sorted(keys) == sorted(plain[0])
         assert [label[k] for k in keys] == list(labels)
     both = patches.dataset(store, batch=12, cache_mb=cache_mb, shuffle_seed=1)
-    assert [key(np.concatenate([a.numpy() for a, _ in both])) for _ in range(2)] == [first[0], second[0]]
-    assert len(patches.dataset(store, batch=12, drop_remainder=True)) == len(x)//12
+    assert [key(np.concatenate([a.numpy() for a, _ in both])) for _ in range(2)] == [
+        first[0],
+        second[0],
+    ]
+    assert len(patches.dataset(store, batch=12, drop_remainder=True)) == len(x) // 12
 
 
 @settings(max_examples=50, deadline=None)
-@given(hnp.arrays(np.uint16, (2, 6, 5), elements=st.integers(0, 6000)), st.integers(1, 9), st.integers(0, 5000))
+@given(
+    hnp.arrays(np.uint16, (2, 6, 5), elements=st.integers(0, 6000)),
+    st.integers(1, 9),
+    st.integers(0, 5000),
+)
 def test_z_score_knows_no_brightness_or_contrast(grey, gain, offset):
     z = patches.standardise(grey)
     assert z.dtype == np.float32 and np.isfinite(z).all()
     for patch, of in zip(z, grey):
-        assert abs(patch.mean()) < 1e-3 and (abs(patch.std() - 1) < 1e-3 or (np.ptp(of) == 0 and (patch == 0).all()))
-    np.testing.assert_allclose(patches.standardise(grey*gain + offset), z, atol=2e-3)
+        assert abs(patch.mean()) < 1e-3 and (
+            abs(patch.std() - 1) < 1e-3 or (np.ptp(of) == 0 and (patch == 0).all())
+        )
+    np.testing.assert_allclose(patches.standardise(grey * gain + offset), z, atol=2e-3)
 
 
 def test_steps_end_in_the_patch_of_the_store(cohort, store):
     row = patches.table(store, dict(split='test')).iloc[0]
     body = cohort.bodies[cohort.bodies.body_id == row.body_id]
     points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(6, 2)
-    stored = np.asarray(Image.open(Path(cohort.about['root'])/f'{row.film_id}.png'))
-    panels = dict((title, image) for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE))
+    stored = np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png'))
+    panels = dict(
+        (title, image)
+        for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE)
+    )
     mine = patches.standardise(contents(store)['pixels'][row.name])
-    np.testing.assert_allclose(panels['9 z-score'], mine, atol=.02)  # the film's depth is full in the test films
+    np.testing.assert_allclose(
+        panels['9 z-score'], mine, atol=0.02
+    )  # the film's depth is full in the test films
 
 
 @pytest.mark.parametrize('profile', ['demo', 'paper', 'paper-phantom'])
 def test_profiles_measure_at_the_stated_size(profile):
-    given = yaml.safe_load((Path(__file__).parents[1]/f'nbs/study/profiles/{profile}.yaml').read_text())['stages']['90_benchmarks']
-    assert (given['film_height'], given['film_width'], given['scaling_films'][-1]) == (3520, 1760, 2000)
+    given = yaml.safe_load(
+        (Path(__file__).parents[1] / f'nbs/study/profiles/{profile}.yaml').read_text()
+    )['stages']['90_benchmarks']
+    assert (given['film_height'], given['film_width'], given['scaling_films'][-1]) == (
+        3520,
+        1760,
+        2000,
+    )
 
 
-@pytest.mark.parametrize('module', ['radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime'])
+@pytest.mark.parametrize(
+    'module', ['radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime']
+)
 def test_a_store_knows_the_code_that_made_it(monkeypatch, module):
     read, code = Path.read_bytes, patches._code.__wrapped__
     before = code()
-    monkeypatch.setattr(Path, 'read_bytes', lambda self: read(self) + b'#'*(self.name == f'{module}.py'))
+    monkeypatch.setattr(
+        Path, 'read_bytes', lambda self: read(self) + b'#' * (self.name == f'{module}.py')
+    )
     assert code() != before
 
 
@@ -414,14 +604,25 @@ def test_the_shown_copy_is_the_stored_one(cohort, store):
     row = table[table['copy'] == 1].iloc[0]
     body = cohort.bodies[cohort.bodies.body_id == row.body_id]
     points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(6, 2)
-    stored = np.asarray(Image.open(Path(cohort.about['root'])/f'{row.film_id}.png'))
-    panels = dict((title, image) for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE, body_id=row.body_id))
-    np.testing.assert_allclose(panels['9 z-score (training)'], patches.standardise(contents(store)['pixels'][row.name]), atol=.02)
+    stored = np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png'))
+    panels = dict(
+        (title, image)
+        for title, image, _ in patches.steps(
+            stored, points, inverted=row.inverted, size=SIZE, body_id=row.body_id
+        )
+    )
+    np.testing.assert_allclose(
+        panels['9 z-score (training)'],
+        patches.standardise(contents(store)['pixels'][row.name]),
+        atol=0.02,
+    )
 
 
 def test_a_large_choice_is_not_held(store, monkeypatch):
     held = []
-    monkeypatch.setattr(patches, '_held', lambda *args: held.append(args) or np.zeros((1, SIZE, SIZE), np.uint16))
+    monkeypatch.setattr(
+        patches, '_held', lambda *args: held.append(args) or np.zeros((1, SIZE, SIZE), np.uint16)
+    )
     assert inspect.signature(patches.dataset).parameters['cache_mb'].default <= 1000
     patches.dataset(store, cache_mb=1e-4)
     assert not held

@@ -1,4 +1,5 @@
 """What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
+
 from dataclasses import replace
 import json
 import subprocess
@@ -20,49 +21,87 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ocf_study import anatomy, cohort, exposure, genant, manifest, nhanes, phantom, radiograph, roster, runtime, scene, study
+from ocf_study import (
+    anatomy,
+    cohort,
+    exposure,
+    genant,
+    manifest,
+    nhanes,
+    phantom,
+    radiograph,
+    roster,
+    runtime,
+    scene,
+    study,
+)
 
 SMALL = dict(subjects=3, seed=5, pixel_mm=1.6, workers=1)
 POINTS = [f'{c}{i}' for i in range(1, 7) for c in 'xy']
 
 
 def bytes_of(folder):
-    return {str(p.relative_to(folder)): runtime.sha256(p) for p in sorted(folder.rglob('*')) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): runtime.sha256(p)
+        for p in sorted(folder.rglob('*'))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
 def films(tmp_path_factory):
-    out = tmp_path_factory.mktemp('cohort')/'films'
+    out = tmp_path_factory.mktemp('cohort') / 'films'
     phantom.write_cohort(out, **SMALL)
     return out
 
 
 def test_same_seed_same_bytes_whatever_the_number_of_processes(films, tmp_path):
-    phantom.write_cohort(tmp_path/'again', **SMALL | dict(workers=2))
-    assert bytes_of(films) == bytes_of(tmp_path/'again')
+    phantom.write_cohort(tmp_path / 'again', **SMALL | dict(workers=2))
+    assert bytes_of(films) == bytes_of(tmp_path / 'again')
 
 
 def test_a_participant_who_is_used_twice_is_one_person_in_one_split(tmp_path, monkeypatch):
     people = roster.people
-    monkeypatch.setattr(roster, 'people', lambda settings: people(settings).assign(seqn=lambda d: d.seqn.iloc[[0, 0, 2]].to_numpy(), reuse=[0, 1, 0]))
-    phantom.write_cohort(tmp_path/'films', **SMALL)
-    c = cohort.partition(cohort.read(tmp_path/'films'), 1, (.4, .3, .3))
+    monkeypatch.setattr(
+        roster,
+        'people',
+        lambda settings: people(settings).assign(
+            seqn=lambda d: d.seqn.iloc[[0, 0, 2]].to_numpy(), reuse=[0, 1, 0]
+        ),
+    )
+    phantom.write_cohort(tmp_path / 'films', **SMALL)
+    c = cohort.partition(cohort.read(tmp_path / 'films'), 1, (0.4, 0.3, 0.3))
     s = c.subjects.drop_duplicates('subject_id')
     assert s.person.str.fullmatch(r'NHANES \d+').all() and s.person.nunique() == 2
-    assert s.groupby('person').split.nunique().eq(1).all() and cohort.certificate(c)['disjoint']['persons']
+    assert (
+        s.groupby('person').split.nunique().eq(1).all()
+        and cohort.certificate(c)['disjoint']['persons']
+    )
 
 
 def test_another_seed_is_another_cohort(films, tmp_path):
-    phantom.write_cohort(tmp_path/'other', **SMALL | dict(seed=6, subjects=1))
-    assert not set(bytes_of(tmp_path/'other').values()) & {h for n, h in bytes_of(films).items() if n.endswith('dcm')}
+    phantom.write_cohort(tmp_path / 'other', **SMALL | dict(seed=6, subjects=1))
+    assert not set(bytes_of(tmp_path / 'other').values()) & {
+        h for n, h in bytes_of(films).items() if n.endswith('dcm')
+    }
 
 
 def test_nobody_works_on_for_a_run_that_was_killed(tmp_path):
-    code = f"if __name__ == '__main__':\n    from ocf_study import phantom\n    phantom.write_cohort({str(tmp_path/'films')!r}, subjects=40, pixel_mm=.8, workers=2)"
-    (tmp_path/'run.py').write_text(code)
-    process = subprocess.Popen([sys.executable, tmp_path/'run.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (workers := [p for p in psutil.Process(process.pid).children(recursive=True) if any('spawn_main' in a for a in p.cmdline())]) or not list(tmp_path.rglob('*.dcm')): time.sleep(.1)
-    process.kill(); process.wait()
+    code = f"if __name__ == '__main__':\n    from ocf_study import phantom\n    phantom.write_cohort({str(tmp_path / 'films')!r}, subjects=40, pixel_mm=.8, workers=2)"
+    (tmp_path / 'run.py').write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / 'run.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (
+        workers := [
+            p
+            for p in psutil.Process(process.pid).children(recursive=True)
+            if any('spawn_main' in a for a in p.cmdline())
+        ]
+    ) or not list(tmp_path.rglob('*.dcm')):
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
     assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=30)[1]
 
 
@@ -70,24 +109,32 @@ def test_a_killed_run_goes_on(films, tmp_path, monkeypatch):
     write, written = phantom.write_dicom, []
 
     def die_at_the_fourth(*args):
-        if len(written) == 3: raise KeyboardInterrupt
+        if len(written) == 3:
+            raise KeyboardInterrupt
         written.append(args[0])
         write(*args)
 
     monkeypatch.setattr(phantom, 'write_dicom', die_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt): phantom.write_cohort(tmp_path/'films', **SMALL)
-    left = sorted((tmp_path/'films').rglob('*.dcm'))
-    assert len(left) == 3 and not json.loads((tmp_path/'films/rendered.json').read_text())['complete']
+    with pytest.raises(KeyboardInterrupt):
+        phantom.write_cohort(tmp_path / 'films', **SMALL)
+    left = sorted((tmp_path / 'films').rglob('*.dcm'))
+    assert (
+        len(left) == 3
+        and not json.loads((tmp_path / 'films/rendered.json').read_text())['complete']
+    )
     before = {p: p.stat().st_mtime_ns for p in left}
     monkeypatch.setattr(phantom, 'write_dicom', write)
-    phantom.write_cohort(tmp_path/'films', **SMALL)
-    assert bytes_of(tmp_path/'films') == bytes_of(films)
-    assert {p: p.stat().st_mtime_ns for p in left} == before, 'finished films are kept, not rendered again'
+    phantom.write_cohort(tmp_path / 'films', **SMALL)
+    assert bytes_of(tmp_path / 'films') == bytes_of(films)
+    assert {p: p.stat().st_mtime_ns for p in left} == before, (
+        'finished films are kept, not rendered again'
+    )
 
 
 def test_a_lost_film_is_rendered_again(films, tmp_path):
     import shutil
-    copy = shutil.copytree(films, tmp_path/'films')
+
+    copy = shutil.copytree(films, tmp_path / 'films')
     lost = sorted(copy.rglob('*.dcm'))[2]
     lost.unlink()
     phantom.write_cohort(copy, **SMALL)
@@ -95,38 +142,63 @@ def test_a_lost_film_is_rendered_again(films, tmp_path):
 
 
 def test_cohorts_are_not_mixed(films, tmp_path):
-    with pytest.raises(ValueError, match='other settings'): phantom.write_cohort(films, **SMALL | dict(seed=6))
-    (tmp_path/'mine.txt').write_text('not a film')
-    with pytest.raises(ValueError, match='not empty'): phantom.write_cohort(tmp_path, **SMALL)
+    with pytest.raises(ValueError, match='other settings'):
+        phantom.write_cohort(films, **SMALL | dict(seed=6))
+    (tmp_path / 'mine.txt').write_text('not a film')
+    with pytest.raises(ValueError, match='not empty'):
+        phantom.write_cohort(tmp_path, **SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ['mine.txt']
 
 
-@pytest.mark.parametrize('wrong, message', [(dict(glare=.1), 'no such confounder: glare'), (dict(subjects=0), 'not positive'), (dict(pixel_mm=-1.), 'not positive')])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(glare=0.1), 'no such confounder: glare'),
+        (dict(subjects=0), 'not positive'),
+        (dict(pixel_mm=-1.0), 'not positive'),
+    ],
+)
 def test_wrong_settings_leave_nothing_behind(wrong, message, tmp_path):
-    with pytest.raises(ValueError, match=message): phantom.write_cohort(tmp_path/'films', **SMALL | wrong)
-    assert not (tmp_path/'films').exists()
+    with pytest.raises(ValueError, match=message):
+        phantom.write_cohort(tmp_path / 'films', **SMALL | wrong)
+    assert not (tmp_path / 'films').exists()
 
 
 def test_any_film_renders_alone(films):
     for path in sorted(films.rglob('*.dcm'))[::4]:
-        assert np.array_equal(radiograph.read(path, facing='left'), radiograph.to_16bit(phantom.render(path.stem[2:], films)))
-    with pytest.raises(ValueError, match='no film'): phantom.render('PO0000V1L', films)
+        assert np.array_equal(
+            radiograph.read(path, facing='left'),
+            radiograph.to_16bit(phantom.render(path.stem[2:], films)),
+        )
+    with pytest.raises(ValueError, match='no film'):
+        phantom.render('PO0000V1L', films)
 
 
 def test_annotations_are_mros_own(films):
-    table = pd.read_csv(films/'annotations.csv', dtype=dict(XQSQ=str))
+    table = pd.read_csv(films / 'annotations.csv', dtype=dict(XQSQ=str))
     assert manifest.check(table, 'mros_annotations') == []
-    for (name, visit), t in table.groupby(['ID', 'VISIT'], sort=False):
+    for _, t in table.groupby(['ID', 'VISIT'], sort=False):
         falls = np.flatnonzero(t.XQQMY1.diff() < 0)
-        assert len(falls) == 1 and (t.SPINE_TYPE.iloc[:falls[0]] == 'L').all() and (t.SPINE_TYPE.iloc[falls[0]:] == 'T').all()
-        assert list(t.XQVERT) == [l for r in 'LT' for l in roster.REGION[r] if l in set(t.XQVERT[t.SPINE_TYPE == r])]
+        assert (
+            len(falls) == 1
+            and (t.SPINE_TYPE.iloc[: falls[0]] == 'L').all()
+            and (t.SPINE_TYPE.iloc[falls[0] :] == 'T').all()
+        )
+        assert list(t.XQVERT) == [
+            l for r in 'LT' for l in roster.REGION[r] if l in set(t.XQVERT[t.SPINE_TYPE == r])
+        ]
 
 
 def test_films_say_that_they_are_rendered(films):
     for path in films.rglob('*.dcm'):
         ds = pydicom.dcmread(path)
-        assert 'RENDERED' in ds.SeriesDescription and ds.BitsAllocated == 16 and ds.PhotometricInterpretation in ('MONOCHROME1', 'MONOCHROME2') and 'NumberOfFrames' not in ds
-    assert 'rendered' in json.loads((films/'rendered.json').read_text())['what']
+        assert (
+            'RENDERED' in ds.SeriesDescription
+            and ds.BitsAllocated == 16
+            and ds.PhotometricInterpretation in ('MONOCHROME1', 'MONOCHROME2')
+            and 'NumberOfFrames' not in ds
+        )
+    assert 'rendered' in json.loads((films / 'rendered.json').read_text())['what']
 
 
 def test_photometry_of_the_file_changes_nothing_that_is_read(tmp_path, monkeypatch):
@@ -136,35 +208,49 @@ def test_photometry_of_the_file_changes_nothing_that_is_read(tmp_path, monkeypat
             pixels, seen = scene.render(s, p.settings), set()
             for share in (0, 1):
                 monkeypatch.setattr(phantom, 'WHITE_IS_ZERO', share)
-                phantom.write_dicom(tmp_path/'one.dcm', pixels, film, p.settings)
-                assert np.array_equal(radiograph.read(tmp_path/'one.dcm', facing='left'), radiograph.to_16bit(pixels))
-                seen.add(pydicom.dcmread(tmp_path/'one.dcm').PhotometricInterpretation)
+                phantom.write_dicom(tmp_path / 'one.dcm', pixels, film, p.settings)
+                assert np.array_equal(
+                    radiograph.read(tmp_path / 'one.dcm', facing='left'),
+                    radiograph.to_16bit(pixels),
+                )
+                seen.add(pydicom.dcmread(tmp_path / 'one.dcm').PhotometricInterpretation)
             assert seen == {'MONOCHROME1', 'MONOCHROME2'}
 
 
 @pytest.fixture(scope='module')
 def read():
     "Annotations and truth of 110 people, more of them broken than in the demo, without rendering."
-    p = roster.plan(roster.Settings(subjects=110, prevalence=.1, pixel_mm=2.4))
-    found = [phantom.annotate(s, rows, p.settings) for name in p.subjects.subject_id for films, rows in [scene.scenes(p, name)] for _, s in films]
+    p = roster.plan(roster.Settings(subjects=110, prevalence=0.1, pixel_mm=2.4))
+    found = [
+        phantom.annotate(s, rows, p.settings)
+        for name in p.subjects.subject_id
+        for films, rows in [scene.scenes(p, name)]
+        for _, s in films
+    ]
     return p, pd.concat(found, ignore_index=True)
 
 
 def test_labels_follow_the_plan(read):
     p, bodies = read
-    assert .08 < bodies.label.mean() < .12
+    assert 0.08 < bodies.label.mean() < 0.12
     real = bodies[~bodies.made & (bodies.nhanes_grade > 0)]
-    assert (genant.to_grade(real.sq) == real.nhanes_grade).all(), 'what NHANES graded is not graded anew'
+    assert (genant.to_grade(real.sq) == real.nhanes_grade).all(), (
+        'what NHANES graded is not graded anew'
+    )
     mild = genant.to_grade(bodies.sq[~bodies.made & (bodies.nhanes_grade == 0)])
-    assert mild.max() == 1 and .01 < mild.mean() < .1, 'a body without a fracture is sometimes read as mild, never as more'
+    assert mild.max() == 1 and 0.01 < mild.mean() < 0.1, (
+        'a body without a fracture is sometimes read as mild, never as more'
+    )
     assert (bodies.label[bodies.look_alike != ''] == 0).all()
     xy = bodies[POINTS].to_numpy().reshape(-1, 6, 2)
-    assert phantom._convex(xy*p.settings.pixel_mm).all() and (xy > 0).all()
+    assert phantom._convex(xy * p.settings.pixel_mm).all() and (xy > 0).all()
 
 
 def test_fractures_stay_and_new_ones_come(read):
     _, bodies = read
-    b = bodies[bodies.made].pivot_table(index=['subject_id', 'level'], columns='visit', values='made_loss')
+    b = bodies[bodies.made].pivot_table(
+        index=['subject_id', 'level'], columns='visit', values='made_loss'
+    )
     both = b.dropna()
     assert len(both) and np.allclose(both[1], both[2]), 'a fracture does not heal'
     later = bodies[(bodies.visit == 2)].set_index(['subject_id', 'level']).made
@@ -175,65 +261,128 @@ def test_fractures_stay_and_new_ones_come(read):
 def test_confounders_come_at_their_rates(read):
     p, bodies = read
     films = p.films
-    for k in roster.ON_FILM: assert abs(films[f'has_{k}'].mean() - p.settings.rates[k]) < .04, k
-    for k in ('schmorl', 'osteophytes', 'point_placement', 'disc_calcification', 'fused'): assert abs(bodies[k].mean() - p.settings.rates[k]) < .025, k
+    for k in roster.ON_FILM:
+        assert abs(films[f'has_{k}'].mean() - p.settings.rates[k]) < 0.04, k
+    for k in ('schmorl', 'osteophytes', 'point_placement', 'disc_calcification', 'fused'):
+        assert abs(bodies[k].mean() - p.settings.rates[k]) < 0.025, k
     seen = bodies.groupby('film_id').parallax.agg(['all', 'any'])
-    assert (seen['all'] == seen['any']).all() and (seen['any'] == films.set_index('film_id').has_parallax[seen.index]).all(), 'all bodies of a film taken askew, and of no other film'
-    assert bodies.cut_off.any() and bodies.metal.any() and bodies.sticker.any() and bodies.writing.any() and bodies.overlying_lines.any()
+    assert (seen['all'] == seen['any']).all() and (
+        seen['any'] == films.set_index('film_id').has_parallax[seen.index]
+    ).all(), 'all bodies of a film taken askew, and of no other film'
+    assert (
+        bodies.cut_off.any()
+        and bodies.metal.any()
+        and bodies.sticker.any()
+        and bodies.writing.any()
+        and bodies.overlying_lines.any()
+    )
 
 
 def test_fused_bodies_come_at_their_rate_and_in_neighbours():
-    rate = .1
+    rate = 0.1
     settings = roster.Settings(subjects=300, rates=roster.RATES | dict(fused=rate))
     b = roster.fractures(roster.people(settings), settings)
-    assert abs(b.fused.mean() - rate) < .015
+    assert abs(b.fused.mean() - rate) < 0.015
     other = b[['subject_id', 'fused']].groupby('subject_id').fused
     assert (other.shift(1, fill_value=False) | other.shift(-1, fill_value=False))[b.fused].all()
 
 
 def test_a_bridge_is_drawn_only_between_bodies_that_are_told_to_be_fused():
-    p = roster.plan(roster.Settings(subjects=12, pixel_mm=2.4, rates=roster.RATES | dict(fused=.2, osteophytes=0.)))
+    p = roster.plan(
+        roster.Settings(
+            subjects=12, pixel_mm=2.4, rates=roster.RATES | dict(fused=0.2, osteophytes=0.0)
+        )
+    )
     for name in p.subjects.subject_id:
         film, s = scene.scenes(p, name)[0][0]
         bridges = []
+
         class Canvas:
-            def line(self, *_, **__): pass
-            def bone(self, polygons, mm, *_, **__): bridges.append((mm, polygons[0]))
+            def line(self, *_, **__):
+                pass
+
+            def bone(self, polygons, mm, *_, **__):
+                bridges.append((mm, polygons[0]))
+
         own = s.person.findings
         scene._growths(Canvas(), s, range(len(s.person.levels)), 0)
-        fused = [(a, b) for a, b in zip(s.person.levels, s.person.levels[1:]) if a in own.index and b in own.index and own.fused[a] and own.fused[b]]
-        assert len([mm for mm, _ in bridges if mm == 4.]) == len(fused)
+        fused = [
+            (a, b)
+            for a, b in zip(s.person.levels, s.person.levels[1:])
+            if a in own.index and b in own.index and own.fused[a] and own.fused[b]
+        ]
+        assert len([mm for mm, _ in bridges if mm == 4.0]) == len(fused)
 
 
 def test_what_lies_over_a_body_is_told():
-    box = np.array([40., 40]), np.array([80., 80])
-    writing = lambda at: scene.Mark('writing', np.array(at), 1., 'T12', 10.)
-    assert writing([25., 60]).over(*box), 'it starts beside the body and runs over it'
-    assert not writing([25., 30]).over(*box) and not writing([85., 60]).over(*box)
-    card = lambda low, high: scene.Mark('sticker', np.array([low, (high[0], low[1]), high, (low[0], high[1])], float))
+    box = np.array([40.0, 40]), np.array([80.0, 80])
+
+    def writing(at):
+        return scene.Mark('writing', np.array(at), 1.0, 'T12', 10.0)
+
+    assert writing([25.0, 60]).over(*box), 'it starts beside the body and runs over it'
+    assert not writing([25.0, 30]).over(*box) and not writing([85.0, 60]).over(*box)
+
+    def card(low, high):
+        return scene.Mark(
+            'sticker', np.array([low, (high[0], low[1]), high, (low[0], high[1])], float)
+        )
+
     assert card((20, 20), (100, 100)).over(*box), 'a sticker with no corner on the body'
     assert not card((20, 20), (39, 100)).over(*box)
 
 
 def test_points_are_worse_at_the_corners_with_a_spur():
     true, s = BODIES[1][3], roster.Settings()
-    placed = lambda spurred: np.stack([phantom.place_points(true, spurred, False, runtime.rng(k), s) - true for k in range(600)]).std((0, 2))
-    ratio = placed(True)/placed(False)
-    assert (abs(ratio[[2, 3]] - 2) < .2).all() and (abs(ratio[[0, 1, 4, 5]] - 1) < .1).all()
+
+    def placed(spurred):
+        return np.stack(
+            [
+                phantom.place_points(true, spurred, False, runtime.rng(k), s) - true
+                for k in range(600)
+            ]
+        ).std((0, 2))
+
+    ratio = placed(True) / placed(False)
+    assert (abs(ratio[[2, 3]] - 2) < 0.2).all() and (abs(ratio[[0, 1, 4, 5]] - 1) < 0.1).all()
 
 
 def outcome(features, bodies, model):
     "AUC of label 1 for people that the model has not seen, within lumbar and thoracic films."
-    score = cross_val_predict(model, features.to_numpy(float), bodies.label, groups=bodies.subject_id, cv=GroupKFold(5, shuffle=True, random_state=0), method='predict_proba')[:, 1]
-    parts = [(roc_auc_score(bodies.label[k], score[k]), bodies.label[k].sum()) for k in (bodies.region == 'L', bodies.region == 'T')]
+    score = cross_val_predict(
+        model,
+        features.to_numpy(float),
+        bodies.label,
+        groups=bodies.subject_id,
+        cv=GroupKFold(5, shuffle=True, random_state=0),
+        method='predict_proba',
+    )[:, 1]
+    parts = [
+        (roc_auc_score(bodies.label[k], score[k]), bodies.label[k].sum())
+        for k in (bodies.region == 'L', bodies.region == 'T')
+    ]
     return np.average([a for a, _ in parts], weights=[n for _, n in parts])
 
 
 def header(path):
     "What a DICOM file says beside its pixels and its names."
     ds = pydicom.dcmread(path, stop_before_pixels=True)
-    words = [str(ds.get(k, '')) for k in ('Modality', 'ConversionType', 'BodyPartExamined', 'PhotometricInterpretation', 'SOPClassUID')]
-    return [*(int(runtime.fingerprint(w)[:6], 16) for w in words), *(len(ds.get(k, '')) for k in ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID')), len(list(ds)), path.stat().st_size]
+    words = [
+        str(ds.get(k, ''))
+        for k in (
+            'Modality',
+            'ConversionType',
+            'BodyPartExamined',
+            'PhotometricInterpretation',
+            'SOPClassUID',
+        )
+    ]
+    return [
+        *(int(runtime.fingerprint(w)[:6], 16) for w in words),
+        *(len(ds.get(k, '')) for k in ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID')),
+        len(list(ds)),
+        path.stat().st_size,
+    ]
 
 
 def cues(p, folder):
@@ -241,83 +390,172 @@ def cues(p, folder):
     for name in p.subjects.subject_id:
         for film, s in scene.scenes(p, name)[0]:
             pixels = scene.render(s, p.settings)
-            grey = (pixels/(2**film.bits - 1)).astype(np.float32)
-            phantom.write_dicom(folder/'one.dcm', pixels, film, p.settings)
-            packed = len(zlib.compress((grey*255).astype(np.uint8).tobytes(), 6))
-            yield film.film_id, [grey.mean(), grey.std(), np.median(grey), np.median(abs(grey - cv2.medianBlur(grey, 3))), packed, *header(folder/'one.dcm')]
+            grey = (pixels / (2**film.bits - 1)).astype(np.float32)
+            phantom.write_dicom(folder / 'one.dcm', pixels, film, p.settings)
+            packed = len(zlib.compress((grey * 255).astype(np.uint8).tobytes(), 6))
+            yield (
+                film.film_id,
+                [
+                    grey.mean(),
+                    grey.std(),
+                    np.median(grey),
+                    np.median(abs(grey - cv2.medianBlur(grey, 3))),
+                    packed,
+                    *header(folder / 'one.dcm'),
+                ],
+            )
 
 
 def test_no_technical_cue_gives_the_label_away(read, tmp_path):
     p, bodies = read
     found = pd.DataFrame(dict(cues(p, tmp_path))).T.add_prefix('cue ')
     film = p.films.set_index('film_id').loc[bodies.film_id].reset_index()
-    features = film[['inverted', 'noise', 'blur_mm', 'scatter', 'heel', 'density', 'gamma', 'enhance', 'border', 'collimated', 'label', 'dust', 'bits', *(f'has_{k}' for k in roster.ON_FILM)]].astype(float)
-    features = features.assign(digital=film.source == 'digital', marker=film.marker.map({'': 0, 'L': 1, 'R': 2}), order=bodies.subject_id.rank(method='dense').to_numpy()).astype(float)
+    features = film[
+        [
+            'inverted',
+            'noise',
+            'blur_mm',
+            'scatter',
+            'heel',
+            'density',
+            'gamma',
+            'enhance',
+            'border',
+            'collimated',
+            'label',
+            'dust',
+            'bits',
+            *(f'has_{k}' for k in roster.ON_FILM),
+        ]
+    ].astype(float)
+    features = features.assign(
+        digital=film.source == 'digital',
+        marker=film.marker.map({'': 0, 'L': 1, 'R': 2}),
+        order=bodies.subject_id.rank(method='dense').to_numpy(),
+    ).astype(float)
     features = features.join(found.loc[bodies.film_id].reset_index(drop=True).astype(float))
-    for k in range(5): features[f'cue {k}'] -= features.groupby([bodies.region, film.inverted.to_numpy()])[f'cue {k}'].transform('mean')
-    for model in (make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)):
-        assert .45 <= (auc := outcome(features, bodies, model)) <= .55, f'{model.__class__.__name__}: AUC {auc:.3f}'
+    for k in range(5):
+        features[f'cue {k}'] -= features.groupby([bodies.region, film.inverted.to_numpy()])[
+            f'cue {k}'
+        ].transform('mean')
+    for model in (
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)),
+        HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0),
+    ):
+        assert 0.45 <= (auc := outcome(features, bodies, model)) <= 0.55, (
+            f'{model.__class__.__name__}: AUC {auc:.3f}'
+        )
     shape = bodies[['loss_wedge', 'loss_biconcave', 'loss_crush']]
-    assert outcome(shape, bodies, HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)) > .85, 'the same test sees the shape'
+    assert (
+        outcome(
+            shape, bodies, HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)
+        )
+        > 0.85
+    ), 'the same test sees the shape'
 
 
-@given(st.sampled_from(['wedge', 'biconcave', 'crush']), st.floats(0, .6), st.floats(.5, 1), st.integers(0, 12))
+@given(
+    st.sampled_from(['wedge', 'biconcave', 'crush']),
+    st.floats(0, 0.6),
+    st.floats(0.5, 1),
+    st.integers(0, 12),
+)
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_a_fracture_takes_the_height_that_it_says(kind, loss, superior, at):
     curves, points = BODIES[0][at], BODIES[1][at]
     c, q = anatomy.fracture(curves, points, kind, loss, superior)
-    lost = 1 - genant.heights(q)/genant.heights(points)
+    lost = 1 - genant.heights(q) / genant.heights(points)
     most = dict(wedge=2, biconcave=1, crush=2)[kind]
-    assert abs(lost[most] - loss) < .12*loss + 1e-9
+    assert abs(lost[most] - loss) < 0.12 * loss + 1e-9
     assert (c[2] - c[0] > 0).all(), 'end-plates never cross'
     assert (np.diff(q[[0, 1, 2], 0]) > 0).all() and np.isfinite(c).all()
 
 
-BODIES = anatomy.body_curves(nhanes.points(nhanes.bodies()[lambda b: b.seqn == 78080]), nhanes.outlines(nhanes.bodies()[lambda b: b.seqn == 78080]))
+BODIES = anatomy.body_curves(
+    nhanes.points(nhanes.bodies()[lambda b: b.seqn == 78080]),
+    nhanes.outlines(nhanes.bodies()[lambda b: b.seqn == 78080]),
+)
 
 
 @given(st.floats(0, 400), st.floats(0, 400), st.floats(0, 40))
 @hypothesis_settings(max_examples=50, deadline=None)
 def test_more_in_the_beam_lets_less_through(a, b, bone):
-    through = lambda w, z: float(exposure.attenuate(np.full((1, 1), w, np.float32), np.full((1, 1), z, np.float32))[0, 0])
+    def through(w, z):
+        return float(
+            exposure.attenuate(np.full((1, 1), w, np.float32), np.full((1, 1), z, np.float32))[0, 0]
+        )
+
     assert 0 < through(max(a, b), bone) <= through(min(a, b), bone) + 1e-7 <= 1 + 2e-7
     assert through(a, bone) <= through(a, 0) + 1e-7
 
 
 def test_paper_phantom_is_as_large_as_the_paper():
     profile = study.settings('paper-phantom')['00_cohort']
-    s = roster.Settings(**{k: profile[k] for k in ('subjects', 'seed', 'pixel_mm', 'visit2', 'prevalence', 'fractured')})
+    s = roster.Settings(
+        **{
+            k: profile[k]
+            for k in ('subjects', 'seed', 'pixel_mm', 'visit2', 'prevalence', 'fractured')
+        }
+    )
     people = roster.people(s)
     films = roster.films(people, s)
     bodies = roster.fractures(people, s)
     visits = 1 + bodies.second
-    assert len(people) == 4461 and people.subject_id.is_unique and not people.duplicated(['seqn', 'reuse']).any()
-    assert people.second.sum() == 3309 and len(films) == 15524 and abs(visits.sum()/100409 - 1) < .01
-    made = (bodies.made*np.where(bodies.since == 2, 1, visits)).sum()*roster._SEEN
-    assert abs((made + (visits*(bodies.nhanes_grade >= 2)).sum())/visits.sum() - .0114) < .0015
+    assert (
+        len(people) == 4461
+        and people.subject_id.is_unique
+        and not people.duplicated(['seqn', 'reuse']).any()
+    )
+    assert (
+        people.second.sum() == 3309
+        and len(films) == 15524
+        and abs(visits.sum() / 100409 - 1) < 0.01
+    )
+    made = (bodies.made * np.where(bodies.since == 2, 1, visits)).sum() * roster._SEEN
+    assert (
+        abs((made + (visits * (bodies.nhanes_grade >= 2)).sum()) / visits.sum() - 0.0114) < 0.0015
+    )
 
 
 def test_an_end_plate_hardens_when_it_breaks_and_not_before():
     "The same person's film of each visit, with and without sclerosis: only where the fracture is there already does a line come in"
-    p = roster.plan(roster.Settings(subjects=60, prevalence=.1, visit2=1., pixel_mm=2.4))
+    p = roster.plan(roster.Settings(subjects=60, prevalence=0.1, visit2=1.0, pixel_mm=2.4))
     seen = {1: set(), 2: set()}
     for name in p.bodies[p.bodies.made & (p.bodies.since == 2)].subject_id.unique():
         for film, s in scene.scenes(p, name)[0]:
             lines = []
+
             class Canvas:
-                def line(self, points, width, mm, **_): lines.append((width, mm))
-                def bone(self, *_, **__): pass
+                def line(self, points, width, mm, **_):
+                    lines.append((width, mm))
+
+                def bone(self, *_, **__):
+                    pass
+
             own, all_of_them = s.person.findings, range(len(s.person.levels))
             broken = [l for l in own.index if own.made[l] and own.since[l] == 2]
             use = [i for i in all_of_them if s.person.levels[i] in broken]
-            scene._growths(Canvas(), replace(s, person=replace(s.person, findings=own.assign(sclerosis=True))), use, 0)
-            seen[film.visit].add(lines.count((3., 3.2)) > 0)
+            scene._growths(
+                Canvas(),
+                replace(s, person=replace(s.person, findings=own.assign(sclerosis=True))),
+                use,
+                0,
+            )
+            seen[film.visit].add(lines.count((3.0, 3.2)) > 0)
     assert seen == {1: {False}, 2: {True}}
 
 
 def test_a_hair_beside_the_film_is_no_error():
-    for shape in ((40, 60), (400, 300)):  # on a small film most hairs leave it, some lie wholly beside it
+    for shape in (
+        (40, 60),
+        (400, 300),
+    ):  # on a small film most hairs leave it, some lie wholly beside it
         for seed in range(30):
-            grey = np.full(shape, .5, np.float32)
-            exposure._dust(grey, exposure.Frame(dust=60), .3, np.random.default_rng(seed))
-            assert np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1 and (grey != .5).any()
+            grey = np.full(shape, 0.5, np.float32)
+            exposure._dust(grey, exposure.Frame(dust=60), 0.3, np.random.default_rng(seed))
+            assert (
+                np.isfinite(grey).all()
+                and grey.min() >= 0
+                and grey.max() <= 1
+                and (grey != 0.5).any()
+            )

@@ -1,4 +1,5 @@
 """Prediction of ungraded films: the same numbers on every way in, nothing half written, and no text of a file taken as HTML."""
+
 from pathlib import Path
 import re
 
@@ -7,291 +8,470 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from ocf_study import cohort, geometry, googlenet, manifest, patches, phantom, prediction, runtime, study, training
+from ocf_study import (
+    cohort,
+    geometry,
+    googlenet,
+    manifest,
+    patches,
+    phantom,
+    prediction,
+    runtime,
+    study,
+    training,
+)
 
 SIDE = 56  # the network's; patches are 112 px and averaged down
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """A run of three rendered people and a network whose batch normalisation has seen them."""
-    folder = tmp_path_factory.mktemp("prediction") / "run"
-    phantom.write_cohort(folder / "work" / "films", subjects=3, pixel_mm=.8, prevalence=.3, workers=1, seed=5)
-    people = cohort.partition(cohort.read(str(folder / "work" / "films")), seed=1, fractions=(.4, .3, .3))
-    people.save(folder / "work" / "cohort")
-    patches.build(people, folder / "work" / "patches.zarr", copies=0, size=2 * SIDE)
-    model = googlenet.build(size=SIDE, bn_momentum=0.)
-    x, _ = patches.arrays(folder / "work" / "patches.zarr")
+    folder = tmp_path_factory.mktemp('prediction') / 'run'
+    phantom.write_cohort(
+        folder / 'work' / 'films', subjects=3, pixel_mm=0.8, prevalence=0.3, workers=1, seed=5
+    )
+    people = cohort.partition(
+        cohort.read(str(folder / 'work' / 'films')), seed=1, fractions=(0.4, 0.3, 0.3)
+    )
+    people.save(folder / 'work' / 'cohort')
+    patches.build(people, folder / 'work' / 'patches.zarr', copies=0, size=2 * SIDE)
+    model = googlenet.build(size=SIDE, bn_momentum=0.0)
+    x, _ = patches.arrays(folder / 'work' / 'patches.zarr')
     model(patches.averaged(x[:40], SIDE), training=True)
-    (folder / "work" / "model").mkdir()
-    model.save(folder / "work" / "model" / "best.keras")
-    table = prediction.predict_store(prediction.predictor(prediction.best(folder), folder / "work" / "model" / "export"), folder / "work" / "patches.zarr")
-    table.loc[table.groupby("split").head(2).index, "label"] = 1.  # thresholds need both labels in each split
-    table.to_parquet(folder / "work" / "predictions.parquet")
+    (folder / 'work' / 'model').mkdir()
+    model.save(folder / 'work' / 'model' / 'best.keras')
+    table = prediction.predict_store(
+        prediction.predictor(prediction.best(folder), folder / 'work' / 'model' / 'export'),
+        folder / 'work' / 'patches.zarr',
+    )
+    table.loc[table.groupby('split').head(2).index, 'label'] = (
+        1.0  # thresholds need both labels in each split
+    )
+    table.to_parquet(folder / 'work' / 'predictions.parquet')
     return folder
 
 
 @pytest.fixture
 def new(run, tmp_path):
     """Two films of the run as a user's own folder: three plain tables, no grade."""
-    people = cohort.load(run / "work" / "cohort")
+    people = cohort.load(run / 'work' / 'cohort')
     films = people.films.iloc[:2]
-    folder = tmp_path / "new"
+    folder = tmp_path / 'new'
     for path in films.path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes((Path(people.about["root"]) / path).read_bytes())
-    films[["film_id", "subject_id", "visit", "region", "path", "facing"]].to_csv(folder / "films.csv", index=False)
+        (folder / path).write_bytes((Path(people.about['root']) / path).read_bytes())
+    films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']].to_csv(
+        folder / 'films.csv', index=False
+    )
     bodies = people.bodies[people.bodies.film_id.isin(films.film_id)]
-    bodies[["body_id", "film_id", "level", *cohort.XY]].to_csv(folder / "bodies.csv", index=False)
+    bodies[['body_id', 'film_id', 'level', *cohort.XY]].to_csv(folder / 'bodies.csv', index=False)
     return folder
 
 
 def test_every_back_end_says_the_same(run):
     model = prediction.best(run)
-    x, _ = patches.arrays(run / "work" / "patches.zarr", {"split": "test"})
-    table = prediction.compare(model, run / "work" / "model" / "export", x[:20], seconds=0)
-    exact = table[table.backend != "openvino_bf16"]
-    assert set(exact.backend) == {"keras", "onnxruntime", "openvino"} and exact.difference.max() < 1e-4
+    x, _ = patches.arrays(run / 'work' / 'patches.zarr', {'split': 'test'})
+    table = prediction.compare(model, run / 'work' / 'model' / 'export', x[:20], seconds=0)
+    exact = table[table.backend != 'openvino_bf16']
+    assert (
+        set(exact.backend) == {'keras', 'onnxruntime', 'openvino'} and exact.difference.max() < 1e-4
+    )
     assert (table.ms_per_patch > 0).all()
-    assert np.ptp(prediction.predictor(model, backend="keras")(x[:20])) > .01, "back-ends that ignore the patch would agree too"
+    assert np.ptp(prediction.predictor(model, backend='keras')(x[:20])) > 0.01, (
+        'back-ends that ignore the patch would agree too'
+    )
     side = model.input.shape[1]
-    rows = prediction.benchmark(model, run / "work" / "model" / "export", x[:20], seconds=0, size=side + 16)
-    assert [row["name"] for row in rows] == ["predict_ms_best", "predict_ratio_keras", "predict_ms_run"]
-    assert [f"of {side + 16} px" in row["unit"] for row in rows] == [True, True, False]
-    assert len(prediction.benchmark(model, run / "work" / "model" / "export", x[:20], seconds=0, size=side)) == 2
+    rows = prediction.benchmark(
+        model, run / 'work' / 'model' / 'export', x[:20], seconds=0, size=side + 16
+    )
+    assert [row['name'] for row in rows] == [
+        'predict_ms_best',
+        'predict_ratio_keras',
+        'predict_ms_run',
+    ]
+    assert [f'of {side + 16} px' in row['unit'] for row in rows] == [True, True, False]
+    assert (
+        len(
+            prediction.benchmark(
+                model, run / 'work' / 'model' / 'export', x[:20], seconds=0, size=side
+            )
+        )
+        == 2
+    )
 
 
-@pytest.mark.parametrize("backend, off, y, note", [
-    ("openvino", .01, None, "probability off by 0.01, limit 1e-4"),
-    ("openvino", 5e-5, None, ""),
-    ("openvino_bf16", .01, None, "areas not told"),
-    ("openvino_bf16", .01, [0, 1] * 10, ""),
-    ("openvino_bf16", .2, [0, 1] * 10, "area off by 0.05, limit .001"),
-])
+@pytest.mark.parametrize(
+    'backend, off, y, note',
+    [
+        ('openvino', 0.01, None, 'probability off by 0.01, limit 1e-4'),
+        ('openvino', 5e-5, None, ''),
+        ('openvino_bf16', 0.01, None, 'areas not told'),
+        ('openvino_bf16', 0.01, [0, 1] * 10, ''),
+        ('openvino_bf16', 0.2, [0, 1] * 10, 'area off by 0.05, limit .001'),
+    ],
+)
 def test_a_back_end_that_disagrees_is_never_the_best(backend, off, y, note, monkeypatch):
     """Made-up probabilities: the two highest of label 0 rise by `off`, past the lowest of label 1 when it is large."""
-    p = np.r_[np.linspace(.1, .4, 10), np.linspace(.5, .9, 10)].reshape(2, 10).T.ravel()
-    wrong = p + off * ((p < .45) & (p > .35))
-    monkeypatch.setattr(prediction, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(prediction, "predictor", lambda model, folder, name: lambda x: (p if name == "keras" else wrong)[:len(x)])
-    times = iter([9., 9., 1., 1.])
-    monkeypatch.setattr(prediction, "_milliseconds", lambda *a: next(times))
-    table = prediction.compare(None, "", np.zeros((20, 8, 8, 1)), None if y is None else np.array(y), backends=("keras", backend))
-    assert table.note[table.backend == "keras"].eq("").all() and all(note in n and bool(n) == bool(note) for n in table.note[table.backend == backend])
-    assert prediction.fastest(table).backend == ("keras" if note else backend)
+    p = np.r_[np.linspace(0.1, 0.4, 10), np.linspace(0.5, 0.9, 10)].reshape(2, 10).T.ravel()
+    wrong = p + off * ((p < 0.45) & (p > 0.35))
+    monkeypatch.setattr(prediction, 'has_bfloat16', lambda: True)
+    monkeypatch.setattr(
+        prediction,
+        'predictor',
+        lambda model, folder, name: lambda x: (p if name == 'keras' else wrong)[: len(x)],
+    )
+    times = iter([9.0, 9.0, 1.0, 1.0])
+    monkeypatch.setattr(prediction, '_milliseconds', lambda *a: next(times))
+    table = prediction.compare(
+        None,
+        '',
+        np.zeros((20, 8, 8, 1)),
+        None if y is None else np.array(y),
+        backends=('keras', backend),
+    )
+    assert table.note[table.backend == 'keras'].eq('').all() and all(
+        note in n and bool(n) == bool(note) for n in table.note[table.backend == backend]
+    )
+    assert prediction.fastest(table).backend == ('keras' if note else backend)
 
 
 def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):
     a, b = (googlenet.build(size=32, seed=seed) for seed in (1, 2))
-    file = prediction.export(a, tmp_path, ["openvino"]) / "network.xml"
+    file = prediction.export(a, tmp_path, ['openvino']) / 'network.xml'
     first = file.stat().st_mtime_ns
-    prediction.export(a, tmp_path, ["openvino"])
+    prediction.export(a, tmp_path, ['openvino'])
     assert file.stat().st_mtime_ns == first
-    x = runtime.rng(1, "x").normal(size=(3, 32, 32, 1)).astype("float32")
-    np.testing.assert_allclose(prediction.predictor(b, tmp_path, "openvino")(x), prediction.predictor(b, backend="keras")(x), atol=1e-4)
-    assert np.abs(prediction.predictor(a, backend="keras")(x) - prediction.predictor(b, backend="keras")(x)).max() > 1e-3
+    x = runtime.rng(1, 'x').normal(size=(3, 32, 32, 1)).astype('float32')
+    np.testing.assert_allclose(
+        prediction.predictor(b, tmp_path, 'openvino')(x),
+        prediction.predictor(b, backend='keras')(x),
+        atol=1e-4,
+    )
+    assert (
+        np.abs(
+            prediction.predictor(a, backend='keras')(x)
+            - prediction.predictor(b, backend='keras')(x)
+        ).max()
+        > 1e-3
+    )
 
 
 def test_an_ensemble_is_exported_like_a_network_and_repeats_itself(tmp_path):
     members = [googlenet.build(size=32, seed=seed) for seed in (1, 2)]
     average = training.average(members)
-    x = runtime.rng(4, "x").normal(size=(20, 32, 32, 1)).astype("float32")
-    predict = prediction.predictor(average, tmp_path, "openvino")
-    np.testing.assert_allclose(predict(x), np.mean([prediction.predictor(m, backend="keras")(x) for m in members], 0), atol=1e-4)
-    for _ in range(3): np.testing.assert_array_equal(predict(x), predict(x))
+    x = runtime.rng(4, 'x').normal(size=(20, 32, 32, 1)).astype('float32')
+    predict = prediction.predictor(average, tmp_path, 'openvino')
+    np.testing.assert_allclose(
+        predict(x),
+        np.mean([prediction.predictor(m, backend='keras')(x) for m in members], 0),
+        atol=1e-4,
+    )
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(x), predict(x))
 
 
 def test_averaging_down_is_the_one_of_training():
-    x = runtime.rng(2, "x").normal(size=(2, 8, 8, 1)).astype("float32")
-    np.testing.assert_allclose(patches.averaged(x, 4), prediction.googlenet.tf.nn.avg_pool2d(x, 2, 2, "VALID"), atol=1e-6)
-    with pytest.raises(ValueError, match="8 px for a network of 3 px"): patches.averaged(x, 3)
+    x = runtime.rng(2, 'x').normal(size=(2, 8, 8, 1)).astype('float32')
+    np.testing.assert_allclose(
+        patches.averaged(x, 4), prediction.googlenet.tf.nn.avg_pool2d(x, 2, 2, 'VALID'), atol=1e-6
+    )
+    with pytest.raises(ValueError, match='8 px for a network of 3 px'):
+        patches.averaged(x, 3)
 
 
 def test_table_keeps_its_schema_and_covers_every_split(run):
-    table = pd.read_parquet(run / "work" / "predictions.parquet")
-    assert manifest.check(table, "predictions") == []
-    bodies = cohort.load(run / "work" / "cohort").bodies.set_index("body_id")
-    assert set(table.body_id) == set(bodies.index) and (table.split.to_numpy() == bodies.split.loc[table.body_id].to_numpy()).all()
+    table = pd.read_parquet(run / 'work' / 'predictions.parquet')
+    assert manifest.check(table, 'predictions') == []
+    bodies = cohort.load(run / 'work' / 'cohort').bodies.set_index('body_id')
+    assert (
+        set(table.body_id) == set(bodies.index)
+        and (table.split.to_numpy() == bodies.split.loc[table.body_id].to_numpy()).all()
+    )
 
 
 def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, tmp_path):
-    stored = pd.read_parquet(run / "work" / "predictions.parquet").set_index("body_id").probability
-    page = prediction.predict_cohort(new, run, tmp_path / "out")
-    scored = pd.read_csv(page.parent / "predictions.csv")
+    stored = pd.read_parquet(run / 'work' / 'predictions.parquet').set_index('body_id').probability
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    scored = pd.read_csv(page.parent / 'predictions.csv')
     np.testing.assert_allclose(scored.probability, stored[scored.body_id], atol=1e-5)
-    film = pd.read_csv(new / "films.csv").iloc[0]
-    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
-    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
-    one = pd.read_csv(prediction.predict_cohort(new / film.path, run, tmp_path / "one", points=tmp_path / "points.csv").parent / "predictions.csv")
+    film = pd.read_csv(new / 'films.csv').iloc[0]
+    bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id')
+    bodies[['level', *cohort.XY]].to_csv(tmp_path / 'points.csv', index=False)
+    one = pd.read_csv(
+        prediction.predict_cohort(
+            new / film.path, run, tmp_path / 'one', points=tmp_path / 'points.csv'
+        ).parent
+        / 'predictions.csv'
+    )
     np.testing.assert_allclose(one.probability, stored[bodies.body_id], atol=1e-5)
-    for t in prediction.thresholds(run): assert (scored[t.rule] == (scored.probability >= t.value)).all()
+    for t in prediction.thresholds(run):
+        assert (scored[t.rule] == (scored.probability >= t.value)).all()
 
 
-@pytest.mark.parametrize("backend", ["keras", "onnxruntime", "openvino"])
+@pytest.mark.parametrize('backend', ['keras', 'onnxruntime', 'openvino'])
 def test_the_command_scores_a_folder_on_the_back_end_asked_for(backend, run, new, tmp_path):
-    stored = pd.read_parquet(run / "work" / "predictions.parquet").set_index("body_id").probability
-    done = CliRunner().invoke(study.app, ["predict", str(new), "--run", str(run), "--out", str(tmp_path / "out"), "--backend", backend])
-    assert done.exit_code == 0 and done.stdout.startswith("Read ") and done.stdout.strip().endswith("index.html"), done.output
-    scored = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert len(scored) == len(pd.read_csv(new / "bodies.csv")) and (tmp_path / "out" / "index.html").exists()
+    stored = pd.read_parquet(run / 'work' / 'predictions.parquet').set_index('body_id').probability
+    done = CliRunner().invoke(
+        study.app,
+        [
+            'predict',
+            str(new),
+            '--run',
+            str(run),
+            '--out',
+            str(tmp_path / 'out'),
+            '--backend',
+            backend,
+        ],
+    )
+    assert (
+        done.exit_code == 0
+        and done.stdout.startswith('Read ')
+        and done.stdout.strip().endswith('index.html')
+    ), done.output
+    scored = pd.read_csv(tmp_path / 'out' / 'predictions.csv')
+    assert (
+        len(scored) == len(pd.read_csv(new / 'bodies.csv'))
+        and (tmp_path / 'out' / 'index.html').exists()
+    )
     np.testing.assert_allclose(scored.probability, stored[scored.body_id], atol=1e-4)
 
 
 def test_the_command_scores_one_film_with_its_points(run, new, tmp_path):
-    film = pd.read_csv(new / "films.csv").iloc[0]
-    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
-    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
-    done = CliRunner().invoke(study.app, ["predict", str(new / film.path), "--points", str(tmp_path / "points.csv"), "--facing", film.facing, "--run", str(run), "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0 and pd.read_csv(tmp_path / "out" / "predictions.csv").level.tolist() == bodies.level.tolist(), done.output
+    film = pd.read_csv(new / 'films.csv').iloc[0]
+    bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id')
+    bodies[['level', *cohort.XY]].to_csv(tmp_path / 'points.csv', index=False)
+    done = CliRunner().invoke(
+        study.app,
+        [
+            'predict',
+            str(new / film.path),
+            '--points',
+            str(tmp_path / 'points.csv'),
+            '--facing',
+            film.facing,
+            '--run',
+            str(run),
+            '--out',
+            str(tmp_path / 'out'),
+        ],
+    )
+    assert (
+        done.exit_code == 0
+        and pd.read_csv(tmp_path / 'out' / 'predictions.csv').level.tolist()
+        == bodies.level.tolist()
+    ), done.output
 
 
 def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path):
-    page = prediction.predict_cohort(new, run, tmp_path / "out", pages=1)
-    films = list((page.parent / "films").glob("*.html"))
-    assert len(films) == 1 and "http" not in page.read_text() + films[0].read_text() and "script" not in films[0].read_text()
-    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @films[0].stem")
-    assert films[0].read_text().count("<polygon") == films[0].read_text().count("<figure") == len(bodies)
+    page = prediction.predict_cohort(new, run, tmp_path / 'out', pages=1)
+    films = list((page.parent / 'films').glob('*.html'))
+    assert (
+        len(films) == 1
+        and 'http' not in page.read_text() + films[0].read_text()
+        and 'script' not in films[0].read_text()
+    )
+    bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @films[0].stem')
+    assert (
+        films[0].read_text().count('<polygon')
+        == films[0].read_text().count('<figure')
+        == len(bodies)
+    )
     shown = re.findall(r'<img src="([^"]+)"', films[0].read_text())
-    assert len({(films[0].parent / src).resolve() for src in shown}) == len(bodies) and all((films[0].parent / src).stat().st_size > 500 for src in shown)
+    assert len({(films[0].parent / src).resolve() for src in shown}) == len(bodies) and all(
+        (films[0].parent / src).stat().st_size > 500 for src in shown
+    )
 
 
 def test_rendered_films_say_so_on_every_page(run, tmp_path):
-    people = cohort.load(run / "work" / "cohort")
+    people = cohort.load(run / 'work' / 'cohort')
     people.bodies = people.bodies[people.bodies.film_id == people.films.film_id[0]]
-    page = prediction.predict_cohort(people, run, tmp_path / "out")
-    for file in [page, *(page.parent / "films").glob("*.html")]: assert "not radiographs of patients" in file.read_text()
+    page = prediction.predict_cohort(people, run, tmp_path / 'out')
+    for file in [page, *(page.parent / 'films').glob('*.html')]:
+        assert 'not radiographs of patients' in file.read_text()
 
 
 def test_text_of_a_file_is_no_html(run, new, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "unusual", lambda *a: ["<script>alert(1)</script>"])
-    page = prediction.predict_cohort(new, run, tmp_path / "out")
-    for file in [page, *(page.parent / "films").glob("*.html")]: assert "<script>" not in file.read_text() and "&lt;script&gt;" in file.read_text()
+    monkeypatch.setattr(prediction, 'unusual', lambda *a: ['<script>alert(1)</script>'])
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    for file in [page, *(page.parent / 'films').glob('*.html')]:
+        assert '<script>' not in file.read_text() and '&lt;script&gt;' in file.read_text()
 
 
 def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path):
-    film = new / pd.read_csv(new / "films.csv").path[1]
+    film = new / pd.read_csv(new / 'films.csv').path[1]
     film.write_bytes(film.read_bytes()[:5000])  # the header is whole, the pixels are not
-    with pytest.raises(ValueError): prediction.predict_cohort(new, run, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == ["new"]
-    (tmp_path / "out").mkdir()
-    with pytest.raises(FileExistsError): prediction.predict_cohort(new, run, tmp_path / "out")
+    with pytest.raises(ValueError):
+        prediction.predict_cohort(new, run, tmp_path / 'out')
+    assert [p.name for p in tmp_path.iterdir()] == ['new']
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(FileExistsError):
+        prediction.predict_cohort(new, run, tmp_path / 'out')
 
 
 def test_all_wrong_cells_are_told_at_once(run, new, tmp_path):
-    bodies = pd.read_csv(new / "bodies.csv", dtype=str)
-    bodies.loc[0, "level"], bodies.loc[1, "x1"], bodies.loc[2, "film_id"] = "L9", "ten", "nobody"
-    bodies.to_csv(new / "bodies.csv", index=False)
-    with pytest.raises(manifest.DataError) as error: prediction.ungraded(new)
-    assert all(s in str(error.value) for s in ("line 2, level = 'L9'", "line 3, x1 = 'ten'")) and "sq" not in str(error.value)
+    bodies = pd.read_csv(new / 'bodies.csv', dtype=str)
+    bodies.loc[0, 'level'], bodies.loc[1, 'x1'], bodies.loc[2, 'film_id'] = 'L9', 'ten', 'nobody'
+    bodies.to_csv(new / 'bodies.csv', index=False)
+    with pytest.raises(manifest.DataError) as error:
+        prediction.ungraded(new)
+    assert all(
+        s in str(error.value) for s in ("line 2, level = 'L9'", "line 3, x1 = 'ten'")
+    ) and 'sq' not in str(error.value)
 
 
 def test_lines_are_those_of_the_file_and_tables_may_be_parquet(run, new, tmp_path):
-    text = (new / "bodies.csv").read_text().splitlines()
-    text[6] = ",".join([*text[6].split(",")[:2], "L9", *text[6].split(",")[3:]])
-    (new / "bodies.csv").write_text("\n".join([*text[:3], "", "", *text[3:]]))
-    with pytest.raises(manifest.DataError, match="bodies.csv, line 9, level = 'L9'"): prediction.ungraded(new)
-    points = [line.partition(",")[2].partition(",")[2] for line in text]
-    (tmp_path / "points.csv").write_text("\n".join([*points[:3], "", "", *points[3:]]))
-    with pytest.raises(manifest.DataError, match="points.csv, line 9, level = 'L9'"): prediction.one_film(new / pd.read_csv(new / "films.csv").path[0], tmp_path / "points.csv")
-    (new / "bodies.csv").write_text("\n".join(text[:6]))
+    text = (new / 'bodies.csv').read_text().splitlines()
+    text[6] = ','.join([*text[6].split(',')[:2], 'L9', *text[6].split(',')[3:]])
+    (new / 'bodies.csv').write_text('\n'.join([*text[:3], '', '', *text[3:]]))
+    with pytest.raises(manifest.DataError, match="bodies.csv, line 9, level = 'L9'"):
+        prediction.ungraded(new)
+    points = [line.partition(',')[2].partition(',')[2] for line in text]
+    (tmp_path / 'points.csv').write_text('\n'.join([*points[:3], '', '', *points[3:]]))
+    with pytest.raises(manifest.DataError, match="points.csv, line 9, level = 'L9'"):
+        prediction.one_film(new / pd.read_csv(new / 'films.csv').path[0], tmp_path / 'points.csv')
+    (new / 'bodies.csv').write_text('\n'.join(text[:6]))
     whole = prediction.ungraded(new).bodies
-    pd.read_csv(new / "bodies.csv").to_parquet(new / "bodies.parquet")
-    (new / "bodies.csv").unlink()
+    pd.read_csv(new / 'bodies.csv').to_parquet(new / 'bodies.parquet')
+    (new / 'bodies.csv').unlink()
     pd.testing.assert_frame_equal(prediction.ungraded(new).bodies, whole)
 
 
 def test_one_film_may_have_any_name_and_its_points_other_columns(run, new, tmp_path):
-    film = pd.read_csv(new / "films.csv").iloc[0]
-    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
-    odd = tmp_path / "scan 12:30 ü.dcm"
+    film = pd.read_csv(new / 'films.csv').iloc[0]
+    bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id')
+    odd = tmp_path / 'scan 12:30 ü.dcm'
     odd.write_bytes((new / film.path).read_bytes())
-    bodies.assign(region="T", sq=0, note="x").to_csv(tmp_path / "points.csv", index=False)
-    c = prediction.one_film(odd, tmp_path / "points.csv")
-    assert c.bodies.level.tolist() == bodies.level.tolist() and c.bodies.sq.isna().all() and c.read(c.films.film_id[0]).ndim == 2
+    bodies.assign(region='T', sq=0, note='x').to_csv(tmp_path / 'points.csv', index=False)
+    c = prediction.one_film(odd, tmp_path / 'points.csv')
+    assert (
+        c.bodies.level.tolist() == bodies.level.tolist()
+        and c.bodies.sq.isna().all()
+        and c.read(c.films.film_id[0]).ndim == 2
+    )
 
 
 def test_pictures_of_films_and_of_bodies_do_not_meet(run, new, tmp_path):
-    films, bodies = pd.read_csv(new / "films.csv"), pd.read_csv(new / "bodies.csv")
-    number = dict(zip(films.film_id, "12"))
-    films.assign(film_id=films.film_id.map(number)).to_csv(new / "films.csv", index=False)
-    bodies.assign(film_id=bodies.film_id.map(number), body_id=np.arange(1, len(bodies) + 1)).to_csv(new / "bodies.csv", index=False)
-    page = prediction.predict_cohort(new, run, tmp_path / "out")
-    assert len(list(page.parent.rglob("*.jpg"))) == len(films) + len(bodies)
+    films, bodies = pd.read_csv(new / 'films.csv'), pd.read_csv(new / 'bodies.csv')
+    number = dict(zip(films.film_id, '12'))
+    films.assign(film_id=films.film_id.map(number)).to_csv(new / 'films.csv', index=False)
+    bodies.assign(film_id=bodies.film_id.map(number), body_id=np.arange(1, len(bodies) + 1)).to_csv(
+        new / 'bodies.csv', index=False
+    )
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    assert len(list(page.parent.rglob('*.jpg'))) == len(films) + len(bodies)
 
 
 def test_an_empty_file_of_points_is_one_sentence(run, new, tmp_path):
-    (tmp_path / "points.csv").write_text(",".join(["level", *cohort.XY]) + "\n")
-    with pytest.raises(manifest.DataError, match="points.csv: holds no row"): prediction.one_film(new / pd.read_csv(new / "films.csv").path[0], tmp_path / "points.csv")
+    (tmp_path / 'points.csv').write_text(','.join(['level', *cohort.XY]) + '\n')
+    with pytest.raises(manifest.DataError, match='points.csv: holds no row'):
+        prediction.one_film(new / pd.read_csv(new / 'films.csv').path[0], tmp_path / 'points.csv')
 
 
 def test_a_torn_export_is_made_again(run, tmp_path):
     model = prediction.best(run)
     x = np.zeros((1, *model.input.shape[1:]), np.float32)
     whole = prediction.predictor(model, tmp_path)(x)
-    (tmp_path / "network.bin").write_bytes(b"")
+    (tmp_path / 'network.bin').write_bytes(b'')
     assert prediction.predictor(model, tmp_path)(x) == pytest.approx(whole)
 
 
 def test_points_outside_the_film_are_told(run, new):
-    bodies = pd.read_csv(new / "bodies.csv")
-    bodies.loc[0, "x3"] = 9999
-    bodies.to_csv(new / "bodies.csv", index=False)
-    with pytest.raises(manifest.DataError, match="outside the film"): prediction.ungraded(new)
+    bodies = pd.read_csv(new / 'bodies.csv')
+    bodies.loc[0, 'x3'] = 9999
+    bodies.to_csv(new / 'bodies.csv', index=False)
+    with pytest.raises(manifest.DataError, match='outside the film'):
+        prediction.ungraded(new)
 
 
 def test_a_graded_folder_is_read_with_its_grades(run, new):
-    bodies = pd.read_csv(new / "bodies.csv").assign(sq=3)
-    bodies.to_csv(new / "bodies.csv", index=False)
-    pd.read_csv(new / "films.csv")[["subject_id", "visit"]].drop_duplicates().to_csv(new / "subjects.csv", index=False)
+    bodies = pd.read_csv(new / 'bodies.csv').assign(sq=3)
+    bodies.to_csv(new / 'bodies.csv', index=False)
+    pd.read_csv(new / 'films.csv')[['subject_id', 'visit']].drop_duplicates().to_csv(
+        new / 'subjects.csv', index=False
+    )
     assert (prediction.ungraded(new).bodies.sq == 3).all()
-    bodies.assign(sq=np.where(np.arange(len(bodies)) > 0, bodies.sq.astype(float), np.nan)).to_csv(new / "bodies.csv", index=False)
-    with pytest.raises(manifest.DataError, match="line 2, sq"): prediction.ungraded(new)  # half graded is a mistake
+    bodies.assign(sq=np.where(np.arange(len(bodies)) > 0, bodies.sq.astype(float), np.nan)).to_csv(
+        new / 'bodies.csv', index=False
+    )
+    with pytest.raises(manifest.DataError, match='line 2, sq'):
+        prediction.ungraded(new)  # half graded is a mistake
 
 
 def test_black_and_white_films_warn_and_grey_ones_do_not():
-    films = pd.DataFrame({"grey level": np.linspace(11000, 47000, 200), "contrast (grey levels)": np.linspace(2500, 11000, 200)})
-    known = prediction.domain(films, ["L1"])
-    found = [bool(prediction.unusual({"grey level": g, "contrast (grey levels)": 5000.}, ["L1"], known)) for g in (0., 2000., 30000., 60000., 65535.)]
+    films = pd.DataFrame(
+        {
+            'grey level': np.linspace(11000, 47000, 200),
+            'contrast (grey levels)': np.linspace(2500, 11000, 200),
+        }
+    )
+    known = prediction.domain(films, ['L1'])
+    found = [
+        bool(prediction.unusual({'grey level': g, 'contrast (grey levels)': 5000.0}, ['L1'], known))
+        for g in (0.0, 2000.0, 30000.0, 60000.0, 65535.0)
+    ]
     assert found == [True, True, False, True, True]
 
 
 def test_a_level_that_stands_twice_is_refused(run, new, tmp_path):
-    film = pd.read_csv(new / "films.csv").iloc[0]
-    bodies = pd.read_csv(new / "bodies.csv")
-    own = bodies.query("film_id == @film.film_id").reset_index(drop=True)
-    own.loc[1, "level"] = own.level[0]
-    own[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
-    with pytest.raises(manifest.DataError, match="points.csv, line 3, level = .*stands twice"): prediction.one_film(new / film.path, tmp_path / "points.csv")
-    own.to_csv(new / "bodies.csv", index=False)
-    with pytest.raises(manifest.DataError, match="bodies.csv, line 3, level = .*stands twice"): prediction.ungraded(new)
+    film = pd.read_csv(new / 'films.csv').iloc[0]
+    bodies = pd.read_csv(new / 'bodies.csv')
+    own = bodies.query('film_id == @film.film_id').reset_index(drop=True)
+    own.loc[1, 'level'] = own.level[0]
+    own[['level', *cohort.XY]].to_csv(tmp_path / 'points.csv', index=False)
+    with pytest.raises(manifest.DataError, match='points.csv, line 3, level = .*stands twice'):
+        prediction.one_film(new / film.path, tmp_path / 'points.csv')
+    own.to_csv(new / 'bodies.csv', index=False)
+    with pytest.raises(manifest.DataError, match='bodies.csv, line 3, level = .*stands twice'):
+        prediction.ungraded(new)
 
 
 def test_the_side_that_a_film_faces_is_passed_through(run, new, tmp_path):
-    film = pd.read_csv(new / "films.csv").iloc[0]
-    bodies = pd.read_csv(new / "bodies.csv").query("film_id == @film.film_id")
-    bodies[["level", *cohort.XY]].to_csv(tmp_path / "points.csv", index=False)
-    other = {"left": "right", "right": "left"}[film.facing]
-    read = lambda facing: prediction._read(new / film.path, tmp_path / "points.csv", facing)
+    film = pd.read_csv(new / 'films.csv').iloc[0]
+    bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id')
+    bodies[['level', *cohort.XY]].to_csv(tmp_path / 'points.csv', index=False)
+    other = {'left': 'right', 'right': 'left'}[film.facing]
+
+    def read(facing):
+        return prediction._read(new / film.path, tmp_path / 'points.csv', facing)
+
     assert read(film.facing).films.facing.tolist() == [film.facing]
-    with pytest.raises(manifest.DataError): read(other)  # the points then run the wrong way round
+    with pytest.raises(manifest.DataError):
+        read(other)  # the points then run the wrong way round
 
 
 def test_unusual_films_are_named(run):
     known = prediction.domain_of(run)
-    films = prediction.describe_films(run, "train")
-    assert not any(prediction.unusual(facts, ["L1"], known) for facts in films.to_dict("records"))
+    films = prediction.describe_films(run, 'train')
+    assert not any(prediction.unusual(facts, ['L1'], known) for facts in films.to_dict('records'))
     facts = films.iloc[0].to_dict()
     for quantity in facts:
-        for value in (known["limits"][quantity][0] - .001, facts[quantity] * 20): assert prediction.unusual(facts | {quantity: value}, ["L1"], known)
-    for grey in (0, 65535): assert any("grey level" in s for s in prediction.unusual(facts | {"grey level": float(grey)}, ["L1"], known))
-    assert prediction.unusual(facts, ["L1", "L5"], known) == ["level L5 was not in training"]
+        for value in (known['limits'][quantity][0] - 0.001, facts[quantity] * 20):
+            assert prediction.unusual(facts | {quantity: value}, ['L1'], known)
+    for grey in (0, 65535):
+        assert any(
+            'grey level' in s
+            for s in prediction.unusual(facts | {'grey level': float(grey)}, ['L1'], known)
+        )
+    assert prediction.unusual(facts, ['L1', 'L5'], known) == ['level L5 was not in training']
 
 
 def test_description_follows_the_picture():
-    rng = runtime.rng(3, "film")
-    film = rng.normal(20000, 2000, (200, 160)).clip(0, 65535).astype("uint16")
+    rng = runtime.rng(3, 'film')
+    film = rng.normal(20000, 2000, (200, 160)).clip(0, 65535).astype('uint16')
     points = np.array([[[100, 60], [80, 61], [60, 60], [60, 90], [80, 89], [100, 90]]], float)
-    facts = lambda picture, six: prediction.describe(geometry.extract_patches(picture, six), six, picture.shape[1], picture.shape[0])
-    a, b = facts(film, points), facts((film // 2).astype("uint16"), points)
-    assert b["grey level"] == pytest.approx(a["grey level"] / 2, rel=.01) and b["contrast (grey levels)"] == pytest.approx(a["contrast (grey levels)"] / 2, rel=.01)
-    assert b["detail"] == pytest.approx(a["detail"], rel=.01) and (a["film width (px)"], a["film height (px)"]) == (160, 200)
+
+    def facts(picture, six):
+        return prediction.describe(
+            geometry.extract_patches(picture, six), six, picture.shape[1], picture.shape[0]
+        )
+
+    a, b = facts(film, points), facts((film // 2).astype('uint16'), points)
+    assert b['grey level'] == pytest.approx(a['grey level'] / 2, rel=0.01) and b[
+        'contrast (grey levels)'
+    ] == pytest.approx(a['contrast (grey levels)'] / 2, rel=0.01)
+    assert b['detail'] == pytest.approx(a['detail'], rel=0.01) and (
+        a['film width (px)'],
+        a['film height (px)'],
+    ) == (160, 200)

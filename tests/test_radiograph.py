@@ -1,4 +1,5 @@
 "Reading one film: every coat gives the same picture, and what is no film is refused with one sentence"
+
 import io
 import re
 import struct
@@ -19,8 +20,17 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.dataset import Dataset
-from pydicom.uid import (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless,
-                         JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless, generate_uid)
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+    generate_uid,
+)
 
 from ocf_study import radiograph
 from ocf_study.manifest import DataError
@@ -28,22 +38,52 @@ from ocf_study.manifest import DataError
 
 def picture(bits=12, shape=(60, 44), seed=0):
     "A film with a ramp, so that facing and up can be told, and the full range of its bits"
-    values = np.add.outer(np.arange(shape[0])*3, np.arange(shape[1])*7) + np.random.default_rng(seed).integers(0, 5, shape)
-    values = np.rint(values*((2**bits - 1)/values.max()))
+    values = np.add.outer(np.arange(shape[0]) * 3, np.arange(shape[1]) * 7) + np.random.default_rng(
+        seed
+    ).integers(0, 5, shape)
+    values = np.rint(values * ((2**bits - 1) / values.max()))
     return values.astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def dicom(path, values, bits=12, syntax=ExplicitVRLittleEndian, frames=None, **tags):
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = '1.2.840.10008.5.1.4.1.1.1.1', generate_uid(), syntax
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b'\0'*128, is_implicit_VR=syntax == ImplicitVRLittleEndian, is_little_endian=syntax != ExplicitVRBigEndian)
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, 'DX'
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        '1.2.840.10008.5.1.4.1.1.1.1',
+        generate_uid(),
+        syntax,
+    )
+    ds = FileDataset(
+        str(path),
+        {},
+        file_meta=meta,
+        preamble=b'\0' * 128,
+        is_implicit_VR=syntax == ImplicitVRLittleEndian,
+        is_little_endian=syntax != ExplicitVRBigEndian,
+    )
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+        'DX',
+    )
     ds.Rows, ds.Columns, ds.SamplesPerPixel = *values.shape[:2], 1
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = values.dtype.itemsize*8, bits, bits - 1, 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = (
+        values.dtype.itemsize * 8,
+        bits,
+        bits - 1,
+        0,
+    )
     ds.PhotometricInterpretation = 'MONOCHROME2'
-    ds.PixelData = encapsulate(frames) if frames else values.astype(values.dtype.newbyteorder('>' if syntax == ExplicitVRBigEndian else '<')).tobytes()
-    if frames: ds['PixelData'].is_undefined_length = True
-    for tag, value in tags.items(): setattr(ds, tag, value)
+    ds.PixelData = (
+        encapsulate(frames)
+        if frames
+        else values.astype(
+            values.dtype.newbyteorder('>' if syntax == ExplicitVRBigEndian else '<')
+        ).tobytes()
+    )
+    if frames:
+        ds['PixelData'].is_undefined_length = True
+    for tag, value in tags.items():
+        setattr(ds, tag, value)
     if syntax in (RLELossless, JPEG2000Lossless):
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.compress(syntax)
@@ -62,52 +102,80 @@ def lossless_jpeg(values, bits=12):
     for d in differences.ravel():
         size = int(abs(d)).bit_length()
         text += f'{size:05b}' + (f'{d if d > 0 else d + (1 << size) - 1:0{size}b}' if size else '')
-    text += '1'*(-len(text) % 8)
-    code = int(text, 2).to_bytes(len(text)//8).replace(b'\xff', b'\xff\x00')
+    text += '1' * (-len(text) % 8)
+    code = int(text, 2).to_bytes(len(text) // 8).replace(b'\xff', b'\xff\x00')
     height, width = values.shape
-    segment = lambda marker, body: struct.pack('>BBH', 255, marker, len(body) + 2) + body
+
+    def segment(marker, body):
+        return struct.pack('>BBH', 255, marker, len(body) + 2) + body
+
     # seventeen codes of five bits: category k is the number k
-    table = bytes([0, *[0]*4, 17, *[0]*11]) + bytes(range(17))
-    return (b'\xff\xd8' + segment(0xc3, struct.pack('>BHHB', bits, height, width, 1) + bytes([1, 0x11, 0])) + segment(0xc4, table)
-            + segment(0xda, bytes([1, 1, 0, 1, 0, 0])) + code + b'\xff\xd9')
+    table = bytes([0, *[0] * 4, 17, *[0] * 11]) + bytes(range(17))
+    return (
+        b'\xff\xd8'
+        + segment(0xC3, struct.pack('>BHHB', bits, height, width, 1) + bytes([1, 0x11, 0]))
+        + segment(0xC4, table)
+        + segment(0xDA, bytes([1, 1, 0, 1, 0, 0]))
+        + code
+        + b'\xff\xd9'
+    )
 
 
-def expected(values, bits=12): return np.rint(values*(65535/(2**bits - 1))).astype(np.uint16)
+def expected(values, bits=12):
+    return np.rint(values * (65535 / (2**bits - 1))).astype(np.uint16)
 
 
 @pytest.mark.parametrize('bits', range(8, 17))
 def test_every_depth_reaches_the_full_range(tmp_path, bits):
     values = picture(bits)
-    film = radiograph.read(dicom(tmp_path/'a.dcm', values, bits), facing='left')
+    film = radiograph.read(dicom(tmp_path / 'a.dcm', values, bits), facing='left')
     assert film.dtype == np.uint16 and film.max() == 65535
     np.testing.assert_array_equal(film, expected(values, bits))
 
 
-@pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize(
+    'syntax',
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        RLELossless,
+        JPEG2000Lossless,
+    ],
+)
 def test_transfer_syntaxes(tmp_path, syntax):
-    np.testing.assert_array_equal(radiograph.read(dicom(tmp_path/'a.dcm', picture(), syntax=syntax), facing='left'), expected(picture()))
+    np.testing.assert_array_equal(
+        radiograph.read(dicom(tmp_path / 'a.dcm', picture(), syntax=syntax), facing='left'),
+        expected(picture()),
+    )
 
 
 def test_jpeg_lossless(tmp_path):
-    path = dicom(tmp_path/'a.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lossless_jpeg(picture())])
+    path = dicom(
+        tmp_path / 'a.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lossless_jpeg(picture())]
+    )
     np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
     assert radiograph.header(path)['compression'].startswith('JPEG lossless')
 
 
 def test_jpeg_baseline(tmp_path):
     code = cv2.imencode('.jpg', picture(8), [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
-    film = radiograph.read(dicom(tmp_path/'a.dcm', picture(8), 8, JPEGBaseline8Bit, frames=[code]), facing='left')
-    assert np.abs(film.astype(int) - expected(picture(8), 8)).max() < 8*257
+    film = radiograph.read(
+        dicom(tmp_path / 'a.dcm', picture(8), 8, JPEGBaseline8Bit, frames=[code]), facing='left'
+    )
+    assert np.abs(film.astype(int) - expected(picture(8), 8)).max() < 8 * 257
 
 
 def test_monochrome1_is_the_complement(tmp_path):
-    plain = radiograph.read(dicom(tmp_path/'2.dcm', picture()))
-    inverse = radiograph.read(dicom(tmp_path/'1.dcm', picture(), PhotometricInterpretation='MONOCHROME1'))
+    plain = radiograph.read(dicom(tmp_path / '2.dcm', picture()))
+    inverse = radiograph.read(
+        dicom(tmp_path / '1.dcm', picture(), PhotometricInterpretation='MONOCHROME1')
+    )
     np.testing.assert_array_equal(inverse, 65535 - plain)
 
 
 def test_facing_and_flip(tmp_path):
-    path = dicom(tmp_path/'a.dcm', picture())
+    path = dicom(tmp_path / 'a.dcm', picture())
     left = radiograph.read(path, facing='left')
     np.testing.assert_array_equal(radiograph.read(path), left[:, ::-1])
     np.testing.assert_array_equal(radiograph.read(path, flip_vertical=True), left[::-1, ::-1])
@@ -115,130 +183,230 @@ def test_facing_and_flip(tmp_path):
 
 
 def test_modality_lut_comes_before_depth(tmp_path):
-    even = picture(11)//2*2
-    slope = radiograph.read(dicom(tmp_path/'s.dcm', even, RescaleSlope='0.5', RescaleIntercept='0'), facing='left')
-    np.testing.assert_array_equal(slope, expected(even//2, 10))
+    even = picture(11) // 2 * 2
+    slope = radiograph.read(
+        dicom(tmp_path / 's.dcm', even, RescaleSlope='0.5', RescaleIntercept='0'), facing='left'
+    )
+    np.testing.assert_array_equal(slope, expected(even // 2, 10))
     lut = Dataset()
     lut.LUTDescriptor, lut.ModalityLUTType = [4096, 0, 16], 'US'
-    lut.add_new('LUTData', 'US', (np.arange(4096)**2 >> 8).tolist())
-    table = radiograph.read(dicom(tmp_path/'t.dcm', picture(), ModalityLUTSequence=Sequence([lut])), facing='left')
-    np.testing.assert_array_equal(table, expected(picture().astype(int)**2 >> 8, 16))
-    lifted = radiograph.read(dicom(tmp_path/'n.dcm', picture(), RescaleSlope='1', RescaleIntercept='-1000'), facing='left')
-    np.testing.assert_array_equal(lifted, radiograph.read(dicom(tmp_path/'p.dcm', picture() - picture().min()), facing='left'))
+    lut.add_new('LUTData', 'US', (np.arange(4096) ** 2 >> 8).tolist())
+    table = radiograph.read(
+        dicom(tmp_path / 't.dcm', picture(), ModalityLUTSequence=Sequence([lut])), facing='left'
+    )
+    np.testing.assert_array_equal(table, expected(picture().astype(int) ** 2 >> 8, 16))
+    lifted = radiograph.read(
+        dicom(tmp_path / 'n.dcm', picture(), RescaleSlope='1', RescaleIntercept='-1000'),
+        facing='left',
+    )
+    np.testing.assert_array_equal(
+        lifted,
+        radiograph.read(dicom(tmp_path / 'p.dcm', picture() - picture().min()), facing='left'),
+    )
 
 
 def test_the_window_is_a_choice(tmp_path):
-    path = dicom(tmp_path/'w.dcm', picture(), WindowCenter='1000', WindowWidth='500')
+    path = dicom(tmp_path / 'w.dcm', picture(), WindowCenter='1000', WindowWidth='500')
     np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
     windowed = radiograph.read(path, facing='left', voi=True)
-    assert (windowed[picture() > 1300] == 65535).all() and (windowed[picture() < 700] == 0).all() and len(np.unique(windowed)) > 3
+    assert (
+        (windowed[picture() > 1300] == 65535).all()
+        and (windowed[picture() < 700] == 0).all()
+        and len(np.unique(windowed)) > 3
+    )
 
 
 @pytest.mark.parametrize('name', ['film.png', 'film.tif', 'lzw.tif'])
 def test_sixteen_bit_pictures(tmp_path, name):
-    Image.fromarray(picture(16)).save(tmp_path/name, **dict(compression='tiff_lzw') if name == 'lzw.tif' else {})
-    np.testing.assert_array_equal(radiograph.read(tmp_path/name, facing='left'), picture(16))
-    assert radiograph.header(tmp_path/name)['bits'] == 16
+    Image.fromarray(picture(16)).save(
+        tmp_path / name, **dict(compression='tiff_lzw') if name == 'lzw.tif' else {}
+    )
+    np.testing.assert_array_equal(radiograph.read(tmp_path / name, facing='left'), picture(16))
+    assert radiograph.header(tmp_path / name)['bits'] == 16
 
 
 def test_a_tiff_whose_zero_is_white(tmp_path):
-    Image.fromarray(picture(16)).save(tmp_path/'white.tif', tiffinfo={262: 0})
-    Image.fromarray(picture(8)).save(tmp_path/'white8.tif')
-    np.testing.assert_array_equal(radiograph.read(tmp_path/'white.tif', facing='left'), 65535 - picture(16))
-    np.testing.assert_array_equal(radiograph.read(tmp_path/'white8.tif', facing='left'), picture(8)*np.uint16(257))
+    Image.fromarray(picture(16)).save(tmp_path / 'white.tif', tiffinfo={262: 0})
+    Image.fromarray(picture(8)).save(tmp_path / 'white8.tif')
+    np.testing.assert_array_equal(
+        radiograph.read(tmp_path / 'white.tif', facing='left'), 65535 - picture(16)
+    )
+    np.testing.assert_array_equal(
+        radiograph.read(tmp_path / 'white8.tif', facing='left'), picture(8) * np.uint16(257)
+    )
 
 
 def test_grey_in_three_channels(tmp_path):
     deep = np.repeat(picture(16)[..., None], 3, 2)
-    cv2.imwrite(str(tmp_path/'deep.png'), deep)
-    cv2.imwrite(str(tmp_path/'deep.tif'), deep)
-    Image.fromarray(deep.astype(np.uint8)).save(tmp_path/'grey.jpg', quality=95)
-    for name in ('deep.png', 'deep.tif'): np.testing.assert_array_equal(radiograph.read(tmp_path/name, facing='left'), picture(16))
+    cv2.imwrite(str(tmp_path / 'deep.png'), deep)
+    cv2.imwrite(str(tmp_path / 'deep.tif'), deep)
+    Image.fromarray(deep.astype(np.uint8)).save(tmp_path / 'grey.jpg', quality=95)
+    for name in ('deep.png', 'deep.tif'):
+        np.testing.assert_array_equal(radiograph.read(tmp_path / name, facing='left'), picture(16))
     deep[5, 5, 0] ^= 1
-    cv2.imwrite(str(tmp_path/'off.png'), deep)
-    with pytest.raises(DataError, match='colour'): radiograph.read(tmp_path/'off.png')
+    cv2.imwrite(str(tmp_path / 'off.png'), deep)
+    with pytest.raises(DataError, match='colour'):
+        radiograph.read(tmp_path / 'off.png')
 
 
 def test_a_compressed_film_that_ends_early_is_refused(tmp_path):
     "Its library fills in what is missing; the end marker tells, and of a file that was cut the header does"
     code = lossless_jpeg(picture())
-    for k, short in enumerate((code[:len(code)*4//10], code[:-2], code[:len(code)//2] + bytes(len(code)//2))):
-        with pytest.raises(DataError, match='before its end marker'): radiograph.read(dicom(tmp_path/f'{k}.dcm', picture(), syntax=JPEGLosslessSV1, frames=[short]))
-    whole = dicom(tmp_path/'whole.dcm', picture(), syntax=JPEGLosslessSV1, frames=[code])
+    for k, short in enumerate(
+        (code[: len(code) * 4 // 10], code[:-2], code[: len(code) // 2] + bytes(len(code) // 2))
+    ):
+        with pytest.raises(DataError, match='before its end marker'):
+            radiograph.read(
+                dicom(tmp_path / f'{k}.dcm', picture(), syntax=JPEGLosslessSV1, frames=[short])
+            )
+    whole = dicom(tmp_path / 'whole.dcm', picture(), syntax=JPEGLosslessSV1, frames=[code])
     radiograph.header(whole)
-    (tmp_path/'cut.dcm').write_bytes(whole.read_bytes()[:-len(code)//2])
-    with pytest.raises(DataError, match='cut.dcm.*past the end of the file'): radiograph.header(tmp_path/'cut.dcm')
+    (tmp_path / 'cut.dcm').write_bytes(whole.read_bytes()[: -len(code) // 2])
+    with pytest.raises(DataError, match='cut.dcm.*past the end of the file'):
+        radiograph.header(tmp_path / 'cut.dcm')
 
 
 @pytest.mark.parametrize('turn', [2, 3, 6])
 def test_a_tiff_that_asks_to_be_turned_is_refused(tmp_path, turn):
-    Image.fromarray(picture()).save(tmp_path/'a.tif', tiffinfo={274: turn})
+    Image.fromarray(picture()).save(tmp_path / 'a.tif', tiffinfo={274: turn})
     for reading in (radiograph.header, radiograph.read):
-        with pytest.raises(DataError, match=f'a.tif.*{turn}.*as they are stored'): reading(tmp_path/'a.tif')
-    Image.fromarray(picture()).save(tmp_path/'b.tif', tiffinfo={274: 1})
-    radiograph.read(tmp_path/'b.tif')
+        with pytest.raises(DataError, match=f'a.tif.*{turn}.*as they are stored'):
+            reading(tmp_path / 'a.tif')
+    Image.fromarray(picture()).save(tmp_path / 'b.tif', tiffinfo={274: 1})
+    radiograph.read(tmp_path / 'b.tif')
 
 
 def test_header_needs_no_pixels(tmp_path):
-    path = dicom(tmp_path/'a.dcm', picture(), ConversionType='DF', ImagerPixelSpacing=['0.15', '0.15'])
+    path = dicom(
+        tmp_path / 'a.dcm', picture(), ConversionType='DF', ImagerPixelSpacing=['0.15', '0.15']
+    )
     header = radiograph.header(path)
-    cut = tmp_path/'cut.dcm'
+    cut = tmp_path / 'cut.dcm'
     cut.write_bytes(path.read_bytes()[:-2000] + bytes(2000))
     assert radiograph.header(cut) == header
     cut.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match='truncated'): radiograph.header(cut)
-    assert (header['width'], header['height'], header['source'], header['pixel_mm'], header['bits']) == (44, 60, 'film', .15, 12)
+    with pytest.raises(DataError, match='truncated'):
+        radiograph.header(cut)
+    assert (
+        header['width'],
+        header['height'],
+        header['source'],
+        header['pixel_mm'],
+        header['bits'],
+    ) == (44, 60, 'film', 0.15, 12)
 
 
-@pytest.mark.parametrize('tags, source', [(dict(Modality='RG'), 'film'), (dict(Modality='CR'), 'digital'), (dict(Modality='OT', ConversionType='DI'), 'digital'), (dict(Modality='OT'), 'unknown')])
-def test_source(tmp_path, tags, source): assert radiograph.header(dicom(tmp_path/'a.dcm', picture(), **tags))['source'] == source
+@pytest.mark.parametrize(
+    'tags, source',
+    [
+        (dict(Modality='RG'), 'film'),
+        (dict(Modality='CR'), 'digital'),
+        (dict(Modality='OT', ConversionType='DI'), 'digital'),
+        (dict(Modality='OT'), 'unknown'),
+    ],
+)
+def test_source(tmp_path, tags, source):
+    assert radiograph.header(dicom(tmp_path / 'a.dcm', picture(), **tags))['source'] == source
 
 
 def test_any_file_system():
     import fsspec
+
     png = io.BytesIO()
     Image.fromarray(picture(16)).save(png, 'PNG')
-    with fsspec.open('memory://films/a.png', 'wb') as f: f.write(png.getvalue())
-    np.testing.assert_array_equal(radiograph.read('memory://films/a.png', facing='left'), picture(16))
+    with fsspec.open('memory://films/a.png', 'wb') as f:
+        f.write(png.getvalue())
+    np.testing.assert_array_equal(
+        radiograph.read('memory://films/a.png', facing='left'), picture(16)
+    )
 
 
 def mutilated(tmp_path):
     "name -> (file, what its refusal says)"
-    whole = dicom(tmp_path/'whole.dcm', picture()).read_bytes()
-    j2k = dicom(tmp_path/'j2k.dcm', picture(shape=(300, 200)), syntax=JPEG2000Lossless).read_bytes()
-    def keep(name, data): (tmp_path/name).write_bytes(data); return tmp_path/name
-    Image.fromarray(picture(16)).save(tmp_path/'a.png'); Image.fromarray(picture(8, (200, 200))).save(tmp_path/'a.jpg')
-    Image.fromarray(picture(16, (200, 200))).save(tmp_path/'a.tif', compression='tiff_lzw')
+    whole = dicom(tmp_path / 'whole.dcm', picture()).read_bytes()
+    j2k = dicom(
+        tmp_path / 'j2k.dcm', picture(shape=(300, 200)), syntax=JPEG2000Lossless
+    ).read_bytes()
+
+    def keep(name, data):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    Image.fromarray(picture(16)).save(tmp_path / 'a.png')
+    Image.fromarray(picture(8, (200, 200))).save(tmp_path / 'a.jpg')
+    Image.fromarray(picture(16, (200, 200))).save(tmp_path / 'a.tif', compression='tiff_lzw')
     two = [Image.fromarray(picture(8)), Image.fromarray(picture(8, seed=1))]
-    two[0].save(tmp_path/'two.tif', save_all=True, append_images=two[1:])
+    two[0].save(tmp_path / 'two.tif', save_all=True, append_images=two[1:])
     colour = np.stack([picture(8), picture(8), 255 - picture(8)], -1)
-    Image.fromarray(colour).save(tmp_path/'colour.jpg')
-    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path/'nan.tif')
+    Image.fromarray(colour).save(tmp_path / 'colour.jpg')
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / 'nan.tif')
     lies = lossless_jpeg(picture(shape=(30, 20)))
     return {
         'truncated DICOM': (keep('t.dcm', whole[:-1000]), 'truncated'),
-        'DICOM that ends in its first tags': (keep('s.dcm', whole[:144]), 'TransferSyntaxUID: .*truncated'),
-        'truncated JPEG 2000': (keep('tj.dcm', j2k[:len(j2k)//2]), 'truncated|damaged'),
-        'truncated PNG': (keep('t.png', (tmp_path/'a.png').read_bytes()[:900]), 'truncated'),
-        'truncated JPEG': (keep('t.jpg', (tmp_path/'a.jpg').read_bytes()[:-700]), 'truncated'),
-        'truncated TIFF': (keep('t.tif', (tmp_path/'a.tif').read_bytes()[:-700]), 'truncated|not a readable'),
-        'multi-frame': (dicom(tmp_path/'m.dcm', picture(), NumberOfFrames=2, PixelData=picture().tobytes()*2), 'more than one frame'),
-        'multi-frame TIFF': (tmp_path/'two.tif', 'more than one frame'),
-        'colour': (dicom(tmp_path/'c.dcm', picture(8), 8, SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation='RGB', PixelData=colour.tobytes()), 'colour'),
-        'colour JPEG': (tmp_path/'colour.jpg', 'colour'),
-        'palette': (dicom(tmp_path/'p.dcm', picture(8), 8, PhotometricInterpretation='PALETTE COLOR'), 'colour'),
-        'constant': (dicom(tmp_path/'flat.dcm', np.full((20, 20), 9, np.uint16)), 'constant'),
-        'NaN': (tmp_path/'nan.tif', 'NaN'),
-        'huge': (dicom(tmp_path/'h.dcm', picture(), Rows=65000, Columns=65000), 'million pixels'),
-        'larger than its file': (dicom(tmp_path/'l.dcm', picture(), Rows=6000), 'cannot hold'),
-        'bomb': (dicom(tmp_path/'b.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lies], Rows=8000, Columns=8000), 'cannot hold'),
-        'codestream of another size': (dicom(tmp_path/'o.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lies]), 'another size'),
-        'no picture': (dicom(tmp_path/'n.dcm', picture(), Rows=None), 'the tag is missing'),
-        '32 bits': (dicom(tmp_path/'32.dcm', picture().astype(np.uint32), 32), '8 to 16 bits'),
-        'deflated': (dicom(tmp_path/'d.dcm', picture(), syntax=DeflatedExplicitVRLittleEndian), 'is not read'),
+        'DICOM that ends in its first tags': (
+            keep('s.dcm', whole[:144]),
+            'TransferSyntaxUID: .*truncated',
+        ),
+        'truncated JPEG 2000': (keep('tj.dcm', j2k[: len(j2k) // 2]), 'truncated|damaged'),
+        'truncated PNG': (keep('t.png', (tmp_path / 'a.png').read_bytes()[:900]), 'truncated'),
+        'truncated JPEG': (keep('t.jpg', (tmp_path / 'a.jpg').read_bytes()[:-700]), 'truncated'),
+        'truncated TIFF': (
+            keep('t.tif', (tmp_path / 'a.tif').read_bytes()[:-700]),
+            'truncated|not a readable',
+        ),
+        'multi-frame': (
+            dicom(
+                tmp_path / 'm.dcm', picture(), NumberOfFrames=2, PixelData=picture().tobytes() * 2
+            ),
+            'more than one frame',
+        ),
+        'multi-frame TIFF': (tmp_path / 'two.tif', 'more than one frame'),
+        'colour': (
+            dicom(
+                tmp_path / 'c.dcm',
+                picture(8),
+                8,
+                SamplesPerPixel=3,
+                PlanarConfiguration=0,
+                PhotometricInterpretation='RGB',
+                PixelData=colour.tobytes(),
+            ),
+            'colour',
+        ),
+        'colour JPEG': (tmp_path / 'colour.jpg', 'colour'),
+        'palette': (
+            dicom(tmp_path / 'p.dcm', picture(8), 8, PhotometricInterpretation='PALETTE COLOR'),
+            'colour',
+        ),
+        'constant': (dicom(tmp_path / 'flat.dcm', np.full((20, 20), 9, np.uint16)), 'constant'),
+        'NaN': (tmp_path / 'nan.tif', 'NaN'),
+        'huge': (dicom(tmp_path / 'h.dcm', picture(), Rows=65000, Columns=65000), 'million pixels'),
+        'larger than its file': (dicom(tmp_path / 'l.dcm', picture(), Rows=6000), 'cannot hold'),
+        'bomb': (
+            dicom(
+                tmp_path / 'b.dcm',
+                picture(),
+                syntax=JPEGLosslessSV1,
+                frames=[lies],
+                Rows=8000,
+                Columns=8000,
+            ),
+            'cannot hold',
+        ),
+        'codestream of another size': (
+            dicom(tmp_path / 'o.dcm', picture(), syntax=JPEGLosslessSV1, frames=[lies]),
+            'another size',
+        ),
+        'no picture': (dicom(tmp_path / 'n.dcm', picture(), Rows=None), 'the tag is missing'),
+        '32 bits': (dicom(tmp_path / '32.dcm', picture().astype(np.uint32), 32), '8 to 16 bits'),
+        'deflated': (
+            dicom(tmp_path / 'd.dcm', picture(), syntax=DeflatedExplicitVRLittleEndian),
+            'is not read',
+        ),
         'text': (keep('notes.txt', b'patient moved'), 'not a readable'),
         'empty': (keep('empty.dcm', b''), 'not a readable'),
-        'absent': (tmp_path/'gone.dcm', 'no such film')}
+        'absent': (tmp_path / 'gone.dcm', 'no such film'),
+    }
 
 
 def test_refusals_name_the_file_in_one_sentence(tmp_path):
@@ -255,27 +423,61 @@ def test_refusals_name_the_file_in_one_sentence(tmp_path):
 def bombs(tmp_path):
     "Small files that a careless reader would make hundreds of megabytes of"
     small = lossless_jpeg(picture(shape=(30, 20)))
-    yield dicom(tmp_path/'tags.dcm', picture(), syntax=JPEGLosslessSV1, frames=[small], Rows=8000, Columns=8000)
-    Image.fromarray(np.zeros((12000, 12000), np.uint8)).save(tmp_path/'b.png')
-    yield tmp_path/'b.png'
-    yield dicom(tmp_path/'deflated.dcm', np.zeros((14000, 14000), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    yield dicom(
+        tmp_path / 'tags.dcm',
+        picture(),
+        syntax=JPEGLosslessSV1,
+        frames=[small],
+        Rows=8000,
+        Columns=8000,
+    )
+    Image.fromarray(np.zeros((12000, 12000), np.uint8)).save(tmp_path / 'b.png')
+    yield tmp_path / 'b.png'
+    yield dicom(
+        tmp_path / 'deflated.dcm',
+        np.zeros((14000, 14000), np.uint16),
+        syntax=DeflatedExplicitVRLittleEndian,
+    )
     code = cv2.imencode('.jpg', np.zeros((14000, 14000), np.uint8))[1].tobytes()
-    siz = b'\xff\x4f\xff\x51' + struct.pack('>HH8IHB', 41, 0, 44, 60, 0, 0, 44, 60, 0, 0, 1, 7) + b'\1\1'
-    comment = struct.pack('>HH', 0xfffe, len(siz) + 2) + siz
-    yield dicom(tmp_path/'comment.dcm', picture(8), 8, JPEGBaseline8Bit, frames=[code[:2] + comment + code[2:]])
-    whole = pydicom.dcmread(dicom(tmp_path/'j2k.dcm', picture(shape=(3000, 1000)), syntax=JPEG2000Lossless))
+    siz = (
+        b'\xff\x4f\xff\x51'
+        + struct.pack('>HH8IHB', 41, 0, 44, 60, 0, 0, 44, 60, 0, 0, 1, 7)
+        + b'\1\1'
+    )
+    comment = struct.pack('>HH', 0xFFFE, len(siz) + 2) + siz
+    yield dicom(
+        tmp_path / 'comment.dcm',
+        picture(8),
+        8,
+        JPEGBaseline8Bit,
+        frames=[code[:2] + comment + code[2:]],
+    )
+    whole = pydicom.dcmread(
+        dicom(tmp_path / 'j2k.dcm', picture(shape=(3000, 1000)), syntax=JPEG2000Lossless)
+    )
     code = next(generate_frames(whole.PixelData, number_of_frames=1))
     assert code[:4] == b'\xff\x4f\xff\x51' and code[40:42] == b'\0\1'
-    many = code[:4] + struct.pack('>H', 38 + 3*200) + code[6:40] + struct.pack('>H', 200) + code[42:45]*200 + code[45:]
+    many = (
+        code[:4]
+        + struct.pack('>H', 38 + 3 * 200)
+        + code[6:40]
+        + struct.pack('>H', 200)
+        + code[42:45] * 200
+        + code[45:]
+    )
     whole.PixelData = encapsulate([many])
-    whole.save_as(tmp_path/'channels.dcm')
-    yield tmp_path/'channels.dcm'
+    whole.save_as(tmp_path / 'channels.dcm')
+    yield tmp_path / 'channels.dcm'
 
 
 def test_a_bomb_takes_no_memory(tmp_path):
     "Memory of the whole process: decoders do not take it from Python"
     fuse = picture()
-    good = [dicom(tmp_path/'g0.dcm', fuse), dicom(tmp_path/'g1.dcm', fuse, syntax=JPEG2000Lossless), dicom(tmp_path/'g2.dcm', fuse, syntax=JPEGLosslessSV1, frames=[lossless_jpeg(fuse)])]
+    good = [
+        dicom(tmp_path / 'g0.dcm', fuse),
+        dicom(tmp_path / 'g1.dcm', fuse, syntax=JPEG2000Lossless),
+        dicom(tmp_path / 'g2.dcm', fuse, syntax=JPEGLosslessSV1, frames=[lossless_jpeg(fuse)]),
+    ]
     script = """
         import re, sys
         from ocf_study import radiograph
@@ -290,72 +492,132 @@ def test_a_bomb_takes_no_memory(tmp_path):
                 else: assert work is radiograph.header, f'{path} was read'
                 assert peak() - before < 40, f'{path}: {peak() - before:.0f} MB'
         """
-    ended = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(script), *map(str, [*good, *bombs(tmp_path)])], capture_output=True, text=True)
+    ended = subprocess.run(
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            textwrap.dedent(script),
+            *map(str, [*good, *bombs(tmp_path)]),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize('tags, named', [(dict(HighBit=15), 'HighBit'), (dict(BitsStored=10, HighBit=11), 'HighBit'), (dict(RescaleSlope=None), 'RescaleSlope'), (dict(PhotometricInterpretation='GREY'), 'PhotometricInterpretation')])
+@pytest.mark.parametrize(
+    'tags, named',
+    [
+        (dict(HighBit=15), 'HighBit'),
+        (dict(BitsStored=10, HighBit=11), 'HighBit'),
+        (dict(RescaleSlope=None), 'RescaleSlope'),
+        (dict(PhotometricInterpretation='GREY'), 'PhotometricInterpretation'),
+    ],
+)
 def test_tags_that_are_refused_by_name(tmp_path, tags, named):
-    with pytest.raises(DataError, match=named): radiograph.read(dicom(tmp_path/'a.dcm', picture(), **tags))
+    with pytest.raises(DataError, match=named):
+        radiograph.read(dicom(tmp_path / 'a.dcm', picture(), **tags))
 
 
 def test_signed_pixels(tmp_path):
     values = picture().astype(np.int16) - 2048
-    signed = radiograph.read(dicom(tmp_path/'s.dcm', values, PixelRepresentation=1), facing='left')
-    np.testing.assert_array_equal(signed, radiograph.read(dicom(tmp_path/'u.dcm', (values - values.min()).astype(np.uint16)), facing='left'))
+    signed = radiograph.read(
+        dicom(tmp_path / 's.dcm', values, PixelRepresentation=1), facing='left'
+    )
+    np.testing.assert_array_equal(
+        signed,
+        radiograph.read(
+            dicom(tmp_path / 'u.dcm', (values - values.min()).astype(np.uint16)), facing='left'
+        ),
+    )
 
 
 def test_overlay_bits_are_no_grey_levels(tmp_path):
     drawn = picture() | np.where(np.indices((60, 44)).sum(0) % 5 == 0, 0x8000, 0).astype(np.uint16)
-    path = dicom(tmp_path/'o.dcm', drawn)
+    path = dicom(tmp_path / 'o.dcm', drawn)
     np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
 
 
 def test_a_voi_table_is_a_choice(tmp_path):
     lut = Dataset()
     lut.LUTDescriptor = [4096, 0, 16]
-    lut.add_new('LUTData', 'US', (np.arange(4096)**2 >> 8).tolist())
-    path = dicom(tmp_path/'v.dcm', picture(), VOILUTSequence=Sequence([lut]))
+    lut.add_new('LUTData', 'US', (np.arange(4096) ** 2 >> 8).tolist())
+    path = dicom(tmp_path / 'v.dcm', picture(), VOILUTSequence=Sequence([lut]))
     np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
-    np.testing.assert_array_equal(radiograph.read(path, facing='left', voi=True), expected(picture().astype(int)**2 >> 8, 16))
+    np.testing.assert_array_equal(
+        radiograph.read(path, facing='left', voi=True),
+        expected(picture().astype(int) ** 2 >> 8, 16),
+    )
 
 
 def raw_tiff(path, values, photometric):
     "An uncompressed TIFF of unsigned grey levels; photometric 0: the lowest is white"
     raw, (height, width) = values.tobytes(), values.shape
-    tags = [(256, width), (257, height), (258, values.itemsize*8), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height), (279, len(raw)), (339, 1)]
-    folder = struct.pack('<H', len(tags)) + b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    tags = [
+        (256, width),
+        (257, height),
+        (258, values.itemsize * 8),
+        (259, 1),
+        (262, photometric),
+        (273, 8),
+        (277, 1),
+        (278, height),
+        (279, len(raw)),
+        (339, 1),
+    ]
+    folder = (
+        struct.pack('<H', len(tags))
+        + b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags)
+        + bytes(4)
+    )
     path.write_bytes(b'II*\0' + struct.pack('<I', 8 + len(raw)) + raw + folder)
 
 
 def test_grey_levels_that_cannot_be_told_apart_or_held(tmp_path):
     for name, top in (('a.tif', 1e-9), ('b.tif', 1e-30)):
-        Image.fromarray(np.linspace(0, top, 400, dtype=np.float32).reshape(20, 20)).save(tmp_path/name)
-        with pytest.raises(DataError, match='differ by less'): radiograph.read(tmp_path/name)
-    raw_tiff(tmp_path/'u.tif', np.array([[0, 5], [2**31, 9]], np.uint32), 1)
-    with pytest.raises(DataError, match='32 bits'): radiograph.read(tmp_path/'u.tif')
+        Image.fromarray(np.linspace(0, top, 400, dtype=np.float32).reshape(20, 20)).save(
+            tmp_path / name
+        )
+        with pytest.raises(DataError, match='differ by less'):
+            radiograph.read(tmp_path / name)
+    raw_tiff(tmp_path / 'u.tif', np.array([[0, 5], [2**31, 9]], np.uint32), 1)
+    with pytest.raises(DataError, match='32 bits'):
+        radiograph.read(tmp_path / 'u.tif')
 
 
 def test_white_is_zero_is_reported_at_any_depth(tmp_path):
     for bits in (8, 16):
         stored = picture(bits)
-        raw_tiff(tmp_path/f'{bits}.tif', stored, 0)
-        assert radiograph.header(tmp_path/f'{bits}.tif')['photometric'] == 'MONOCHROME1'
-        np.testing.assert_array_equal(radiograph.read(tmp_path/f'{bits}.tif', facing='left'), 65535 - expected(stored, bits))
+        raw_tiff(tmp_path / f'{bits}.tif', stored, 0)
+        assert radiograph.header(tmp_path / f'{bits}.tif')['photometric'] == 'MONOCHROME1'
+        np.testing.assert_array_equal(
+            radiograph.read(tmp_path / f'{bits}.tif', facing='left'), 65535 - expected(stored, bits)
+        )
 
 
 def test_folders_and_locked_films(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match='a folder'): radiograph.read(tmp_path)
-    path = dicom(tmp_path/'a.dcm', picture())
-    def locked(*args, **more): raise PermissionError(13, 'Permission denied')
+    with pytest.raises(DataError, match='a folder'):
+        radiograph.read(tmp_path)
+    path = dicom(tmp_path / 'a.dcm', picture())
+
+    def locked(*args, **more):
+        raise PermissionError(13, 'Permission denied')
+
     monkeypatch.setattr(LocalFileSystem, 'cat_file', locked)
     monkeypatch.setattr(LocalFileSystem, 'open', locked)
     for work in (radiograph.header, radiograph.read):
-        with pytest.raises(DataError, match='Permission denied'): work(path)
+        with pytest.raises(DataError, match='Permission denied'):
+            work(path)
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.uint16, st.tuples(st.integers(2, 9), st.integers(2, 9))).filter(lambda a: a.min() != a.max()))
+@given(
+    hnp.arrays(np.uint16, st.tuples(st.integers(2, 9), st.integers(2, 9))).filter(
+        lambda a: a.min() != a.max()
+    )
+)
 def test_depth_keeps_order_and_complement(values):
     film = radiograph.to_16bit(values)
     order = np.argsort(values, axis=None, kind='stable')
@@ -367,16 +629,22 @@ def test_depth_keeps_order_and_complement(values):
 @given(st.data())
 def test_random_damage_is_an_answer_or_a_refusal(tmp_path_factory, data):
     "Whatever one byte is changed to, the reader returns a film or raises DataError"
-    folder = tmp_path_factory.getbasetemp()/'fuzz'
+    folder = tmp_path_factory.getbasetemp() / 'fuzz'
     folder.mkdir(exist_ok=True)
-    if not (folder/'a.dcm').exists():
-        dicom(folder/'a.dcm', picture()); dicom(folder/'a.rle', picture(), syntax=RLELossless); Image.fromarray(picture(16)).save(folder/'a.png')
-    damaged = bytearray((folder/data.draw(st.sampled_from(['a.dcm', 'a.rle', 'a.png']))).read_bytes())
+    if not (folder / 'a.dcm').exists():
+        dicom(folder / 'a.dcm', picture())
+        dicom(folder / 'a.rle', picture(), syntax=RLELossless)
+        Image.fromarray(picture(16)).save(folder / 'a.png')
+    damaged = bytearray(
+        (folder / data.draw(st.sampled_from(['a.dcm', 'a.rle', 'a.png']))).read_bytes()
+    )
     at = data.draw(st.integers(128, min(len(damaged) - 1, 900)))
     damaged[at] = data.draw(st.integers(0, 255))
-    (folder/'damaged').write_bytes(damaged)
+    (folder / 'damaged').write_bytes(damaged)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: film = radiograph.read(folder/'damaged')
-        except DataError: return
+        try:
+            film = radiograph.read(folder / 'damaged')
+        except DataError:
+            return
     assert film.dtype == np.uint16 and film.ndim == 2

@@ -5,6 +5,7 @@ tests/data/proc_delong.csv was made once by pROC 1.18.0 on R 4.2.2 from tests/da
     auc(ra); var(ra, method="delong"); cov(ra, rb, method="delong"); ci.auc(ra, method="delong")
     roc.test(ra, rb, method="delong", paired=TRUE)
 """
+
 import tracemalloc
 from pathlib import Path
 
@@ -22,9 +23,14 @@ from ocf_study.metrics import MEASURES, Threshold, measures, threshold
 from ocf_study.resampling import AREAS, Ranked, bootstrap, delong
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
-DATA = Path(__file__).parent / "data"
-RULES = dict(share=Threshold("top_share", 0.1, "", np.nan), youden=Threshold("youden", np.nan, "", np.nan), ppv=Threshold("ppv_at_least", 0.4, "", np.nan),
-             sensitivity=Threshold("sensitivity_at_least", 0.7, "", np.nan), fixed=Threshold("fixed", 0.5, "", 0.5))
+DATA = Path(__file__).parent / 'data'
+RULES = dict(
+    share=Threshold('top_share', 0.1, '', np.nan),
+    youden=Threshold('youden', np.nan, '', np.nan),
+    ppv=Threshold('ppv_at_least', 0.4, '', np.nan),
+    sensitivity=Threshold('sensitivity_at_least', 0.7, '', np.nan),
+    fixed=Threshold('fixed', 0.5, '', 0.5),
+)
 
 
 @st.composite
@@ -54,40 +60,62 @@ def test_every_resample_is_what_its_bodies_give(data, seed):
     y, p, who = data
     ranked = Ranked(y, p, who)
     people = np.unique(who)
-    weights = np.hstack(list(resampling.resample_weights(len(people), 6, np.random.default_rng(seed), portion=4)))
+    weights = np.hstack(
+        list(resampling.resample_weights(len(people), 6, np.random.default_rng(seed), portion=4))
+    )
     areas = resampling.areas(ranked, weights)
     for r in range(6):
         rows = np.repeat(np.arange(len(y)), weights[np.searchsorted(people, who), r].astype(int))
         yr, pr = y[rows], p[rows]
         both = len(rows) and 0 < yr.sum() < len(yr)
-        expected = dict(auc_roc=sk.roc_auc_score(yr, pr), auc_pr=sk.average_precision_score(yr, pr), auc_pr_trapezoid=metrics.auc_pr_trapezoid(yr, pr)) if both else dict.fromkeys(AREAS, np.nan)
+        expected = (
+            dict(
+                auc_roc=sk.roc_auc_score(yr, pr),
+                auc_pr=sk.average_precision_score(yr, pr),
+                auc_pr_trapezoid=metrics.auc_pr_trapezoid(yr, pr),
+            )
+            if both
+            else dict.fromkeys(AREAS, np.nan)
+        )
         for k in AREAS:
             np.testing.assert_allclose(areas[k][r], expected[k], atol=1e-12)
         for rule in RULES.values():
-            if not both and rule.rule != "fixed":
+            if not both and rule.rule != 'fixed':
                 continue
             at = resampling.positions(ranked, weights[:, [r]], rule.rule, rule.parameter)
             found = resampling.at_threshold(ranked, weights[:, [r]], at)
             expected = at_hand(yr, pr, rule)
-            np.testing.assert_allclose([found[k][0] for k in MEASURES], [expected[k] for k in MEASURES], atol=1e-12)
+            np.testing.assert_allclose(
+                [found[k][0] for k in MEASURES], [expected[k] for k in MEASURES], atol=1e-12
+            )
 
 
 @quick
 @given(cohort())
 def test_values_are_those_of_metrics(data):
     y, p, who = data
-    table = bootstrap(y, p, who, {k: v for k, v in RULES.items() if k != "ppv"}, n=5).set_index(["threshold", "measure"]).value
-    np.testing.assert_allclose([table["", k] for k in AREAS], [metrics.auc_roc(y, p), metrics.average_precision(y, p), metrics.auc_pr_trapezoid(y, p)], atol=1e-12)
+    table = (
+        bootstrap(y, p, who, {k: v for k, v in RULES.items() if k != 'ppv'}, n=5)
+        .set_index(['threshold', 'measure'])
+        .value
+    )
+    np.testing.assert_allclose(
+        [table['', k] for k in AREAS],
+        [metrics.auc_roc(y, p), metrics.average_precision(y, p), metrics.auc_pr_trapezoid(y, p)],
+        atol=1e-12,
+    )
     for name, rule in RULES.items():
-        if name != "ppv":
-            np.testing.assert_allclose([table[name, k] for k in MEASURES], list(at_hand(y, p, rule).values()), atol=1e-12)
+        if name != 'ppv':
+            np.testing.assert_allclose(
+                [table[name, k] for k in MEASURES], list(at_hand(y, p, rule).values()), atol=1e-12
+            )
 
 
 @quick
 @given(cohort(), st.randoms(use_true_random=False))
 def test_neither_order_nor_scale_of_the_scores_matters(data, random):
     y, p, who = data
-    rules = {k: RULES[k] for k in ("share", "youden")}
+    rules = {k: RULES[k] for k in ('share', 'youden')}
     table = bootstrap(y, p, who, rules, n=30)
     order = np.array(random.sample(range(len(y)), len(y)))
     pd.testing.assert_frame_equal(table, bootstrap(y[order], p[order], who[order], rules, n=30))
@@ -98,31 +126,33 @@ def test_neither_order_nor_scale_of_the_scores_matters(data, random):
 @given(cohort())
 def test_people_of_one_body_are_bodies(data):
     y, p, _ = data
-    a = bootstrap(y, p, np.arange(len(y)), dict(youden=RULES["youden"]), n=50)
-    pd.testing.assert_frame_equal(a, bootstrap(y, p, None, dict(youden=RULES["youden"]), n=50))
+    a = bootstrap(y, p, np.arange(len(y)), dict(youden=RULES['youden']), n=50)
+    pd.testing.assert_frame_equal(a, bootstrap(y, p, None, dict(youden=RULES['youden']), n=50))
 
 
 @quick
 @given(cohort(), st.sampled_from(resampling.INTERVALS), st.booleans())
 def test_intervals_stay_in_bounds(data, method, stratify):
     y, p, who = data
-    table = bootstrap(y, p, who, dict(t=RULES["youden"]), n=40, method=method, stratify=stratify)
+    table = bootstrap(y, p, who, dict(t=RULES['youden']), n=40, method=method, stratify=stratify)
     known = table.dropna()
     assert ((known.low >= -1e-12) & (known.low <= known.high) & (known.high <= 1 + 1e-12)).all()
     assert table.undefined.between(0, 40).all()
-    if method == "logit":
+    if method == 'logit':
         assert ((known.low <= known.value + 1e-12) & (known.value <= known.high + 1e-12)).all()
 
 
 def example(seed=1, **more):
-    d = resampling.simulate(**dict(dict(subjects=120, bodies=1500, positives=60, seed=seed), **more))
+    d = resampling.simulate(
+        **dict(dict(subjects=120, bodies=1500, positives=60, seed=seed), **more)
+    )
     return d.label.to_numpy(), d.probability.to_numpy(), d.subject.to_numpy()
 
 
 def test_the_size_of_a_portion_changes_nothing(monkeypatch):
     y, p, who = example()
     whole = bootstrap(y, p, who, RULES, n=60)
-    monkeypatch.setattr(resampling, "_portion", lambda rows: 7)
+    monkeypatch.setattr(resampling, '_portion', lambda rows: 7)
     pd.testing.assert_frame_equal(whole, bootstrap(y, p, who, RULES, n=60))
 
 
@@ -137,46 +167,69 @@ def test_resamples_without_a_positive_are_counted():
     y, p = np.r_[1, np.zeros(9, int)], np.linspace(1, 0, 10)
     table = bootstrap(y, p, n=2000)
     expected = 0.9**10
-    assert abs(table.attrs["one_label_only"] / 2000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 2000)
-    assert (table.undefined == table.attrs["one_label_only"]).all()
+    assert abs(table.attrs['one_label_only'] / 2000 - expected) < 4 * np.sqrt(
+        expected * (1 - expected) / 2000
+    )
+    assert (table.undefined == table.attrs['one_label_only']).all()
     assert bootstrap(y, p, n=200, stratify=True).undefined.eq(0).all()
 
 
 def test_percentile_of_a_proportion_is_binomial():
     "Accuracy of 200 independent bodies, threshold held: the bootstrap is a binomial draw."
-    y, p = np.r_[np.ones(50, int), np.zeros(150, int)], np.r_[np.full(40, 0.9), np.full(10, 0.1), np.full(130, 0.1), np.full(20, 0.9)]
-    row = bootstrap(y, p, None, dict(t=Threshold("fixed", 0.5, "", 0.5)), n=8000).set_index("measure").loc["accuracy"]
+    y, p = (
+        np.r_[np.ones(50, int), np.zeros(150, int)],
+        np.r_[np.full(40, 0.9), np.full(10, 0.1), np.full(130, 0.1), np.full(20, 0.9)],
+    )
+    row = (
+        bootstrap(y, p, None, dict(t=Threshold('fixed', 0.5, '', 0.5)), n=8000)
+        .set_index('measure')
+        .loc['accuracy']
+    )
     assert row.value == 0.85
-    np.testing.assert_allclose([row.low, row.high], stats.binom.ppf([0.025, 0.975], 200, 0.85) / 200, atol=0.0051)
+    np.testing.assert_allclose(
+        [row.low, row.high], stats.binom.ppf([0.025, 0.975], 200, 0.85) / 200, atol=0.0051
+    )
 
 
 def test_bca_is_scipys():
     draw = np.random.default_rng(3)
     x = draw.exponential(size=60)
-    theirs = stats.bootstrap((x,), np.mean, n_resamples=4000, method="BCa", rng=draw)
+    theirs = stats.bootstrap((x,), np.mean, n_resamples=4000, method='BCa', rng=draw)
     jackknife = (x.sum() - x) / 59
-    ours = resampling.interval(theirs.bootstrap_distribution, x.mean(), "bca", jackknife=jackknife)
+    ours = resampling.interval(theirs.bootstrap_distribution, x.mean(), 'bca', jackknife=jackknife)
     np.testing.assert_allclose(ours, theirs.confidence_interval, rtol=1e-9)
-    percentile = stats.bootstrap((x,), np.mean, bootstrap_result=theirs, n_resamples=0, method="percentile")
-    np.testing.assert_allclose(resampling.interval(theirs.bootstrap_distribution, x.mean()), percentile.confidence_interval, rtol=1e-9)
+    percentile = stats.bootstrap(
+        (x,), np.mean, bootstrap_result=theirs, n_resamples=0, method='percentile'
+    )
+    np.testing.assert_allclose(
+        resampling.interval(theirs.bootstrap_distribution, x.mean()),
+        percentile.confidence_interval,
+        rtol=1e-9,
+    )
 
 
 def test_jackknife_leaves_out_each_person_once():
     y, p, who = example()
     ranked = Ranked(y, p, who)
     weights = np.hstack(list(resampling._leave_out(ranked.units, np.random.default_rng(0))))
-    assert weights.shape == (120, 120) and (weights.sum(0) == 119).all() and (weights.sum(1) == 119).all()
-    found = np.sort(resampling.areas(ranked, weights)["auc_roc"])
+    assert (
+        weights.shape == (120, 120)
+        and (weights.sum(0) == 119).all()
+        and (weights.sum(1) == 119).all()
+    )
+    found = np.sort(resampling.areas(ranked, weights)['auc_roc'])
     expected = np.sort([metrics.auc_roc(y[who != w], p[who != w]) for w in range(120)])
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("count, of", [(0, 7), (7, 7), (3, 7), (104, 174), (15005, 15016)])
+@pytest.mark.parametrize('count, of', [(0, 7), (7, 7), (3, 7), (104, 174), (15005, 15016)])
 def test_wilson(count, of):
-    np.testing.assert_allclose(resampling.wilson(count, of, 0.9), proportion_confint(count, of, 0.1, "wilson"), atol=1e-12)
+    np.testing.assert_allclose(
+        resampling.wilson(count, of, 0.9), proportion_confint(count, of, 0.1, 'wilson'), atol=1e-12
+    )
 
 
-@pytest.mark.parametrize("method", resampling.INTERVALS)
+@pytest.mark.parametrize('method', resampling.INTERVALS)
 def test_all_or_none_of_a_few_is_wilsons(method):
     draws, left = np.ones(50), np.ones(5)
     for value, of in ((1.0, (5, 5)), (0.0, (0, 5))):
@@ -185,22 +238,31 @@ def test_all_or_none_of_a_few_is_wilsons(method):
     low, high = resampling.interval(draws, 1.0, method, jackknife=left, size=5)
     assert low < 0.7 and high == 1
     assert resampling.interval(draws, 1.0, method, jackknife=left, size=5, effective=2)[0] < low
-    assert resampling.interval(draws * 0, 0.0, "percentile") == (0, 0)  # a difference is no proportion
+    assert resampling.interval(draws * 0, 0.0, 'percentile') == (
+        0,
+        0,
+    )  # a difference is no proportion
 
 
 def test_bca_without_an_answer():
     draws, steep = np.linspace(0, 1, 200), np.r_[np.zeros(40), 40.0]
-    assert np.isnan(resampling.interval(draws, 0.5, "bca", 1 - 1e-12, jackknife=-steep, size=9)).all()
-    with pytest.raises(ValueError, match="without each unit"):
-        resampling.interval(draws, 0.5, "bca")
-    assert np.isfinite(resampling.interval(draws, 0.5, "bca", jackknife=np.full(3, np.nan))).all()
+    assert np.isnan(
+        resampling.interval(draws, 0.5, 'bca', 1 - 1e-12, jackknife=-steep, size=9)
+    ).all()
+    with pytest.raises(ValueError, match='without each unit'):
+        resampling.interval(draws, 0.5, 'bca')
+    assert np.isfinite(resampling.interval(draws, 0.5, 'bca', jackknife=np.full(3, np.nan))).all()
 
 
 def test_effective_size():
     "Copies of a body are worth one; unrelated bodies of one person are worth their number."
     y, p = np.r_[0, 1, np.zeros(98, int)], np.linspace(0, 1, 100)
     copied = Ranked(np.repeat(y, 4), np.repeat(p, 4), np.repeat(np.arange(100), 4))
-    assert copied.alike == 1 and copied.effective(~copied.y) == pytest.approx(99) and copied.effective(copied.y) == pytest.approx(1)
+    assert (
+        copied.alike == 1
+        and copied.effective(~copied.y) == pytest.approx(99)
+        and copied.effective(copied.y) == pytest.approx(1)
+    )
     mixed = Ranked(y, np.random.default_rng(0).permutation(p), np.arange(100) % 25)
     assert mixed.alike < 0.1 and 75 < mixed.effective(~mixed.y) <= 99
     assert Ranked(y, p).effective(np.ones(100, bool)) == 100
@@ -208,24 +270,33 @@ def test_effective_size():
 
 
 def test_no_false_alarm_and_no_miss_are_not_certain():
-    y, who = np.r_[np.ones(6, int), np.zeros(300, int)], np.r_[np.arange(6) // 2, np.arange(300) % 30]
+    y, who = (
+        np.r_[np.ones(6, int), np.zeros(300, int)],
+        np.r_[np.arange(6) // 2, np.arange(300) % 30],
+    )
     p = np.where(y == 1, 0.9, np.random.default_rng(1).random(306) / 2)
-    held = dict(t=Threshold("fixed", 0.6, "", 0.6))
+    held = dict(t=Threshold('fixed', 0.6, '', 0.6))
     for method in resampling.INTERVALS:
-        d = bootstrap(y, p, who, held, n=100, method=method, rechoose=False).set_index(["threshold", "measure"])
-        assert (d.value == 1).sum() >= 8 and (d.low[d.value == 1] < 1).all() and (d.high[d.value == 0] > 0).all()
-        assert d.low["t", "sensitivity"] < 0.65 < 0.9 < d.low["t", "specificity"] < 1
-    c = resampling.carried((y, p, who), (y, p, who), held, n=50).set_index("measure")
+        d = bootstrap(y, p, who, held, n=100, method=method, rechoose=False).set_index(
+            ['threshold', 'measure']
+        )
+        assert (
+            (d.value == 1).sum() >= 8
+            and (d.low[d.value == 1] < 1).all()
+            and (d.high[d.value == 0] > 0).all()
+        )
+        assert d.low['t', 'sensitivity'] < 0.65 < 0.9 < d.low['t', 'specificity'] < 1
+    c = resampling.carried((y, p, who), (y, p, who), held, n=50).set_index('measure')
     assert c.low.specificity < 1 and c.low.cut == c.high.cut == 0.6
 
 
 def test_delong_at_the_boundary_has_no_limits():
     y, p = np.r_[1, 1, 0, 0, 0], np.linspace(1, 0, 5)
-    for scale in ("normal", "logit"):
+    for scale in ('normal', 'logit'):
         one = delong(y, p, scale=scale)
-        assert one["value"] == 1 and np.isnan([one["low"], one["high"]]).all()
+        assert one['value'] == 1 and np.isnan([one['low'], one['high']]).all()
     pair = resampling.delong_difference(y, p, p / 2)
-    assert pair["value"] == 0 and np.isnan([pair["low"], pair["high"]]).all() and pair["p"] == 1
+    assert pair['value'] == 0 and np.isnan([pair['low'], pair['high']]).all() and pair['p'] == 1
 
 
 def test_wilson_of_nothing():
@@ -233,20 +304,35 @@ def test_wilson_of_nothing():
     assert np.isnan([low[0], high[0]]).all() and low[1] < 0.5 < high[1]
 
 
-@pytest.mark.parametrize("case", ["plain", "ties", "rare", "even"])
+@pytest.mark.parametrize('case', ['plain', 'ties', 'rare', 'even'])
 def test_delong_is_proc(case):
-    d = pd.read_csv(DATA / "proc_input.csv").query("case == @case")
-    theirs = pd.read_csv(DATA / "proc_delong.csv").query("case == @case").set_index("quantity").value
-    area, cov = resampling.auc_covariance(d.y, d[["a", "b"]])
+    d = pd.read_csv(DATA / 'proc_input.csv').query('case == @case')
+    theirs = (
+        pd.read_csv(DATA / 'proc_delong.csv').query('case == @case').set_index('quantity').value
+    )
+    area, cov = resampling.auc_covariance(d.y, d[['a', 'b']])
     one, pair = delong(d.y, d.a), resampling.delong_difference(d.y, d.a, d.b)
-    ours = dict(auc_a=area[0], auc_b=area[1], var_a=cov[0, 0], var_b=cov[1, 1], cov=cov[0, 1], low_a=one["low"], high_a=one["high"], z=pair["value"] / pair["se"], p=pair["p"])
+    ours = dict(
+        auc_a=area[0],
+        auc_b=area[1],
+        var_a=cov[0, 0],
+        var_b=cov[1, 1],
+        cov=cov[0, 1],
+        low_a=one['low'],
+        high_a=one['high'],
+        z=pair['value'] / pair['se'],
+        p=pair['p'],
+    )
     for k, v in theirs.items():
         assert ours[k] == pytest.approx(v, rel=1e-10, abs=1e-12), k
 
 
 def obuchowski(y, p, who):
     "Variance of the clustered area, written out (Obuchowski 1997)."
-    kernel = lambda x, z: 1.0 if x > z else 0.5 if x == z else 0.0
+
+    def kernel(x, z):
+        return 1.0 if x > z else 0.5 if x == z else 0.0
+
     pos, neg = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     v10 = {i: np.mean([kernel(p[i], p[j]) for j in neg]) for i in pos}
     v01 = {j: np.mean([kernel(p[i], p[j]) for i in pos]) for j in neg}
@@ -259,7 +345,9 @@ def obuchowski(y, p, who):
         s10, s01, s11 = s10 + a * a, s01 + b * b, s11 + a * b
     n10, n01 = len(np.unique(who[pos])), len(np.unique(who[neg]))
     m, n = len(pos), len(neg)
-    return area, s10 * n10 / (n10 - 1) / m**2 + s01 * n01 / (n01 - 1) / n**2 + 2 * s11 * len(people) / (len(people) - 1) / (m * n)
+    return area, s10 * n10 / (n10 - 1) / m**2 + s01 * n01 / (n01 - 1) / n**2 + 2 * s11 * len(
+        people
+    ) / (len(people) - 1) / (m * n)
 
 
 @quick
@@ -267,7 +355,7 @@ def obuchowski(y, p, who):
 def test_clustered_variance_written_out(data):
     y, p, who = data
     if min(len(np.unique(who[y == k])) for k in (0, 1)) < 2:
-        with pytest.raises(ValueError, match="at least two subjects"):
+        with pytest.raises(ValueError, match='at least two subjects'):
             resampling.auc_covariance(y, p, who)
         return
     area, cov = resampling.auc_covariance(y, p, who)
@@ -290,170 +378,246 @@ def test_copies_of_a_body_say_nothing_new(data, times):
 def test_delong_agrees_with_the_bootstrap():
     y, p, who = example(shared=1.5)
     for subject in (None, who):
-        row = bootstrap(y, p, subject, n=3000).set_index("measure").loc["auc_roc"]
+        row = bootstrap(y, p, subject, n=3000).set_index('measure').loc['auc_roc']
         area = delong(y, p, subject)
-        assert (row.high - row.low) == pytest.approx(area["high"] - area["low"], rel=0.12)
-        inside = delong(y, p, subject, scale="logit")
-        assert inside["low"] < area["value"] < inside["high"] < 1
+        assert (row.high - row.low) == pytest.approx(area['high'] - area['low'], rel=0.12)
+        inside = delong(y, p, subject, scale='logit')
+        assert inside['low'] < area['value'] < inside['high'] < 1
 
 
 def test_carried_thresholds_written_out():
     a, b = example(1), example(2)
-    rules = {k: RULES[k] for k in ("share", "youden", "fixed")}
+    rules = {k: RULES[k] for k in ('share', 'youden', 'fixed')}
     table = resampling.carried(a, b, rules, n=40, seed=3)
-    sources = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, "carried", 0))))
-    targets = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, "carried", 1))))
+    sources = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, 'carried', 0))))
+    targets = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, 'carried', 1))))
     rows = []
     for v, t in zip(sources.T, targets.T):
         i, j = (np.repeat(np.arange(len(d[0])), w[d[2]].astype(int)) for d, w in ((a, v), (b, t)))
         for name, rule in rules.items():
-            cut = threshold(rule.rule, a[0][i], a[1][i], None if np.isnan(rule.parameter) else rule.parameter)
-            rows.append(dict(threshold=name, cut=cut.value, alert_rate=cut.alert_rate(b[1][j]), **measures(b[0][j], b[1][j], cut)))
-    explicit = pd.DataFrame(rows).groupby("threshold").quantile([0.025, 0.975])
+            cut = threshold(
+                rule.rule, a[0][i], a[1][i], None if np.isnan(rule.parameter) else rule.parameter
+            )
+            rows.append(
+                dict(
+                    threshold=name,
+                    cut=cut.value,
+                    alert_rate=cut.alert_rate(b[1][j]),
+                    **measures(b[0][j], b[1][j], cut),
+                )
+            )
+    explicit = pd.DataFrame(rows).groupby('threshold').quantile([0.025, 0.975])
     for r in table.itertuples():
         np.testing.assert_allclose([r.low, r.high], explicit[r.measure][r.threshold], atol=1e-9)
 
 
 def test_a_rule_without_an_answer_is_counted():
     y, p, who = example()
-    table = resampling.carried((y, p, who), (y, p, who), [Threshold("ppv_at_least", 1, "", np.nan)], n=50)
-    assert table.undefined[table.measure == "cut"].item() < 50
+    table = resampling.carried(
+        (y, p, who), (y, p, who), [Threshold('ppv_at_least', 1, '', np.nan)], n=50
+    )
+    assert table.undefined[table.measure == 'cut'].item() < 50
     never = np.r_[1, 0, 1, 0], np.array([0.2, 0.9, 0.3, 0.8]), np.arange(4)
-    assert (resampling.carried(never, never, [Threshold("ppv_at_least", 0.9, "", np.nan)], n=20).undefined > 0).any()
+    assert (
+        resampling.carried(
+            never, never, [Threshold('ppv_at_least', 0.9, '', np.nan)], n=20
+        ).undefined
+        > 0
+    ).any()
 
 
 def test_compare_is_antisymmetric_and_paired():
     y, p, who = example()
     other = np.clip(p + np.random.default_rng(0).normal(0, 0.05, len(p)), 0, 1)
-    a, b = (resampling.compare(y, *m, who, dict(t=RULES["share"]), n=300) for m in ((p, other), (other, p)))
+    a, b = (
+        resampling.compare(y, *m, who, dict(t=RULES['share']), n=300)
+        for m in ((p, other), (other, p))
+    )
     np.testing.assert_allclose(a.difference, -b.difference)
     np.testing.assert_allclose(a.low, -b.high, atol=1e-12)
     np.testing.assert_allclose(a.p, b.p)
     exact = resampling.delong_difference(y, p, other, who)
-    row = a.set_index("measure").loc["auc_roc"]
-    assert row.difference == pytest.approx(exact["value"]) and row.high - row.low == pytest.approx(exact["high"] - exact["low"], rel=0.25)
+    row = a.set_index('measure').loc['auc_roc']
+    assert row.difference == pytest.approx(exact['value']) and row.high - row.low == pytest.approx(
+        exact['high'] - exact['low'], rel=0.25
+    )
     assert resampling.compare(y, p, p, who, n=20).p.eq(1).all()
 
 
 def test_bands_hold_the_curve_and_widen():
     y, p, who = example()
-    for curve in ("roc", "pr"):
+    for curve in ('roc', 'pr'):
         b = resampling.band(y, p, who, curve, n=400)
         assert (b.low <= b.high).all() and (b.high_all - b.low_all).sum() > (b.high - b.low).sum()
         assert ((b.low_all <= b.value) & (b.value <= b.high_all)).all()
-    b = resampling.band(y, p, who, "pr", grid=[0.5], n=20)
+    b = resampling.band(y, p, who, 'pr', grid=[0.5], n=20)
     curve = metrics.pr(y, p)
     assert b.value[0] == pytest.approx(curve.precision[curve.recall >= 0.5].iloc[0])
 
 
 def test_subgroups_within_the_same_resamples():
     y, p, who = example()
-    site = np.array(["north", "south", "west"])[who % 3]
-    table = resampling.subgroups(y, p, who, site, RULES["fixed"], n=40).set_index("group")
+    site = np.array(['north', 'south', 'west'])[who % 3]
+    table = resampling.subgroups(y, p, who, site, RULES['fixed'], n=40).set_index('group')
     for s in table.index:
         assert table.auc_roc[s] == pytest.approx(metrics.auc_roc(y[site == s], p[site == s]))
         assert table.alert_rate[s] == pytest.approx((p[site == s] >= 0.5).mean())
-        assert table.auc_roc_difference[s] == pytest.approx(table.auc_roc[s] - metrics.auc_roc(y[site != s], p[site != s]))
-    gaps = np.where(site == "north", None, site)
-    assert list(resampling.subgroups(y, p, who, gaps, RULES["fixed"], n=5).group) == ["south", "west"]
-    no_fracture = np.where(y == 1, "with", "without")
-    assert resampling.subgroups(y, p, who, no_fracture, RULES["fixed"], n=5).auc_roc.isna().all()
+        assert table.auc_roc_difference[s] == pytest.approx(
+            table.auc_roc[s] - metrics.auc_roc(y[site != s], p[site != s])
+        )
+    gaps = np.where(site == 'north', None, site)
+    assert list(resampling.subgroups(y, p, who, gaps, RULES['fixed'], n=5).group) == [
+        'south',
+        'west',
+    ]
+    no_fracture = np.where(y == 1, 'with', 'without')
+    assert resampling.subgroups(y, p, who, no_fracture, RULES['fixed'], n=5).auc_roc.isna().all()
 
 
 def test_a_group_of_a_few_fractures_has_no_limits():
-    y, who = np.r_[1, 1, np.zeros(98, int), np.ones(40, int), np.zeros(160, int)], np.arange(300) // 2
+    y, who = (
+        np.r_[1, 1, np.zeros(98, int), np.ones(40, int), np.zeros(160, int)],
+        np.arange(300) // 2,
+    )
     p = np.random.default_rng(0).random(300) * 0.6 + 0.3 * y
     p[:2] = 1
-    d = resampling.subgroups(y, p, who, np.repeat(["few", "many"], [100, 200]), RULES["fixed"], n=100).set_index("group")
+    d = resampling.subgroups(
+        y, p, who, np.repeat(['few', 'many'], [100, 200]), RULES['fixed'], n=100
+    ).set_index('group')
     assert list(d.fractures) == [2, 40] and list(d.with_fracture) == [1, 20]
-    assert d.sensitivity["few"] == 1 and d.loc["few", ["sensitivity_low", "sensitivity_high", "auc_roc_low", "auc_roc_high"]].isna().all()
-    assert d.loc["many"].notna().all(axis=None) or np.isnan(d.auc_roc_p["many"])
-    assert d.alert_rate_low.notna().all() and d.auc_roc["few"] == 1 and 0.1 < d.auc_roc_p["few"] < 1  # an area of 1 from two fractures proves nothing
+    assert (
+        d.sensitivity['few'] == 1
+        and d.loc['few', ['sensitivity_low', 'sensitivity_high', 'auc_roc_low', 'auc_roc_high']]
+        .isna()
+        .all()
+    )
+    assert d.loc['many'].notna().all(axis=None) or np.isnan(d.auc_roc_p['many'])
+    assert (
+        d.alert_rate_low.notna().all() and d.auc_roc['few'] == 1 and 0.1 < d.auc_roc_p['few'] < 1
+    )  # an area of 1 from two fractures proves nothing
 
 
 def test_bodies_of_no_group_are_not_the_rest():
     y, p, who = example()
-    site = np.array(["north", "south", "west"])[who % 3]
-    two = resampling.subgroups(y, p, who, np.where(site == "west", None, site), RULES["fixed"], n=100).set_index("group")
-    assert two.auc_roc_difference["north"] == pytest.approx(two.auc_roc["north"] - two.auc_roc["south"])
-    assert two.auc_roc_p["north"] == pytest.approx(two.auc_roc_p["south"])  # one test, not two
+    site = np.array(['north', 'south', 'west'])[who % 3]
+    two = resampling.subgroups(
+        y, p, who, np.where(site == 'west', None, site), RULES['fixed'], n=100
+    ).set_index('group')
+    assert two.auc_roc_difference['north'] == pytest.approx(
+        two.auc_roc['north'] - two.auc_roc['south']
+    )
+    assert two.auc_roc_p['north'] == pytest.approx(two.auc_roc_p['south'])  # one test, not two
 
 
-@pytest.mark.parametrize("by, area, shared", [("level", 0.97, 0.0), ("level", 0.9, 0.7), ("site", 0.97, 0.7)])
+@pytest.mark.parametrize(
+    'by, area, shared', [('level', 0.97, 0.0), ('level', 0.9, 0.7), ('site', 0.97, 0.7)]
+)
 def test_p_of_subgroups_is_even_where_no_group_differs(by, area, shared):
     "As in the demo: 48 people, 52 fractures; small p values are as rare as they say, also in groups of few fractures whose own area is near 1."
     found = []
     for k in range(80):
         draw = np.random.default_rng(1000 + k)
         who = np.repeat(np.arange(48), 19)
-        group = np.tile(np.r_[np.arange(13), np.arange(6)], 48) if by == "level" else draw.integers(0, 4, 48)[who]
+        group = (
+            np.tile(np.r_[np.arange(13), np.arange(6)], 48)
+            if by == 'level'
+            else draw.integers(0, 4, 48)[who]
+        )
         y = np.zeros(len(who), int)
         y[np.argsort(draw.normal(0, shared, 48)[who] + draw.gumbel(size=len(who)))[-52:]] = 1
         score = (draw.normal(size=len(who)) + draw.normal(0, shared, 48)[who]) / np.hypot(1, shared)
-        table = resampling.subgroups(y, norm.cdf(score + np.sqrt(2) * norm.ppf(area) * y - 1), who, group, RULES["fixed"], n=2)
+        table = resampling.subgroups(
+            y,
+            norm.cdf(score + np.sqrt(2) * norm.ppf(area) * y - 1),
+            who,
+            group,
+            RULES['fixed'],
+            n=2,
+        )
         found += table.auc_roc_p[(table.fractures >= 5) & (table.with_fracture >= 5)].tolist()
     found = np.array(found)
-    assert len(found) > 200 and np.mean(found < 0.05) < 0.08 and np.mean(found < 0.01) < 0.03 and np.mean(found < 0.001) < 0.01
+    assert (
+        len(found) > 200
+        and np.mean(found < 0.05) < 0.08
+        and np.mean(found < 0.01) < 0.03
+        and np.mean(found < 0.001) < 0.01
+    )
     assert 0.4 < np.mean(found) < 0.6
 
 
 def test_a_group_that_differs_is_found():
     y, p, who = example(subjects=300, bodies=6000, positives=240)
-    site = np.array(["north", "south"])[who % 2]
-    worse = np.where((site == "south") & (y == 1), p**3, p)
-    table = resampling.subgroups(y, worse, who, site, RULES["fixed"], n=2).set_index("group")
-    assert table.auc_roc_p["south"] < 1e-3 and table.auc_roc_difference["south"] < -0.03
+    site = np.array(['north', 'south'])[who % 2]
+    worse = np.where((site == 'south') & (y == 1), p**3, p)
+    table = resampling.subgroups(y, worse, who, site, RULES['fixed'], n=2).set_index('group')
+    assert table.auc_roc_p['south'] < 1e-3 and table.auc_roc_difference['south'] < -0.03
 
 
-@pytest.mark.parametrize("true", [0.97, 0.99])
+@pytest.mark.parametrize('true', [0.97, 0.99])
 def test_the_logit_interval_of_an_area_near_one_reaches_above_it(true):
     "Half a body of the 52 is as much as is missing to 1: it kept the upper limit below .99 in all but one of twenty cohorts."
     sides = []
     for k in range(150):
         draw, y = np.random.default_rng(k), np.repeat([1, 0], [52, 860])
         p = norm.cdf(draw.normal(size=912) + np.sqrt(2) * norm.ppf(true) * y - 1)
-        low, high = bootstrap(y, p, n=200, method="logit").set_index("measure").loc["auc_roc", ["low", "high"]]
+        low, high = (
+            bootstrap(y, p, n=200, method='logit')
+            .set_index('measure')
+            .loc['auc_roc', ['low', 'high']]
+        )
         sides.append((true < low, true > high))
     below, above = np.mean(sides, 0)
-    assert above < 0.06 and below < 0.12  # below, each method fails more often than it says: where few bodies are misplaced, resamples differ little
+    assert (
+        above < 0.06 and below < 0.12
+    )  # below, each method fails more often than it says: where few bodies are misplaced, resamples differ little
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(y=[0, 0, 0]), "needs both labels"),
-    (dict(p=[0.1, np.nan, 0.2]), "probability of body 1"),
-    (dict(p=[0.1, 1.2, 0.2]), "outside 0-1"),
-    (dict(subject=["a", "b"]), "3 bodies but subjects"),
-    (dict(subject=["a", None, "b"]), "body 1 has no subject"),
-    (dict(method="normal"), "unknown interval"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(y=[0, 0, 0]), 'needs both labels'),
+        (dict(p=[0.1, np.nan, 0.2]), 'probability of body 1'),
+        (dict(p=[0.1, 1.2, 0.2]), 'outside 0-1'),
+        (dict(subject=['a', 'b']), '3 bodies but subjects'),
+        (dict(subject=['a', None, 'b']), 'body 1 has no subject'),
+        (dict(method='normal'), 'unknown interval'),
+    ],
+)
 def test_bad_input(change, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap(**dict(dict(y=[0, 1, 0], p=[0.1, 0.9, 0.3], subject=["a", "b", "c"], n=5), **change))
+        bootstrap(
+            **dict(dict(y=[0, 1, 0], p=[0.1, 0.9, 0.3], subject=['a', 'b', 'c'], n=5), **change)
+        )
 
 
-@pytest.mark.parametrize("group, message", [
-    (["north"] * 299, r"300 bodies but groups of shape \(299,\)"),
-    ([None] * 300, "all 300 bodies belong to no group"),
-])
+@pytest.mark.parametrize(
+    'group, message',
+    [
+        (['north'] * 299, r'300 bodies but groups of shape \(299,\)'),
+        ([None] * 300, 'all 300 bodies belong to no group'),
+    ],
+)
 def test_groups_that_are_none(group, message):
     y, who = np.arange(300) % 10 == 0, np.arange(300) // 2
     with pytest.raises(ValueError, match=message):
-        resampling.subgroups(y, np.linspace(0, 1, 300), who, group, RULES["fixed"], n=5)
+        resampling.subgroups(y, np.linspace(0, 1, 300), who, group, RULES['fixed'], n=5)
 
 
 def test_a_threshold_is_not_carried_from_one_label():
     y, p, who = example()
     none = np.zeros(len(y), int), p, who
-    for name in ("youden", "sensitivity_at_least"):
-        with pytest.raises(ValueError, match="needs both labels"):
-            resampling.carried(none, (y, p, who), {name: Threshold(name, 0.5, "", np.nan)}, n=5)
-    share = resampling.carried(none, (y, p, who), {"top": Threshold("top_share", 0.1, "", np.nan)}, n=5)
+    for name in ('youden', 'sensitivity_at_least'):
+        with pytest.raises(ValueError, match='needs both labels'):
+            resampling.carried(none, (y, p, who), {name: Threshold(name, 0.5, '', np.nan)}, n=5)
+    share = resampling.carried(
+        none, (y, p, who), {'top': Threshold('top_share', 0.1, '', np.nan)}, n=5
+    )
     assert share.value.notna().all()
 
 
 def test_memory_is_bounded():
     d = resampling.simulate(subjects=9000, bodies=200_000, positives=2300)
-    rules = dict(one=Threshold("top_share", 0.0075, "", np.nan), two=RULES["youden"])
+    rules = dict(one=Threshold('top_share', 0.0075, '', np.nan), two=RULES['youden'])
     tracemalloc.start()
     bootstrap(d.label, d.probability, d.subject, rules, n=60)
     peak = tracemalloc.get_traced_memory()[1]
@@ -462,7 +626,7 @@ def test_memory_is_bounded():
 
 
 def test_ten_times_faster_than_a_loop():
-    rows = resampling.benchmark(peer_n=6, large=20_000).set_index("name").ours
+    rows = resampling.benchmark(peer_n=6, large=20_000).set_index('name').ours
     assert rows.bootstrap_ratio_sklearn >= 10
     assert rows.bootstrap_seconds < 1.5
     assert rows.bootstrap_peak_mb < 1000
@@ -473,7 +637,9 @@ def test_calibration_of_sampled_and_weighted_odds():
     chance = np.array([0.001, 0.02, 0.4])
     odds = chance / (1 - chance)
     shown = odds / 0.1 * 0.14
-    np.testing.assert_allclose(calibration.correct(shown / (1 + shown), 0.1, 0.14), chance, rtol=1e-12)
+    np.testing.assert_allclose(
+        calibration.correct(shown / (1 + shown), 0.1, 0.14), chance, rtol=1e-12
+    )
 
 
 def test_calibration_by_region():
@@ -483,25 +649,25 @@ def test_calibration_by_region():
     found = calibration.correct(odds / (1 + odds), kept, 1.3)
     np.testing.assert_allclose(found, chance, rtol=1e-12)
     assert (abs(calibration.correct(odds / (1 + odds), kept.mean(), 1.3) / chance - 1) > 0.1).all()
-    with pytest.raises(ValueError, match="not 0.0"):
+    with pytest.raises(ValueError, match='not 0.0'):
         calibration.correct(chance, np.r_[kept[:5], 0])
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.2, np.nan])
+@pytest.mark.parametrize('p', [-0.1, 1.2, np.nan])
 def test_calibration_wants_probabilities(p):
-    with pytest.raises(ValueError, match=f"probability in 0-1, not {p}"):
+    with pytest.raises(ValueError, match=f'probability in 0-1, not {p}'):
         calibration.correct([0.1, p], 0.5)
-    for k, name in enumerate(("sensitivity", "specificity", "prevalence")):
+    for k, name in enumerate(('sensitivity', 'specificity', 'prevalence')):
         given = [0.5, 0.9, np.array([0.1, 0.2])]
         given[k] = p
-        with pytest.raises(ValueError, match=f"{name} is a share in 0-1, not {p}"):
+        with pytest.raises(ValueError, match=f'{name} is a share in 0-1, not {p}'):
             calibration.at_prevalence(*given)
 
 
 def test_calibration_slope_is_nan_where_labels_are_parted():
     y = np.r_[np.ones(5, int), np.zeros(20, int)]
     table = calibration.slope(y, np.where(y, 0.9, 0.1), np.arange(25) % 7)
-    assert table.loc["slope"].isna().all() and np.isfinite(table.loc["in_the_large", "value"])
+    assert table.loc['slope'].isna().all() and np.isfinite(table.loc['in_the_large', 'value'])
 
 
 @quick
@@ -509,10 +675,16 @@ def test_calibration_slope_is_nan_where_labels_are_parted():
 def test_reliability_counts_every_body_once(data, bins):
     y, p, _ = data
     rows = calibration.reliability(y, p, bins)
-    assert rows.bodies.sum() == len(y) and (rows.bodies * rows.observed).sum() == pytest.approx(y.sum())
-    assert (rows.predicted.diff().dropna() > 0).all() and ((rows.low <= rows.observed) & (rows.observed <= rows.high)).all()
+    assert rows.bodies.sum() == len(y) and (rows.bodies * rows.observed).sum() == pytest.approx(
+        y.sum()
+    )
+    assert (rows.predicted.diff().dropna() > 0).all() and (
+        (rows.low <= rows.observed) & (rows.observed <= rows.high)
+    ).all()
 
 
 def test_the_slope_of_one_and_the_same_probability_is_not_known():
     table = calibration.slope(np.arange(30) % 3 == 0, np.full(30, 1e-58), np.arange(30) // 2, 0.95)
-    assert table.loc[["slope", "intercept"]].isna().all(axis=None) and np.isfinite(table.value["in_the_large"])
+    assert table.loc[['slope', 'intercept']].isna().all(axis=None) and np.isfinite(
+        table.value['in_the_large']
+    )

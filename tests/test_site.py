@@ -1,4 +1,5 @@
 "The site in a browser, and the notebook to explore a run in JupyterLab"
+
 import html
 import json
 import os
@@ -25,12 +26,31 @@ import pytest
 from ocf_study import explore, metrics, study
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
-KINDS = ['index.html', 'pages/method.html', 'pages/method/06_geometry.html', 'pages/study/50_evaluation.html', 'pages/results/paper.html', 'pages/guides/explore.html', 'pages/reference.html', 'about/limitations.html']
+FLAGS = [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+]
+KINDS = [
+    'index.html',
+    'pages/method.html',
+    'pages/method/06_geometry.html',
+    'pages/study/50_evaluation.html',
+    'pages/results/paper.html',
+    'pages/guides/explore.html',
+    'pages/reference.html',
+    'about/limitations.html',
+]
 
 
 class Page(HTMLParser):
     "What a page links to, shows, and calls its places"
+
     def __init__(self, path):
         super().__init__()
         self.links, self.images, self.ids, self.words, self.quiet = [], [], set(), [], 0
@@ -39,68 +59,121 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         self.ids |= {a[k] for k in ('id', 'name') if a.get(k)}
-        if tag in ('a', 'link') and 'href' in a: self.links.append(a['href'])
-        if tag == 'script' and 'src' in a: self.links.append(a['src'])
-        if tag == 'img': self.images.append((a.get('src', ''), a.get('alt')))
+        if tag in ('a', 'link') and 'href' in a:
+            self.links.append(a['href'])
+        if tag == 'script' and 'src' in a:
+            self.links.append(a['src'])
+        if tag == 'img':
+            self.images.append((a.get('src', ''), a.get('alt')))
         self.quiet += tag in ('script', 'style')
 
-    def handle_endtag(self, tag): self.quiet -= tag in ('script', 'style')
+    def handle_endtag(self, tag):
+        self.quiet -= tag in ('script', 'style')
 
     def handle_data(self, data):
-        if not self.quiet: self.words.append(data)
+        if not self.quiet:
+            self.words.append(data)
 
 
 @pytest.fixture(scope='session')
 def built(tmp_path_factory):
     "A run's name -> its site and the pages of it, built once"
     done = {}
+
     def of(run):
-        if not (ROOT/'reports'/run/'provenance.json').exists(): pytest.skip(f'no {run} run to show: ocf-study run --profile {run}')
+        if not (ROOT / 'reports' / run / 'provenance.json').exists():
+            pytest.skip(f'no {run} run to show: ocf-study run --profile {run}')
         if run not in done:
             out, start = tmp_path_factory.mktemp(run), time.monotonic()
-            command = ['sphinx-build', '-W', '--keep-going', '-q', '-E', '-b', 'html', '-d', out/'doctrees', ROOT/'docs', out/'html']
-            said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'OCF_SITE_RUN': run})
+            command = [
+                'sphinx-build',
+                '-W',
+                '--keep-going',
+                '-q',
+                '-E',
+                '-b',
+                'html',
+                '-d',
+                out / 'doctrees',
+                ROOT / 'docs',
+                out / 'html',
+            ]
+            said = subprocess.run(
+                command, capture_output=True, text=True, env=os.environ | {'OCF_SITE_RUN': run}
+            )
             assert said.returncode == 0, said.stdout + said.stderr
-            (out/'seconds').write_text(str(time.monotonic() - start))
-            done[run] = out/'html', {str(p.relative_to(out/'html')): Page(p) for p in sorted((out/'html').rglob('*.html')) if '_static' not in p.parts}
+            (out / 'seconds').write_text(str(time.monotonic() - start))
+            done[run] = (
+                out / 'html',
+                {
+                    str(p.relative_to(out / 'html')): Page(p)
+                    for p in sorted((out / 'html').rglob('*.html'))
+                    if '_static' not in p.parts
+                },
+            )
         return done[run]
+
     return of
 
 
 @pytest.fixture(scope='session', params=['demo', 'smoke'])
-def run(request): return request.param  # the committed one, and the one that today's code made
+def run(request):
+    return request.param  # the committed one, and the one that today's code made
 
 
 @pytest.fixture(scope='session')
-def site(built, run): return built(run)[0]
+def site(built, run):
+    return built(run)[0]
 
 
 @pytest.fixture(scope='session')
-def pages(built, run): return built(run)[1]
+def pages(built, run):
+    return built(run)[1]
 
 
 @pytest.fixture(scope='session')
-def shown(built): return built('demo')[1]  # in the browser
+def shown(built):
+    return built('demo')[1]  # in the browser
 
 
 def test_every_part_is_there(site, pages):
-    for chapter in (ROOT/'nbs'/'method').glob('[0-9]*.ipynb'): assert f'pages/method/{chapter.stem}.html' in pages
-    for guide in (ROOT/'nbs'/'guides').glob('*.ipynb'): assert f'pages/guides/{guide.stem}.html' in pages
-    assert {'search.html', 'about/data.html', 'about/changelog.html', 'pages/citation.html', 'pages/results/further.html', *KINDS} <= set(pages)
+    for chapter in (ROOT / 'nbs' / 'method').glob('[0-9]*.ipynb'):
+        assert f'pages/method/{chapter.stem}.html' in pages
+    for guide in (ROOT / 'nbs' / 'guides').glob('*.ipynb'):
+        assert f'pages/guides/{guide.stem}.html' in pages
+    assert {
+        'search.html',
+        'about/data.html',
+        'about/changelog.html',
+        'pages/citation.html',
+        'pages/results/further.html',
+        *KINDS,
+    } <= set(pages)
     text = ' '.join(pages['pages/results/paper.html'].words)
-    for item in (*(f'Figure {k}' for k in range(1, 5)), 'Figure 5 A', 'Figure 5 B', *(f'Figure 6 {k}' for k in 'ABCDEFGHI'), *(f'Table {k}' for k in range(1, 6))): assert item in text, item
+    for item in (
+        *(f'Figure {k}' for k in range(1, 5)),
+        'Figure 5 A',
+        'Figure 5 B',
+        *(f'Figure 6 {k}' for k in 'ABCDEFGHI'),
+        *(f'Table {k}' for k in range(1, 6)),
+    ):
+        assert item in text, item
 
 
 def test_links_lead_somewhere(site, pages):
     broken = []
     for name, page in pages.items():
         for href in page.links + [src for src, _ in page.images]:
-            if not href or urlparse(href).scheme: continue
+            if not href or urlparse(href).scheme:
+                continue
             url = urlparse(urljoin(f'/{name}', href))
             target, anchor = unquote(url.path).lstrip('/'), unquote(url.fragment)
-            if target.endswith('/') or not target: target += 'index.html'
-            if not (site/target).is_file(): broken.append((name, href))
-            elif anchor and target in pages and anchor not in pages[target].ids: broken.append((name, href))
+            if target.endswith('/') or not target:
+                target += 'index.html'
+            if not (site / target).is_file():
+                broken.append((name, href))
+            elif anchor and target in pages and anchor not in pages[target].ids:
+                broken.append((name, href))
     assert broken == []
 
 
@@ -121,48 +194,85 @@ def test_every_figure_has_an_alternative_text(pages):
 def test_no_machinery_shows(pages):
     for name, page in pages.items():
         text = ''.join(page.words)
-        assert not re.search(r'PosixPath\(.\.|VBox\(children=|np\.float64\(\d|Alias for field number|^study\.prepare\(|^out = "\."', text, re.M), name
+        assert not re.search(
+            r'PosixPath\(.\.|VBox\(children=|np\.float64\(\d|Alias for field number|^study\.prepare\(|^out = "\."',
+            text,
+            re.M,
+        ), name
         assert not re.search(r'^\s*#\|', text, re.M), name
-        assert 'default_exp' not in text or name.endswith(('18_study.html', 'contributing.html')), name
+        assert 'default_exp' not in text or name.endswith(('18_study.html', 'contributing.html')), (
+            name
+        )
         assert not re.search(r'\d+%\|[█▏▎▍▌▋▊▉ ]*\|', text), name
         assert not re.search(r'\w+Warning: ', text), name
 
 
 def test_pages_of_rendered_films_say_so(run, pages):
-    about = json.loads((ROOT/'reports'/run/'provenance.json').read_text())
+    about = json.loads((ROOT / 'reports' / run / 'provenance.json').read_text())
     for name, page in pages.items():
         if name.startswith(('pages/study/', 'pages/results/')) and about['about']['rendered']:
             text = ' '.join(' '.join(page.words).split())
             assert 'Rendered films' in text and 'says anything about patients' in text, name
-            assert f"seed {about['seed']}" in text, name
+            assert f'seed {about["seed"]}' in text, name
 
 
 def test_results_lead_to_the_cells(run, site, pages):
     "Every table and figure has a link, and behind its anchor comes the cell that saves it"
-    made = json.loads((ROOT/'reports'/run/'provenance.json').read_text())['artefacts']
-    places = {f"../study/{a['stage']}.html#{a['kind']}-{a['name']}" for a in made if (a['kind'], a['name']) != ('table', 'comparison') and (a['kind'] == 'figure' or len(pd.read_csv(ROOT/'reports'/run/'tables'/f"{a['name']}.csv")))}
-    links = {h for page in ('pages/results/paper.html', 'pages/results/further.html') for h in pages[page].links if re.search(r'study/.*#(figure|table)-', h)}
+    made = json.loads((ROOT / 'reports' / run / 'provenance.json').read_text())['artefacts']
+    places = {
+        f'../study/{a["stage"]}.html#{a["kind"]}-{a["name"]}'
+        for a in made
+        if (a['kind'], a['name']) != ('table', 'comparison')
+        and (
+            a['kind'] == 'figure'
+            or len(pd.read_csv(ROOT / 'reports' / run / 'tables' / f'{a["name"]}.csv'))
+        )
+    }
+    links = {
+        h
+        for page in ('pages/results/paper.html', 'pages/results/further.html')
+        for h in pages[page].links
+        if re.search(r'study/.*#(figure|table)-', h)
+    }
     assert links == places and len(links) > 30
     for link in links:
         page, anchor = link.split('#')
-        text = (site/'pages'/page[3:]).read_text(encoding='utf-8')
+        text = (site / 'pages' / page[3:]).read_text(encoding='utf-8')
         cell = re.search(rf'id="{anchor}".*?<div class="cell [^>]*>(.*?)</pre>', text, re.S)[1]
         assert re.search(r'figures\.save(_table)?\b', re.sub(r'<[^>]+>', '', cell)), link
 
 
 def test_size_and_time(site, pages):
-    assert float((site.parent/'seconds').read_text()) < 300
+    assert float((site.parent / 'seconds').read_text()) < 300
     assert sum(p.stat().st_size for p in site.rglob('*') if p.is_file()) < 40e6
     first = pages['index.html']
-    needed = {(site/unquote(urlparse(u).path)).resolve() for u in first.links + [src for src, _ in first.images] if not urlparse(u).scheme}
-    assert 1e5 < sum(p.stat().st_size for p in {*needed, site/'index.html'} if p.is_file() and (p.suffix != '.html' or p.name == 'index.html')) < 1e6  # without fonts: those are counted in the browser
+    needed = {
+        (site / unquote(urlparse(u).path)).resolve()
+        for u in first.links + [src for src, _ in first.images]
+        if not urlparse(u).scheme
+    }
+    assert (
+        1e5
+        < sum(
+            p.stat().st_size
+            for p in {*needed, site / 'index.html'}
+            if p.is_file() and (p.suffix != '.html' or p.name == 'index.html')
+        )
+        < 1e6
+    )  # without fonts: those are counted in the browser
 
 
 # In the browser
 
+
 @pytest.fixture(scope='session')
 def browser():
-    if not (path := shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')): pytest.skip('no Chromium here: `make test` installs it where it may (apt-get, root)')
+    if not (
+        path := shutil.which('chromium')
+        or shutil.which('chromium-browser')
+        or shutil.which('google-chrome')
+    ):
+        pytest.skip('no Chromium here: `make test` installs it where it may (apt-get, root)')
     playwright = pytest.importorskip('playwright.sync_api')
     with playwright.sync_playwright() as p:
         b = p.chromium.launch(executable_path=path, args=FLAGS)
@@ -171,7 +281,8 @@ def browser():
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_): pass
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope='session')
@@ -189,7 +300,10 @@ def tab(browser):
     page.faults, page.received = [], 0
     page.on('console', lambda m: page.faults.append(m.text) if m.type == 'error' else None)
     page.on('pageerror', lambda e: page.faults.append(str(e)))
-    page.on('requestfailed', lambda r: page.faults.append(r.url) if r.failure != 'net::ERR_ABORTED' else None)  # a page that is left asks for nothing more
+    page.on(
+        'requestfailed',
+        lambda r: page.faults.append(r.url) if r.failure != 'net::ERR_ABORTED' else None,
+    )  # a page that is left asks for nothing more
     yield page
     context.close()
 
@@ -197,16 +311,23 @@ def tab(browser):
 def test_every_page_on_a_phone(address, shown, tab):
     wide = []
     for name in shown:
-        tab.goto(f'{address}/{name}', wait_until='networkidle')  # what a page asks for arrives before it is left
-        if tab.evaluate('document.documentElement.scrollWidth') > 400: wide.append(name)
-        missing = tab.evaluate('[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)')
+        tab.goto(
+            f'{address}/{name}', wait_until='networkidle'
+        )  # what a page asks for arrives before it is left
+        if tab.evaluate('document.documentElement.scrollWidth') > 400:
+            wide.append(name)
+        missing = tab.evaluate(
+            '[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)'
+        )
         assert missing == [], name
     assert wide == [] and tab.faults == []
 
 
 def test_first_page_is_light(address, tab):
     tab.goto(f'{address}/index.html', wait_until='networkidle')
-    sizes = tab.evaluate('Object.fromEntries([...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))')
+    sizes = tab.evaluate(
+        'Object.fromEntries([...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))'
+    )
     assert 1e5 < sum(sizes.values()) < 1e6, sizes
 
 
@@ -220,7 +341,9 @@ def test_keyboard(address, browser):
     tab = browser.new_page(viewport=dict(width=1200, height=800))
     tab.goto(f'{address}/pages/method/06_geometry.html')
     tab.keyboard.press('Tab')
-    assert 'main' in tab.evaluate('document.activeElement.textContent').lower()  # skip to main content
+    assert (
+        'main' in tab.evaluate('document.activeElement.textContent').lower()
+    )  # skip to main content
     tab.keyboard.press('Control+k')
     tab.keyboard.type('odds ratio')
     tab.keyboard.press('Enter')
@@ -249,8 +372,11 @@ def test_accessible(address, shown, browser, scheme):
         tab.goto(f'{address}/{name}')
         assert tab.evaluate('document.documentElement.dataset.theme') == scheme
         tab.evaluate(ONE_OF_A_KIND)
-        for v in axe.run(tab, options={'runOnly': ['wcag2a', 'wcag2aa'], 'resultTypes': ['violations']}).response['violations']:
-            if v['impact'] in ('serious', 'critical'): found += [(name, v['id'], n['target'], n['failureSummary']) for n in v['nodes'][:3]]
+        for v in axe.run(
+            tab, options={'runOnly': ['wcag2a', 'wcag2aa'], 'resultTypes': ['violations']}
+        ).response['violations']:
+            if v['impact'] in ('serious', 'critical'):
+                found += [(name, v['id'], n['target'], n['failureSummary']) for n in v['nodes'][:3]]
     tab.close()
     assert found == []
 
@@ -263,31 +389,70 @@ def _free():
 
 def test_explore_in_jupyterlab(browser, tmp_path):
     "JupyterLab opens the notebook, runs every cell without an error, and a slider that is moved changes the number"
-    run = next((r for r in (ROOT/'reports'/'smoke', *sorted((ROOT/'reports').iterdir())) if (r/'work'/'predictions.parquet').exists()), None)
-    if run is None: pytest.skip('no run with its work folder on this machine to explore')
-    folder = tmp_path/'nbs'/'guides'
+    run = next(
+        (
+            r
+            for r in (ROOT / 'reports' / 'smoke', *sorted((ROOT / 'reports').iterdir()))
+            if (r / 'work' / 'predictions.parquet').exists()
+        ),
+        None,
+    )
+    if run is None:
+        pytest.skip('no run with its work folder on this machine to explore')
+    folder = tmp_path / 'nbs' / 'guides'
     folder.mkdir(parents=True)
-    shutil.copy(ROOT/'nbs'/'guides'/'explore.ipynb', folder)
-    (tmp_path/'reports').mkdir()
-    (tmp_path/'reports'/'smoke').symlink_to(run)
-    port, env = _free(), os.environ | {k: str(tmp_path/k) for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')}
-    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--IdentityProvider.token=', 
-               f'--ServerApp.root_dir={tmp_path}']
-    (tmp_path/'JUPYTER_CONFIG_DIR'/'labconfig').mkdir(parents=True)
-    (tmp_path/'JUPYTER_CONFIG_DIR'/'labconfig'/'page_config.json').write_text(json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}))
+    shutil.copy(ROOT / 'nbs' / 'guides' / 'explore.ipynb', folder)
+    (tmp_path / 'reports').mkdir()
+    (tmp_path / 'reports' / 'smoke').symlink_to(run)
+    port, env = (
+        _free(),
+        os.environ
+        | {
+            k: str(tmp_path / k)
+            for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')
+        },
+    )
+    command = [
+        sys.executable,
+        '-m',
+        'jupyterlab',
+        '--no-browser',
+        '--allow-root',
+        '--ip=127.0.0.1',
+        f'--port={port}',
+        '--ServerApp.port_retries=0',
+        '--IdentityProvider.token=',
+        f'--ServerApp.root_dir={tmp_path}',
+    ]
+    (tmp_path / 'JUPYTER_CONFIG_DIR' / 'labconfig').mkdir(parents=True)
+    (tmp_path / 'JUPYTER_CONFIG_DIR' / 'labconfig' / 'page_config.json').write_text(
+        json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}})
+    )
     lab = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(240):
-            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api', timeout=2); break
-            except OSError: time.sleep(.5)
+            try:
+                urllib.request.urlopen(f'http://127.0.0.1:{port}/api', timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
         tab = browser.new_page(viewport=dict(width=1200, height=1000))
         tab.goto(f'http://127.0.0.1:{port}/lab/tree/nbs/guides/explore.ipynb', timeout=120_000)
         tab.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=120_000)
         tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=60_000)
-        for _ in range(240):  # asked to run before the page holds its kernel, JupyterLab asks back which one to take
+        for _ in range(
+            240
+        ):  # asked to run before the page holds its kernel, JupyterLab asks back which one to take
             try:
-                if any(k['connections'] for k in json.load(urllib.request.urlopen(f'http://127.0.0.1:{port}/api/kernels', timeout=10))): break
-            except OSError: pass  # the server fails to describe a kernel that is just starting
+                if any(
+                    k['connections']
+                    for k in json.load(
+                        urllib.request.urlopen(f'http://127.0.0.1:{port}/api/kernels', timeout=10)
+                    )
+                ):
+                    break
+            except OSError:
+                pass  # the server fails to describe a kernel that is just starting
             tab.wait_for_timeout(500)
         tab.click('.lm-MenuBar-item >> text=Run')
         tab.locator('.lm-Menu-item', has_text='Run All Cells').first.click()
@@ -298,14 +463,26 @@ def test_explore_in_jupyterlab(browser, tmp_path):
         handle.focus()
         for key, sensitivity in (('Home', '100.0 %'), ('End', '0.0 %')):
             handle.press(key)
-            tab.wait_for_function('s => document.querySelector(".jupyter-widgets [data-measure=sensitivity]").textContent.trim() === s', arg=sensitivity, timeout=20_000)
+            tab.wait_for_function(
+                's => document.querySelector(".jupyter-widgets [data-measure=sensitivity]").textContent.trim() === s',
+                arg=sensitivity,
+                timeout=20_000,
+            )
         for _ in range(60):
             tab.click('.lm-MenuBar-item >> text=File')
             tab.locator('.lm-Menu-item', has_text='Save Notebook').first.click()
             tab.wait_for_timeout(2000)
-            code = [c for c in json.loads((folder/'explore.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
-            if all(c['execution_count'] for c in code): break
-        assert all(c['execution_count'] for c in code) and [o for c in code for o in c['outputs'] if o['output_type'] == 'error'] == []
+            code = [
+                c
+                for c in json.loads((folder / 'explore.ipynb').read_text())['cells']
+                if c['cell_type'] == 'code'
+            ]
+            if all(c['execution_count'] for c in code):
+                break
+        assert (
+            all(c['execution_count'] for c in code)
+            and [o for c in code for o in c['outputs'] if o['output_type'] == 'error'] == []
+        )
     finally:
         lab.terminate()
         lab.wait(30)
@@ -314,32 +491,76 @@ def test_explore_in_jupyterlab(browser, tmp_path):
 def test_a_step_of_the_slider_is_felt_as_one(monkeypatch):
     "From a moved slider to the new card, at the paper's number of test bodies"
     rng, n = np.random.default_rng(0), 15_200
-    label = rng.random(n) < .0115
-    bodies = pd.DataFrame(dict(split='test', label=label.astype(int), probability=np.clip(rng.normal(.1 + .6*label, .15), 0, 1)))
-    run = explore.Run(Path('run'), None, bodies, {k: metrics.threshold(r, bodies.label, bodies.probability) for k, r in {'threshold 1': 'top_share', 'threshold 2': 'youden'}.items()})
+    label = rng.random(n) < 0.0115
+    bodies = pd.DataFrame(
+        dict(
+            split='test',
+            label=label.astype(int),
+            probability=np.clip(rng.normal(0.1 + 0.6 * label, 0.15), 0, 1),
+        )
+    )
+    run = explore.Run(
+        Path('run'),
+        None,
+        bodies,
+        {
+            k: metrics.threshold(r, bodies.label, bodies.probability)
+            for k, r in {'threshold 1': 'top_share', 'threshold 2': 'youden'}.items()
+        },
+    )
     monkeypatch.setattr(explore, '_open', lambda folder: run)
-    slider, _, card = explore.threshold_slider(ipywidgets.Dropdown(options={'run': Path('run')})).children
+    slider, _, card = explore.threshold_slider(
+        ipywidgets.Dropdown(options={'run': Path('run')})
+    ).children
     took, seen = [], set()
-    for t in np.linspace(.01, .99, 99):
+    for t in np.linspace(0.01, 0.99, 99):
         start = time.perf_counter()
         slider.value = float(t)
         took.append(time.perf_counter() - start)
         seen.add(card.value)
-    print(f'{1000*np.median(took):.2f} ms in the median, {1000*max(took):.2f} ms at most per step, {n:,} bodies')
-    assert len(seen) > 90 and max(took) < .1  # the slowest of 99 steps; half of 200 ms: the other half is the page's
+    print(
+        f'{1000 * np.median(took):.2f} ms in the median, {1000 * max(took):.2f} ms at most per step, {n:,} bodies'
+    )
+    assert (
+        len(seen) > 90 and max(took) < 0.1
+    )  # the slowest of 99 steps; half of 200 ms: the other half is the page's
 
 
 def test_papermill_guide_shows_the_profiles():
     "The committed table of parameters is what the profiles pass today"
-    shown = ''.join(''.join(o['data'].get('text/html', '')) for c in json.loads((ROOT/'nbs'/'guides'/'papermill.ipynb').read_text())['cells'] for o in c.get('outputs', []) if 'data' in o)
-    cells = [[html.unescape(re.sub(r'<[^>]+>', '', td)).strip() for td in re.findall(r'<td[^>]*>(.*?)</td>', row, re.S)] for row in re.findall(r'<tr>(.*?)</tr>', shown, re.S)]
+    shown = ''.join(
+        ''.join(o['data'].get('text/html', ''))
+        for c in json.loads((ROOT / 'nbs' / 'guides' / 'papermill.ipynb').read_text())['cells']
+        for o in c.get('outputs', [])
+        if 'data' in o
+    )
+    cells = [
+        [
+            html.unescape(re.sub(r'<[^>]+>', '', td)).strip()
+            for td in re.findall(r'<td[^>]*>(.*?)</td>', row, re.S)
+        ]
+        for row in re.findall(r'<tr>(.*?)</tr>', shown, re.S)
+    ]
     names = study.profiles()
     given = {p: study.settings(p) for p in names}
     assert [c for c in cells if len(c) == 1] == [[about] for about in names.values()]
-    rows = [[stage, k, meaning, *(str(given[p][stage][k]) for p in names)] for stage, path in study.stages().items() for k, (_, meaning) in study.parameters(path).items() if k != 'out']
+    rows = [
+        [stage, k, meaning, *(str(given[p][stage][k]) for p in names)]
+        for stage, path in study.stages().items()
+        for k, (_, meaning) in study.parameters(path).items()
+        if k != 'out'
+    ]
     assert [c for c in cells if len(c) > 1] == rows
 
 
 def test_make_lab_opens_the_notebook():
-    said = subprocess.run(['make', '-n', '-o', '.venv/bin/.installed', 'lab'], cwd=ROOT, capture_output=True, text=True).stdout
-    assert 'jupyter lab nbs/guides/explore.ipynb' in said and (ROOT/'nbs'/'guides'/'explore.ipynb').exists()
+    said = subprocess.run(
+        ['make', '-n', '-o', '.venv/bin/.installed', 'lab'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert (
+        'jupyter lab nbs/guides/explore.ipynb' in said
+        and (ROOT / 'nbs' / 'guides' / 'explore.ipynb').exists()
+    )

@@ -1,4 +1,5 @@
 "A whole run at the smallest size, and what happens when something is wrong or a run is killed"
+
 import json
 import os
 import re
@@ -20,7 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
 
 
-def ocf(*args, **kw): return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, cwd=ROOT, **kw)
+def ocf(*args, **kw):
+    return subprocess.run(
+        [COMMAND, *map(str, args)], capture_output=True, text=True, cwd=ROOT, **kw
+    )
 
 
 @pytest.fixture(scope='session')
@@ -28,67 +32,147 @@ def smoke():
     "The smoke run; nbdev_test reads it afterwards"
     done = ocf('run', '--profile', 'smoke', '--out', 'reports/smoke')
     assert done.returncode == 0, done.stderr
-    return ROOT/'reports'/'smoke'
+    return ROOT / 'reports' / 'smoke'
 
 
 def test_every_table_and_figure_of_the_paper(smoke):
-    assert {f'table{i}.csv' for i in range(1, 6)} <= {p.name for p in (smoke/'tables').iterdir()}
-    names = ['figure1', 'figure2', 'figure3', 'figure4', 'figure5a', 'figure5b', *(f'figure6{c}' for c in 'abcdefghi')]
-    figures = {p.name for p in (smoke/'figures').iterdir()}
+    assert {f'table{i}.csv' for i in range(1, 6)} <= {p.name for p in (smoke / 'tables').iterdir()}
+    names = [
+        'figure1',
+        'figure2',
+        'figure3',
+        'figure4',
+        'figure5a',
+        'figure5b',
+        *(f'figure6{c}' for c in 'abcdefghi'),
+    ]
+    figures = {p.name for p in (smoke / 'figures').iterdir()}
     assert {f'{n}.{kind}' for n in names for kind in ('svg', 'png')} <= figures
 
 
 def test_tables_and_figures_say_what_the_films_are(smoke):
-    for p in (smoke/'tables').glob('*.csv'):
+    for p in (smoke / 'tables').glob('*.csv'):
         films = pd.read_csv(p).films
         assert (films == 'rendered').all(), p.name
-    made = json.loads((smoke/'provenance.json').read_text())['artefacts']
-    for a in made: assert a['rendered'] and a['caption'] and (a['alt'] or a['kind'] == 'table')
-    assert {f for a in made for f in a['files']} == {f'{p.parent.name}/{p.name}' for folder in ('tables', 'figures') for p in (smoke/folder).iterdir()}, 'each file has its line, though a figure and a table may have one name'
-    assert 'Rendered films. No figure on this page says anything about patients.' in (smoke/'index.html').read_text()
+    made = json.loads((smoke / 'provenance.json').read_text())['artefacts']
+    for a in made:
+        assert a['rendered'] and a['caption'] and (a['alt'] or a['kind'] == 'table')
+    assert {f for a in made for f in a['files']} == {
+        f'{p.parent.name}/{p.name}'
+        for folder in ('tables', 'figures')
+        for p in (smoke / folder).iterdir()
+    }, 'each file has its line, though a figure and a table may have one name'
+    assert (
+        'Rendered films. No figure on this page says anything about patients.'
+        in (smoke / 'index.html').read_text()
+    )
 
 
 def test_summary(smoke):
-    s = json.loads((smoke/'summary.json').read_text())
-    for area in ('auc_roc', 'auc_pr'): assert 0 <= s['test']['intervals'][area]['low'] <= s['test'][area] <= s['test']['intervals'][area]['high'] <= 1
+    s = json.loads((smoke / 'summary.json').read_text())
+    for area in ('auc_roc', 'auc_pr'):
+        assert (
+            0
+            <= s['test']['intervals'][area]['low']
+            <= s['test'][area]
+            <= s['test']['intervals'][area]['high']
+            <= 1
+        )
     assert set(s['counts']) >= {'train', 'validation', 'test'}
     seven = {'accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'fdr', 'f1'}
     assert len(s['thresholds']) >= 2
-    for t in s['thresholds'].values(): assert seven <= set(t['measures'])
-    for t in s['stages'].values(): assert t['seconds'] > 0 and t['peak_mb'] > 50
+    for t in s['thresholds'].values():
+        assert seven <= set(t['measures'])
+    for t in s['stages'].values():
+        assert t['seconds'] > 0 and t['peak_mb'] > 50
 
 
 def test_every_split_and_every_set_of_table_4_has_intervals(smoke):
     seven = {'accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'fdr', 'f1'}
-    read = lambda name: pd.read_csv(smoke/'tables'/f'{name}.csv', keep_default_na=False, na_values={'value': '', 'low': '', 'high': ''})
-    splits, table4, sets = read('splits'), pd.read_csv(smoke/'tables'/'table4.csv'), read('table4_intervals')
+
+    def read(name):
+        return pd.read_csv(
+            smoke / 'tables' / f'{name}.csv',
+            keep_default_na=False,
+            na_values={'value': '', 'low': '', 'high': ''},
+        )
+
+    splits, table4, sets = (
+        read('splits'),
+        pd.read_csv(smoke / 'tables' / 'table4.csv'),
+        read('table4_intervals'),
+    )
     at = splits[splits.threshold != ''].groupby(['split', 'threshold']).measure.agg(set)
-    assert set(at.index) == {(s, t) for s in ('train', 'validation', 'test') for t in ('threshold 1', 'threshold 2')} and (at >= seven).all()
-    assert list(sets.set.unique()) == ['validation', 'train', 'train_augmented'] and (sets.groupby('set').measure.agg(set) >= seven).all()
-    assert sets.low.notna().all() and ((sets.low <= sets.value) & (sets.value <= sets.high)).mean() > .9
-    for measure, heading, unit in (('sensitivity', 'Sensitivity (%)', 100), ('accuracy', 'Accuracy (%)', 100), ('f1', 'F1 score', 1)):
-        assert (sets[sets.measure == measure].value*unit).tolist() == pytest.approx(table4[heading].tolist())
-    same = splits[(splits.split == 'train') & (splits.threshold == 'threshold 2')].set_index('measure').low
+    assert (
+        set(at.index)
+        == {(s, t) for s in ('train', 'validation', 'test') for t in ('threshold 1', 'threshold 2')}
+        and (at >= seven).all()
+    )
+    assert (
+        list(sets.set.unique()) == ['validation', 'train', 'train_augmented']
+        and (sets.groupby('set').measure.agg(set) >= seven).all()
+    )
+    assert (
+        sets.low.notna().all()
+        and ((sets.low <= sets.value) & (sets.value <= sets.high)).mean() > 0.9
+    )
+    for measure, heading, unit in (
+        ('sensitivity', 'Sensitivity (%)', 100),
+        ('accuracy', 'Accuracy (%)', 100),
+        ('f1', 'F1 score', 1),
+    ):
+        assert (sets[sets.measure == measure].value * unit).tolist() == pytest.approx(
+            table4[heading].tolist()
+        )
+    same = (
+        splits[(splits.split == 'train') & (splits.threshold == 'threshold 2')]
+        .set_index('measure')
+        .low
+    )
     assert same.equals(sets[sets.set == 'train'].set_index('measure').low)
 
 
 def test_the_comparison_holds_what_the_run_holds(smoke):
-    d = pd.read_csv(smoke/'comparison.csv').set_index(['source', 'item', 'measure'])
+    d = pd.read_csv(smoke / 'comparison.csv').set_index(['source', 'item', 'measure'])
     printed = manifest.published_numbers(('table5',)).set_index(['row', 'column']).value
-    ranges = pd.read_csv(smoke/'tables'/'table5.csv').set_index('Hyper-parameter')
+    ranges = pd.read_csv(smoke / 'tables' / 'table5.csv').set_index('Hyper-parameter')
     for name, row in ranges.iterrows():
         for end, column in (('low', 'Lowest'), ('high', 'Highest')):
             r = d.loc['table5', name, end]
-            assert (r.published, r.this_run, r.comparable) == (printed[name, end], row[column], 'setting')
-    steps = pd.read_csv(smoke/'figures'/'figure2.csv').set_index('step').bodies
+            assert (r.published, r.this_run, r.comparable) == (
+                printed[name, end],
+                row[column],
+                'setting',
+            )
+    steps = pd.read_csv(smoke / 'figures' / 'figure2.csv').set_index('step').bodies
     text = d.loc['text'].droplevel('measure')
-    found, discarded, graded, twice = text.this_run[['bodies_found', 'bodies_discarded', 'bodies_graded', 'bodies_twice']]
-    assert found == steps['annotated'] > graded == found - discarded and graded - twice == steps['included'] == text.this_run['bodies']
-    about = json.loads((smoke/'provenance.json').read_text())['parameters']
+    found, discarded, graded, twice = text.this_run[
+        ['bodies_found', 'bodies_discarded', 'bodies_graded', 'bodies_twice']
+    ]
+    assert (
+        found == steps['annotated'] > graded == found - discarded
+        and graded - twice == steps['included'] == text.this_run['bodies']
+    )
+    about = json.loads((smoke / 'provenance.json').read_text())['parameters']
     test = inversion.DETECTORS[about['10_preprocessing']['detector']]
-    wanted = dict(errors_first=about['60_error_analysis']['first'], hysteresis_low=test.low, hysteresis_high=test.high, strip_height=test.strip, sobel_kernel=5, strip_width=1,
-                  auxiliary_networks=2, points_per_body=6, sq_classes=10, sq_fracture_classes=9, abstract_classes=2, square_area_factor=4)
-    assert text.this_run[[*wanted]].to_dict() == wanted and (text.comparable[[*wanted]] == 'setting').all()
+    wanted = dict(
+        errors_first=about['60_error_analysis']['first'],
+        hysteresis_low=test.low,
+        hysteresis_high=test.high,
+        strip_height=test.strip,
+        sobel_kernel=5,
+        strip_width=1,
+        auxiliary_networks=2,
+        points_per_body=6,
+        sq_classes=10,
+        sq_fracture_classes=9,
+        abstract_classes=2,
+        square_area_factor=4,
+    )
+    assert (
+        text.this_run[[*wanted]].to_dict() == wanted
+        and (text.comparable[[*wanted]] == 'setting').all()
+    )
     table4 = d.loc['table4']
     assert len(table4) == 21 and table4[['this_run', 'low', 'high']].notna().all(axis=None)
     timed = text.loc['inference_per_patch']
@@ -101,47 +185,72 @@ class Links(HTMLParser):
         self.found = []
 
     def handle_starttag(self, tag, attrs):
-        self.found += [v for k, v in attrs if k in ('href', 'src') and v and not v.startswith(('#', 'http', 'data:'))]
+        self.found += [
+            v
+            for k, v in attrs
+            if k in ('href', 'src') and v and not v.startswith(('#', 'http', 'data:'))
+        ]
 
 
 def test_the_page_links_what_is_there(smoke):
     links = Links()
-    links.feed((smoke/'index.html').read_text())
+    links.feed((smoke / 'index.html').read_text())
     assert len(links.found) > 40
-    assert [l for l in links.found if not (smoke/l).exists()] == []
+    assert [l for l in links.found if not (smoke / l).exists()] == []
 
 
 def test_executed_notebooks_are_clean_and_whole(smoke):
     for stage in study.stages():
-        if stage >= '90': continue
-        text = (smoke/'notebooks'/f'{stage}.ipynb').read_text()
+        if stage >= '90':
+            continue
+        text = (smoke / 'notebooks' / f'{stage}.ipynb').read_text()
         nb = json.loads(text)
-        assert not re.search(r"""(?<![\w.*}])/(home|root|tmp|Users|work)/""", re.sub(r'"image/[\w+]+": (\[[^]]*\]|"[^"]*")', '', text)), stage
-        assert all(c.get('execution_count') for c in nb['cells'] if c['cell_type'] == 'code' and ''.join(c['source']).strip()), stage
-        assert [c for c in nb['cells'] if 'injected-parameters' in c['metadata'].get('tags', [])], stage
+        assert not re.search(
+            r"""(?<![\w.*}])/(home|root|tmp|Users|work)/""",
+            re.sub(r'"image/[\w+]+": (\[[^]]*\]|"[^"]*")', '', text),
+        ), stage
+        assert all(
+            c.get('execution_count')
+            for c in nb['cells']
+            if c['cell_type'] == 'code' and ''.join(c['source']).strip()
+        ), stage
+        assert [c for c in nb['cells'] if 'injected-parameters' in c['metadata'].get('tags', [])], (
+            stage
+        )
 
 
 @pytest.mark.parametrize('stage', [s for s in study.stages() if s > '01'])
 def test_what_was_drawn_is_looked_up_where_the_films_are(stage):
     "Rendered films may be given by --data, too: a run's own folder has none then, or others"
-    text = ''.join(''.join(c['source']) for c in json.loads(study.stages()[stage].read_text())['cells'] if c['cell_type'] == 'code')
-    assert not re.search(r"work\b.{0,6}films", text)
+    text = ''.join(
+        ''.join(c['source'])
+        for c in json.loads(study.stages()[stage].read_text())['cells']
+        if c['cell_type'] == 'code'
+    )
+    assert not re.search(r'work\b.{0,6}films', text)
 
 
 def test_nothing_is_run_twice(smoke):
-    before = {p: p.stat().st_mtime_ns for p in (smoke/'work'/'stages').iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in (smoke / 'work' / 'stages').iterdir()}
     done = ocf('run', '--profile', 'smoke', '--out', smoke)
     assert done.returncode == 0 and done.stderr.count('unchanged') == len(before)
-    assert {p: p.stat().st_mtime_ns for p in (smoke/'work'/'stages').iterdir()} == before
+    assert {p: p.stat().st_mtime_ns for p in (smoke / 'work' / 'stages').iterdir()} == before
 
 
 def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     "The same seed in another folder, killed twice on the way"
-    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path/'run')]
+    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path / 'run')]
     for wait_for in ('work/films', 'work/model'):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + 600
-        while not (tmp_path/'run'/wait_for).exists() and process.poll() is None and time.monotonic() < deadline: time.sleep(.1)
+        while (
+            not (tmp_path / 'run' / wait_for).exists()
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.1)
         time.sleep(2)
         assert process.poll() is None, f'ended before {wait_for} could be interrupted'
         os.killpg(process.pid, signal.SIGKILL)
@@ -149,113 +258,199 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
-    tables = [p.name for p in sorted((smoke/'tables').glob('*.csv')) if p.stem not in measured]
-    def read(folder, name): return [line for line in (folder/'tables'/name).read_text().splitlines() if not re.search('training_hours|inference_per_patch', line)]  # times
-    assert [n for n in tables if read(smoke, n) != read(tmp_path/'run', n)] == []
+    tables = [p.name for p in sorted((smoke / 'tables').glob('*.csv')) if p.stem not in measured]
+
+    def read(folder, name):
+        return [
+            line
+            for line in (folder / 'tables' / name).read_text().splitlines()
+            if not re.search('training_hours|inference_per_patch', line)
+        ]  # times
+
+    assert [n for n in tables if read(smoke, n) != read(tmp_path / 'run', n)] == []
 
 
 def test_a_file_that_a_parameter_names_is_seen_to_change(tmp_path):
     values = study.settings('smoke', readings=['one.csv', 'absent.csv'])['60_error_analysis']
-    (tmp_path/'one.csv').write_text('a')
+    (tmp_path / 'one.csv').write_text('a')
     before = study._named(tmp_path, values)
-    (tmp_path/'one.csv').write_text('b')
+    (tmp_path / 'one.csv').write_text('b')
     assert len(before) == 1 and study._named(tmp_path, values) != before
-    for end in ('index', 'data-00000-of-00001'): (tmp_path/f'slim.ckpt.{end}').write_text(end)
-    assert len(study._named(tmp_path, dict(checkpoint='slim.ckpt'))) == 2 and study._named(tmp_path, study.settings('smoke')['20_search']) == []
+    for end in ('index', 'data-00000-of-00001'):
+        (tmp_path / f'slim.ckpt.{end}').write_text(end)
+    assert (
+        len(study._named(tmp_path, dict(checkpoint='slim.ckpt'))) == 2
+        and study._named(tmp_path, study.settings('smoke')['20_search']) == []
+    )
 
 
 def named_in(run, names):
     "What of a run is shared, once it is sure that none of these names stands in it"
     shared = [p for p in run.rglob('*') if p.is_file() and 'work' not in p.relative_to(run).parts]
-    found = {p.name: sorted(i for i in names if i in text or i in p.name) for p in shared for text in [p.read_text(errors='ignore')]}
+    found = {
+        p.name: sorted(i for i in names if i in text or i in p.name)
+        for p in shared
+        for text in [p.read_text(errors='ignore')]
+    }
     assert {n: who[:3] for n, who in found.items() if who} == {}
     return shared
 
 
 def test_names_in_tables_are_not_shared_when_a_film_fails(smoke, tmp_path):
     "Three plain tables, names that do not hold one another, films at the top level, one of a single grey: up to the patches, where it fails"
-    c = cohort.load(smoke/'work'/'cohort')
-    folder, out = tmp_path/'films', tmp_path/'run'
+    c = cohort.load(smoke / 'work' / 'cohort')
+    folder, out = tmp_path / 'films', tmp_path / 'run'
     folder.mkdir()
-    renamed = {k: {old: f'{k[0]}{7*i + 10403:06d}q' for i, old in enumerate(values.unique())} for k, values in (('subject_id', c.films.subject_id), ('film_id', c.films.film_id), ('body_id', c.bodies.body_id))}
-    films, bodies, subjects = (d.assign(**{k: d[k].map(v) for k, v in renamed.items() if k in d}) for d in (c.films, c.bodies, c.subjects))
+    renamed = {
+        k: {old: f'{k[0]}{7 * i + 10403:06d}q' for i, old in enumerate(values.unique())}
+        for k, values in (
+            ('subject_id', c.films.subject_id),
+            ('film_id', c.films.film_id),
+            ('body_id', c.bodies.body_id),
+        )
+    }
+    films, bodies, subjects = (
+        d.assign(**{k: d[k].map(v) for k, v in renamed.items() if k in d})
+        for d in (c.films, c.bodies, c.subjects)
+    )
     films['path'] = [f'scan{i:04d}.dcm' for i in range(len(films))]
-    for old, new in zip(c.films.path, films.path): shutil.copy(smoke/'work'/'films'/old, folder/new)
-    for name, d in (('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]), ('bodies', bodies.drop(columns=['subject_id', 'label', 'split', 'used'])), ('subjects', subjects.drop(columns='split'))): d.to_csv(folder/f'{name}.csv', index=False)
-    flat = pydicom.dcmread(folder/films.path.iloc[-1])
+    for old, new in zip(c.films.path, films.path):
+        shutil.copy(smoke / 'work' / 'films' / old, folder / new)
+    for name, d in (
+        ('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]),
+        ('bodies', bodies.drop(columns=['subject_id', 'label', 'split', 'used'])),
+        ('subjects', subjects.drop(columns='split')),
+    ):
+        d.to_csv(folder / f'{name}.csv', index=False)
+    flat = pydicom.dcmread(folder / films.path.iloc[-1])
     flat.PixelData = bytes(len(flat.PixelData))
-    flat.save_as(folder/films.path.iloc[-1])
-    settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder, '--until', '10_preprocessing', '--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
-    names = {n for v in renamed.values() for n in v.values()} | set(films.path) | set(map(str, c.films.subject_id))
+    flat.save_as(folder / films.path.iloc[-1])
+    settings = [
+        'run',
+        '--profile',
+        'smoke',
+        '--out',
+        out,
+        '--data',
+        folder,
+        '--until',
+        '10_preprocessing',
+        '--set',
+        'hash_pixels=false',
+        '--set',
+        '10_preprocessing.inversion_films=8',
+    ]
+    names = (
+        {n for v in renamed.values() for n in v.values()}
+        | set(films.path)
+        | set(map(str, c.films.subject_id))
+    )
     done = ocf(*settings)
     assert done.returncode == 0 and len(named_in(out, names)) > 15, done.stderr
-    assert films.film_id.iloc[-1] in (out/'work'/'failed_films.csv').read_text()
+    assert films.film_id.iloc[-1] in (out / 'work' / 'failed_films.csv').read_text()
     done = ocf(*settings, '--set', 'max_failed=0.0', '--set', 'copies=3')
     named_in(out, names)
-    assert done.returncode == 1 and 'work/problems.txt' in (out/'notebooks'/'10_preprocessing.ipynb').read_text() and films.path.iloc[-1] in (out/'work'/'problems.txt').read_text()
+    assert (
+        done.returncode == 1
+        and 'work/problems.txt' in (out / 'notebooks' / '10_preprocessing.ipynb').read_text()
+        and films.path.iloc[-1] in (out / 'work' / 'problems.txt').read_text()
+    )
 
 
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     "The same films as if they were radiographs: nothing that says they are rendered, no truth"
-    films = tmp_path/'films'
-    shutil.copytree(smoke/'work'/'films', films, ignore=shutil.ignore_patterns('rendered.json', 'truth', '.*'))
-    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--data', films)
+    films = tmp_path / 'films'
+    shutil.copytree(
+        smoke / 'work' / 'films',
+        films,
+        ignore=shutil.ignore_patterns('rendered.json', 'truth', '.*'),
+    )
+    done = ocf('run', '--profile', 'smoke', '--out', tmp_path / 'run', '--data', films)
     assert done.returncode == 0, done.stderr
-    people = set(pd.read_csv(films/'subjects.csv').subject_id)
-    shared = named_in(tmp_path/'run', people)
+    people = set(pd.read_csv(films / 'subjects.csv').subject_id)
+    shared = named_in(tmp_path / 'run', people)
     assert len(people) > 20 and len(shared) > 60
-    assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, 'pixels of people'
-    assert 'endered' not in (tmp_path/'run'/'index.html').read_text()
+    assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, (
+        'pixels of people'
+    )
+    assert 'endered' not in (tmp_path / 'run' / 'index.html').read_text()
 
 
-@pytest.mark.parametrize('args, says', [
-    (['run', '--profile', 'smok'], "Unknown profile 'smok'"),
-    (['run', '--profile', 'smoke', '--set', 'sede=3'], 'Unknown parameter sede'),
-    (['run', '--profile', 'smoke', '--set', 'seed=many'], 'Parameter seed'),
-    (['run', '--profile', 'smoke', '--set', 'seed'], 'KEY=VALUE'),
-    (['run', '--profile', 'smoke', '--until', '0'], "There is no notebook '0'"),
-    (['run', '--profile', 'smoke', '--until', '50_evaluate'], "There is no notebook '50_evaluate'"),
-    (['run', '--profile', 'smoke', '--data', 'nowhere'], 'There is no data folder'),
-    (['run', '--profile', 'smoke', '--set', 'checkpoint=nowhere.ckpt'], 'There is no checkpoint'),
-    (['run', '--profile', 'paper'], 'reads films that you have'),
-    (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
-    (['check', 'nowhere'], 'There is no data folder nowhere'),
-    (['weights', 'show', 'README.md'], 'README.md: '),
-    (['weights', 'show', 'nowhere.pth'], 'no such file of weights'),
-    (['weights', 'convert', 'README.md'], 'README.md: '),
-    (['predict', 'README.md'], 'give --points'),
-    (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv, line 1: file has no header'),
-    (['predict', 'README.md', '--points', 'HEADER'], 'header.csv: holds no row'),
-    (['predict', 'README.md', '--points', 'HEADER', '--facing', 'up'], '--facing is left or right, not up'),
-    (['predict', 'README.md', '--backend', 'caffe'], '--backend is keras, onnxruntime, openvino or openvino_bf16, not caffe'),
-])
+@pytest.mark.parametrize(
+    'args, says',
+    [
+        (['run', '--profile', 'smok'], "Unknown profile 'smok'"),
+        (['run', '--profile', 'smoke', '--set', 'sede=3'], 'Unknown parameter sede'),
+        (['run', '--profile', 'smoke', '--set', 'seed=many'], 'Parameter seed'),
+        (['run', '--profile', 'smoke', '--set', 'seed'], 'KEY=VALUE'),
+        (['run', '--profile', 'smoke', '--until', '0'], "There is no notebook '0'"),
+        (
+            ['run', '--profile', 'smoke', '--until', '50_evaluate'],
+            "There is no notebook '50_evaluate'",
+        ),
+        (['run', '--profile', 'smoke', '--data', 'nowhere'], 'There is no data folder'),
+        (
+            ['run', '--profile', 'smoke', '--set', 'checkpoint=nowhere.ckpt'],
+            'There is no checkpoint',
+        ),
+        (['run', '--profile', 'paper'], 'reads films that you have'),
+        (['run', '--profile', 'smoke', '--out', 'README.md/run'], 'No permission to write'),
+        (['check', 'nowhere'], 'There is no data folder nowhere'),
+        (['weights', 'show', 'README.md'], 'README.md: '),
+        (['weights', 'show', 'nowhere.pth'], 'no such file of weights'),
+        (['weights', 'convert', 'README.md'], 'README.md: '),
+        (['predict', 'README.md'], 'give --points'),
+        (['predict', 'README.md', '--points', 'EMPTY'], 'empty.csv, line 1: file has no header'),
+        (['predict', 'README.md', '--points', 'HEADER'], 'header.csv: holds no row'),
+        (
+            ['predict', 'README.md', '--points', 'HEADER', '--facing', 'up'],
+            '--facing is left or right, not up',
+        ),
+        (
+            ['predict', 'README.md', '--backend', 'caffe'],
+            '--backend is keras, onnxruntime, openvino or openvino_bf16, not caffe',
+        ),
+    ],
+)
 def test_one_sentence_and_no_traceback(args, says, tmp_path):
-    for name, text in (('EMPTY', ''), ('HEADER', 'level,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5,x6,y6\n')): (tmp_path/f'{name.lower()}.csv').write_text(text)
-    done = ocf(*(tmp_path/f'{a.lower()}.csv' if a in ('EMPTY', 'HEADER') else a for a in args))
+    for name, text in (('EMPTY', ''), ('HEADER', 'level,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5,x6,y6\n')):
+        (tmp_path / f'{name.lower()}.csv').write_text(text)
+    done = ocf(*(tmp_path / f'{a.lower()}.csv' if a in ('EMPTY', 'HEADER') else a for a in args))
     assert done.returncode == 1
-    assert says in done.stderr and 'Traceback' not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert (
+        says in done.stderr
+        and 'Traceback' not in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+    )
 
 
 def test_a_checkpoint_is_named_from_where_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for part in ('index', 'data-00000-of-00001'): (tmp_path/f'model.ckpt.{part}').touch()
+    for part in ('index', 'data-00000-of-00001'):
+        (tmp_path / f'model.ckpt.{part}').touch()
     seen = {}
     monkeypatch.setattr(study, '_stage', lambda stage, values, *_: seen.update({stage: values}))
-    study.run('smoke', tmp_path/'runs'/'one', checkpoint='model.ckpt', until='30_training')
-    assert [seen[s]['checkpoint'] for s in ('20_search', '30_training')] == ['../../model.ckpt']*2
+    study.run('smoke', tmp_path / 'runs' / 'one', checkpoint='model.ckpt', until='30_training')
+    assert [seen[s]['checkpoint'] for s in ('20_search', '30_training')] == ['../../model.ckpt'] * 2
 
 
 def test_a_fresh_clone_has_no_network_to_predict_with(tmp_path):
     from ocf_study import phantom
-    phantom.write_cohort(tmp_path/'films', subjects=1, pixel_mm=.8, workers=1)
-    done = ocf('predict', tmp_path/'films', '--run', tmp_path/'run', '--out', tmp_path/'out')
-    assert done.returncode == 1 and 'run `make study` first' in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+    phantom.write_cohort(tmp_path / 'films', subjects=1, pixel_mm=0.8, workers=1)
+    done = ocf('predict', tmp_path / 'films', '--run', tmp_path / 'run', '--out', tmp_path / 'out')
+    assert (
+        done.returncode == 1
+        and 'run `make study` first' in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+    )
 
 
 def test_full_size_on_rendered_films_needs_a_gpu(tmp_path):
-    if study.runtime.tensorflow().config.list_physical_devices('GPU'): pytest.skip('there is a GPU here')
-    done = ocf('run', '--profile', 'paper-phantom', '--out', tmp_path/'run')
-    assert done.returncode == 1 and 'needs a GPU' in done.stderr and not (tmp_path/'run').exists()
+    if study.runtime.tensorflow().config.list_physical_devices('GPU'):
+        pytest.skip('there is a GPU here')
+    done = ocf('run', '--profile', 'paper-phantom', '--out', tmp_path / 'run')
+    assert done.returncode == 1 and 'needs a GPU' in done.stderr and not (tmp_path / 'run').exists()
 
 
 def test_debug_shows_the_traceback():
@@ -264,87 +459,143 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_failing_notebook_is_kept_and_named(tmp_path):
-    done = ocf('run', '--profile', 'smoke', '--out', tmp_path/'run', '--until', '00_cohort', '--set', '00_cohort.subjects=0')
-    assert done.returncode == 1 and re.search(r'00_cohort failed in cell \d+ of \d+', done.stderr) and 'Traceback' not in done.stderr
-    nb = json.loads((tmp_path/'run'/'notebooks'/'00_cohort.ipynb').read_text())
+    done = ocf(
+        'run',
+        '--profile',
+        'smoke',
+        '--out',
+        tmp_path / 'run',
+        '--until',
+        '00_cohort',
+        '--set',
+        '00_cohort.subjects=0',
+    )
+    assert (
+        done.returncode == 1
+        and re.search(r'00_cohort failed in cell \d+ of \d+', done.stderr)
+        and 'Traceback' not in done.stderr
+    )
+    nb = json.loads((tmp_path / 'run' / 'notebooks' / '00_cohort.ipynb').read_text())
     assert any(o['output_type'] == 'error' for c in nb['cells'] for o in c.get('outputs', []))
 
 
 def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
     from rich.console import Console
-    (tmp_path/'work'/'artefacts').mkdir(parents=True); (tmp_path/'work'/'stages').mkdir(); (tmp_path/'tables').mkdir(); (tmp_path/'notebooks').mkdir()
+
+    (tmp_path / 'work' / 'artefacts').mkdir(parents=True)
+    (tmp_path / 'work' / 'stages').mkdir()
+    (tmp_path / 'tables').mkdir()
+    (tmp_path / 'notebooks').mkdir()
+
     def made(*names):
         for n in names:
-            (tmp_path/'tables'/f'{n}.csv').write_text('a')
-            (tmp_path/'work'/'artefacts'/f'table-{n}.json').write_text(json.dumps(dict(name=n, stage='20_search', kind='table')))
+            (tmp_path / 'tables' / f'{n}.csv').write_text('a')
+            (tmp_path / 'work' / 'artefacts' / f'table-{n}.json').write_text(
+                json.dumps(dict(name=n, stage='20_search', kind='table'))
+            )
+
     console = Console(quiet=True)
     for names in (('optimum', 'importance'), ('optimum',)):
-        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1., 1.))
-        with study._display(console) as bars: study._stage('20_search', {}, 'key', tmp_path, console, bars)
-        assert {p.stem for p in (tmp_path/'tables').iterdir()} == set(names)
+        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1.0, 1.0))
+        with study._display(console) as bars:
+            study._stage('20_search', {}, 'key', tmp_path, console, bars)
+        assert {p.stem for p in (tmp_path / 'tables').iterdir()} == set(names)
 
 
 def test_a_process_that_is_killed_is_one_sentence(tmp_path):
     code = 'import os, psutil, sys; os.write(sys.__stderr__.fileno(), b"last words"); psutil.Process().kill()'
     import nbformat
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('1'), nbformat.v4.new_code_cell(code)], metadata=dict(kernelspec=dict(name='python3', display_name='x', language='python')))
-    nbformat.write(nb, tmp_path/'00_cohort.ipynb')
-    with pytest.raises(study.StudyError, match='00_cohort stopped in cell 2 of 2.*killed.*00_cohort.log') as e: study._execute('00_cohort', tmp_path/'00_cohort.ipynb', dict(data=''), tmp_path, lambda **kw: None)
-    assert 'Traceback' not in str(e.value) and 'last words' in (tmp_path/'work'/'running'/'00_cohort.log').read_text()
+
+    nb = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell('1'), nbformat.v4.new_code_cell(code)],
+        metadata=dict(kernelspec=dict(name='python3', display_name='x', language='python')),
+    )
+    nbformat.write(nb, tmp_path / '00_cohort.ipynb')
+    with pytest.raises(
+        study.StudyError, match='00_cohort stopped in cell 2 of 2.*killed.*00_cohort.log'
+    ) as e:
+        study._execute(
+            '00_cohort', tmp_path / '00_cohort.ipynb', dict(data=''), tmp_path, lambda **kw: None
+        )
+    assert (
+        'Traceback' not in str(e.value)
+        and 'last words' in (tmp_path / 'work' / 'running' / '00_cohort.log').read_text()
+    )
 
 
 def test_an_error_that_may_name_people_stays_in_work(tmp_path):
     import nbformat
+
     nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='x')))
-    nb.cells = [nbformat.v4.new_code_cell('1/0', outputs=[nbformat.v4.new_output('error', ename='DataError', evalue='PO6001V1L: torn', traceback=['PO6001V1L'])])]
-    nbformat.write(nb, tmp_path/'a.ipynb')
-    study._cleaned(tmp_path/'a.ipynb', tmp_path/'shown.ipynb', tmp_path)
-    assert 'PO6001' not in (tmp_path/'shown.ipynb').read_text() and 'work/problems.txt' in (tmp_path/'shown.ipynb').read_text()
-    assert 'PO6001V1L: torn' in (tmp_path/'problems.txt').read_text()
-    study._cleaned(tmp_path/'a.ipynb', tmp_path/'rendered.ipynb')
-    assert 'PO6001V1L: torn' in (tmp_path/'rendered.ipynb').read_text()
+    nb.cells = [
+        nbformat.v4.new_code_cell(
+            '1/0',
+            outputs=[
+                nbformat.v4.new_output(
+                    'error', ename='DataError', evalue='PO6001V1L: torn', traceback=['PO6001V1L']
+                )
+            ],
+        )
+    ]
+    nbformat.write(nb, tmp_path / 'a.ipynb')
+    study._cleaned(tmp_path / 'a.ipynb', tmp_path / 'shown.ipynb', tmp_path)
+    assert (
+        'PO6001' not in (tmp_path / 'shown.ipynb').read_text()
+        and 'work/problems.txt' in (tmp_path / 'shown.ipynb').read_text()
+    )
+    assert 'PO6001V1L: torn' in (tmp_path / 'problems.txt').read_text()
+    study._cleaned(tmp_path / 'a.ipynb', tmp_path / 'rendered.ipynb')
+    assert 'PO6001V1L: torn' in (tmp_path / 'rendered.ipynb').read_text()
 
 
 def test_who_waits_for_a_run_folder_is_told(tmp_path):
     from threading import Thread
     from filelock import FileLock
     from rich.console import Console
-    console = Console(file=open(tmp_path/'said', 'w'))
-    first, entered = FileLock(tmp_path/'.lock'), []
+
+    console = Console(file=open(tmp_path / 'said', 'w'))
+    first, entered = FileLock(tmp_path / '.lock'), []
+
     def second():
-        with study._alone(FileLock(tmp_path/'.lock'), console): entered.append(True)
+        with study._alone(FileLock(tmp_path / '.lock'), console):
+            entered.append(True)
+
     with first:
         waiting = Thread(target=second)
-        waiting.start(); waiting.join(1)
+        waiting.start()
+        waiting.join(1)
         assert not entered
     waiting.join(20)
     console.file.close()
-    assert entered and (tmp_path/'said').read_text().startswith('Another run is at work')
-    with study._alone(FileLock(tmp_path/'.lock'), console): pass  # nobody else: nothing to say
+    assert entered and (tmp_path / 'said').read_text().startswith('Another run is at work')
+    with study._alone(FileLock(tmp_path / '.lock'), console):
+        pass  # nobody else: nothing to say
 
 
 def test_a_snapshot_without_its_work_folder_is_left_alone(tmp_path, monkeypatch):
     "As the committed demo is in a fresh clone: no notebook puts a smaller run in its place"
     monkeypatch.delenv('OCF_RUN', raising=False)
-    (tmp_path/'provenance.json').write_text('{}')
-    with pytest.raises(study.StudyError, match='without its folder work'): study.prepare('50_evaluation', tmp_path)
+    (tmp_path / 'provenance.json').write_text('{}')
+    with pytest.raises(study.StudyError, match='without its folder work'):
+        study.prepare('50_evaluation', tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ['provenance.json']
 
 
 def test_torn_notes_are_none(tmp_path):
     for folder in ('stages', 'artefacts'):
-        (tmp_path/'work'/folder).mkdir(parents=True)
-        (tmp_path/'work'/folder/'00_cohort.json').write_text('')
+        (tmp_path / 'work' / folder).mkdir(parents=True)
+        (tmp_path / 'work' / folder / '00_cohort.json').write_text('')
     assert study._done(tmp_path, '00_cohort', 'key') is False and study._artefacts(tmp_path) == []
 
 
 def test_a_run_folder_within_the_data_is_no_data(tmp_path):
-    (tmp_path/'bodies.csv').write_text('a')
-    before = study._data_state(tmp_path, tmp_path/'report')
-    (tmp_path/'report').mkdir(); (tmp_path/'report'/'index.html').write_text('b')
-    assert study._data_state(tmp_path, tmp_path/'report') == before and len(before) == 1
-    (tmp_path/'bodies.csv').write_text('ab')
-    assert study._data_state(tmp_path, tmp_path/'report') != before
+    (tmp_path / 'bodies.csv').write_text('a')
+    before = study._data_state(tmp_path, tmp_path / 'report')
+    (tmp_path / 'report').mkdir()
+    (tmp_path / 'report' / 'index.html').write_text('b')
+    assert study._data_state(tmp_path, tmp_path / 'report') == before and len(before) == 1
+    (tmp_path / 'bodies.csv').write_text('ab')
+    assert study._data_state(tmp_path, tmp_path / 'report') != before
 
 
 def test_sheets_can_be_named_on_the_command_line():
@@ -356,10 +607,22 @@ def test_sheets_can_be_named_on_the_command_line():
 @pytest.mark.parametrize('key', ['out', 'profile', 'until', 'again'])
 def test_options_are_no_parameters(key):
     done = ocf('run', '--profile', 'smoke', '--set', f'{key}=x')
-    assert done.returncode == 1 and done.stderr.strip() == f'--set gives parameters of notebooks; {key} is an option of the command: --{key}.'
+    assert (
+        done.returncode == 1
+        and done.stderr.strip()
+        == f'--set gives parameters of notebooks; {key} is an option of the command: --{key}.'
+    )
 
 
-@pytest.mark.parametrize('text, message', [('', 'no profile: it lacks about, common, stages'), ('about: x\ncommon: {}\nstages:\n', 'lacks stages'), ('a: [', 'is not YAML')])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('', 'no profile: it lacks about, common, stages'),
+        ('about: x\ncommon: {}\nstages:\n', 'lacks stages'),
+        ('a: [', 'is not YAML'),
+    ],
+)
 def test_a_profile_that_is_none_is_named(text, message, tmp_path):
-    (tmp_path/'mine.yaml').write_text(text)
-    with pytest.raises(study.StudyError, match=f'mine.yaml .*{message}'): study._profile(tmp_path/'mine.yaml')
+    (tmp_path / 'mine.yaml').write_text(text)
+    with pytest.raises(study.StudyError, match=f'mine.yaml .*{message}'):
+        study._profile(tmp_path / 'mine.yaml')
