@@ -163,6 +163,8 @@ def _items(text, kind):
 # %% ../nbs/method/17b_settings.ipynb #7856d3f7
 def _typed(value, kind):
     "A member or a single value: texts are read, a whole number may stand for a number"
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, str):
         return _scalar(value, kind)
     if kind is float and type(value) is int or kind is int and type(value) is float:

@@ -9,6 +9,7 @@ __all__ = ['PAGE', 'app', 'weights', 'Stopped', 'stoppable', 'run', 'prepare', '
 import ast
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -161,6 +162,7 @@ def _engine():
                 nb_man, kernel_name, kernel_manager_class=Logged, **kwargs
             )
 
+    logging.getLogger('papermill').setLevel(logging.CRITICAL)  # what fails is told once
     papermill_engines.register('ocf_study', Told)
     return 'ocf_study'
 
@@ -308,11 +310,10 @@ def _beside(work):
     try:
         return future.result()
     except KeyboardInterrupt:
-        while (left := _below() - before) or thread.is_alive():
+        end = time.monotonic() + 4
+        while ((left := _below() - before) or thread.is_alive()) and time.monotonic() < end:
             _end(left)
-            thread.join(1)
-            if not left:
-                break
+            thread.join(0.2)
         raise
 
 # %% ../nbs/method/18_study.ipynb #333cd641
@@ -1053,4 +1054,4 @@ def main():
     except (KeyboardInterrupt, click.Abort) as e:
         more = ' The same command resumes the run from here.' if sys.argv[1:2] == ['run'] else ''
         print(f'Stopped.{more}', file=sys.stderr)
-        sys.exit(128 + getattr(e, 'signum', signal.SIGINT))
+        sys.exit(128 + getattr(e.__cause__ or e, 'signum', signal.SIGINT))
