@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pydicom
-from . import genant, manifest, nhanes, radiograph, runtime
+from . import genant, manifest, radiograph, runtime
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/05_cohort.ipynb #6f54941d
