@@ -19,7 +19,7 @@ import fastjsonschema
 import nbformat
 import yaml
 
-from . import inversion, manifest
+from . import inversion, manifest, runtime
 
 # %% ../nbs/method/17b_settings.ipynb #7db7e22f
 class StudyError(RuntimeError):
@@ -342,6 +342,17 @@ def each(
     "A value changed, or each of a list"
     return [change(v) for v in value] if isinstance(value, list) else change(value)
 
+# %% ../nbs/method/17b_settings.ipynb #76946a06
+def _not_at_home(name, value):
+    "Files that were named from a home folder and are not there"
+    given = value if isinstance(value, list) else [value]
+    paths = [os.path.expanduser(p) for p in given if p.startswith('~')]
+    return [
+        f'{name}: there is no {p}'
+        for p in paths
+        if not os.path.exists(p) and not runtime.files_named(p)
+    ]
+
 # %% ../nbs/method/17b_settings.ipynb #1962c260
 def _checked(asked, takes):
     "Values of their kind and in their range, stage by stage, and what is wrong with the others"
@@ -356,6 +367,7 @@ def _checked(asked, takes):
             problems += _out_of_range(name, read, may_be)
             if key in PATHS:
                 values[stage][key] = each(read, os.path.expanduser)
+                problems += _not_at_home(name, read)
     for stage, mine in values.items():
         problems += _at_odds(stage, mine)
     return values, problems

@@ -285,8 +285,10 @@ def test_every_parameter_has_a_range_and_lists_of_words_are_the_librarys():
         (dict(storage='mysql://nobody@127.0.0.1:9/x'), 'The storage cannot be used'),
         (dict(storage='sqlite:////nowhere/at/all.db'), 'There is no folder for the database'),
         (dict(readings='[one.csv]'), 'There is no file of readings'),
-        (dict(checkpoint='~/nowhere.ckpt'), 'There is no checkpoint'),
-        (dict(data='~/nowhere'), 'There is no data folder'),
+        (dict(checkpoint='~/nowhere.ckpt'), 'checkpoint: there is no '),
+        (dict(checkpoint='nowhere.ckpt'), 'There is no checkpoint'),
+        (dict(data='~/nowhere'), 'data: there is no '),
+        (dict(data='nowhere'), 'There is no data folder'),
     ],
     ids=str,
 )
