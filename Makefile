@@ -26,7 +26,7 @@ docs: $(BIN)/.installed
 
 lab: $(BIN)/.installed
 	@jupyter labextension disable @jupyterlab/apputils-extension:announcements
-	jupyter lab nbs/guides/explore.ipynb
+	jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/nbs/guides/explore.ipynb
 
 bench: $(BIN)/.installed
 	ocf-study run --profile $(PROFILE) --out $(OUT) --until 90_benchmarks

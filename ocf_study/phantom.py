@@ -28,7 +28,6 @@ from ocf_study.roster import (
     DIGITAL_AT_VISIT_2,
     FILM_MM,
     ON_BODY,
-    RATES,
     REGION,
     SITES,
     Settings,
