@@ -12,7 +12,7 @@ import json, time
 from pathlib import Path
 rendered = not data
 (Path(out) / 'work/cohort').mkdir(parents=True, exist_ok=True)
-about = dict(root=data or '../films', data='Stub.', rendered=rendered)
+about = dict(root=data or 'films', data='Stub.', rendered=rendered)
 (Path(out) / 'work/cohort/about.json').write_text(json.dumps(about))
 films = Path(data or Path(out) / 'work/films')
 films.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ with open(Path(out) / 'tables/table1.csv', 'w') as f:
     table = csv.DictWriter(f, rows[0])
     table.writeheader()
     table.writerows(rows)
-note = dict(name='table1', kind='table', stage='80_comparison', caption='Rounds.', alt='', root='..')
+note = dict(name='table1', kind='table', stage='80_comparison', caption='Rounds.', alt='', root='elsewhere')
 (Path(out) / 'work/artefacts/table-table1.json').write_text(json.dumps(note))
 (Path(out) / 'work/summary/80_comparison.json').write_text(json.dumps(dict(rounds=len(rows))))
 """
