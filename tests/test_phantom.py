@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 import json
+import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 import zlib
 
 import cv2
@@ -132,8 +134,6 @@ def test_a_killed_run_goes_on(films, tmp_path, monkeypatch):
 
 
 def test_a_lost_film_is_rendered_again(films, tmp_path):
-    import shutil
-
     copy = shutil.copytree(films, tmp_path / 'films')
     lost = sorted(copy.rglob('*.dcm'))[2]
     lost.unlink()
@@ -199,6 +199,25 @@ def test_films_say_that_they_are_rendered(films):
             and 'NumberOfFrames' not in ds
         )
     assert 'rendered' in json.loads((films / 'rendered.json').read_text())['what']
+
+
+@pytest.mark.skipif(not shutil.which('dciodvfy'), reason='without dicom3tools')
+@pytest.mark.parametrize('source', ['film', 'digital'])
+@pytest.mark.parametrize('region', ['L', 'T'])
+@pytest.mark.parametrize('white_is_zero', [0, 1])
+def test_films_keep_the_dicom_standard(tmp_path, monkeypatch, source, region, white_is_zero):
+    p = roster.plan(roster.Settings(subjects=1, seed=3, pixel_mm=2.4))
+    film, s = scene.scenes(p, p.subjects.subject_id.iloc[0])[0][0]
+    film = SimpleNamespace(**dict(film._asdict()) | dict(source=source, region=region))
+    monkeypatch.setattr(phantom, 'WHITE_IS_ZERO', white_is_zero)
+    path = tmp_path / 'film.dcm'
+    phantom.write_dicom(path, scene.render(s, p.settings), film, p.settings)
+    said = subprocess.run(['dciodvfy', path], capture_output=True, text=True)
+    assert said.returncode == 0 and 'Error' not in said.stdout + said.stderr, said.stderr
+    assert ('SCImage' if source == 'film' else 'DXImage') in said.stderr
+    about = radiograph.header(path)
+    assert (about['pixel_mm'], about['facing'], about['source']) == (2.4, 'right', source)
+    assert not about['warnings']
 
 
 def test_photometry_of_the_file_changes_nothing_that_is_read(tmp_path, monkeypatch):
