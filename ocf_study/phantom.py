@@ -57,24 +57,18 @@ def height_loss(
 
 # %% ../nbs/method/03_phantom.ipynb #41e4c0c0
 def read_grade(
-    row,  # of `fractures`: made, kind, loss, since, nhanes_grade, nhanes_type, look_alike
+    row,  # of `fractures`: made, kind, since, nhanes_grade, nhanes_type
     losses,  # of `height_loss`
     visit: int,
     draw,
     settings: Settings,
-):  # grade 0-3, type
+):  # grade 0-3, or -1 for a body that NHANES did not score; type
     "What the reader of a film calls one body."
     if broken(row, visit):
-        return int(
-            np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)
-        ), row.kind
-    if row.nhanes_grade == 0:
-        kind = max(('wedge', 'biconcave'), key=lambda k: losses[f'loss_{k}'])
-        return (
-            (1, kind)
-            if losses[f'loss_{kind}'] + draw.normal(0, settings.reader_sd) >= genant.GRADE_LOSS[0]
-            else (0, '')
-        )
+        reader = genant.Reader(tuple(settings.reader_limits), settings.reader_error)
+        return int(reader.grade(losses.max(), draw)), row.kind
+    if np.isnan(row.nhanes_grade):
+        return -1, ''
     return int(row.nhanes_grade), row.nhanes_type
 
 # %% ../nbs/method/03_phantom.ipynb #019e550c
@@ -142,16 +136,18 @@ def annotate(
 ) -> pd.DataFrame:  # a row per body: body_id, SQ class, points in px, and the truth
     "What the readers wrote down for one film, from the head down; bodies that are not wholly on the film are left out."
     film, p = s.film, s.person
-    names = [l for l in REGION[film.region] if l in rows.index]
-    at = [p.levels.index(l) for l in names]
+    names = [level for level in REGION[film.region] if level in rows.index]
+    at = [p.levels.index(level) for level in names]
     losses, found = height_loss(p.column.points[at], p.sound[at]), []
     for j, (level, k) in enumerate(zip(names, at)):
         draw, row = rng(settings.seed, 'reading', film.film_id, level), rows.loc[level]
         made = bool(broken(row, film.visit))
         grade, kind = read_grade(row, losses.loc[j], film.visit, draw, settings)
+        unscored, grade = grade < 0, max(grade, 0)
         on = confounders(s, k, row, draw, settings)
         placed = place_points(s.points[k], on['osteophytes'], on['point_placement'], draw, settings)
         letter = str(draw.choice(list('NAM'))) if draw.random() < settings.letters else ''
+        letter = 'N' if unscored else letter
         double = bool(draw.random() < settings.doubles)
         if not ((placed > 0.5) & (placed < np.array(FILM_MM)[::-1] - 0.5)).all():
             continue
@@ -169,7 +165,9 @@ def annotate(
                 letter=letter,
                 double=double,
                 made=made,
-                nhanes_grade=int(row.nhanes_grade),
+                final_score=row.final_score,
+                software_grade=row.software_grade,
+                type_from='made' if made else row.type_from,
                 kind=kind,
                 made_loss=float(row.loss) if made else 0.0,
                 look_alike=row.look_alike,
