@@ -17,7 +17,8 @@ import ocf_study
 
 # %% ../nbs/method/00b_escaping.ipynb #e5c00006
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_NUMBERS = re.compile(r'[-+]?[\d\s.,%()]*(?:(?:to|e|E|;|,) ?[-+]?[\d\s.,%()]*)*')
+_NUMBER = r'[-+]?[\d.,%]*'
+_NUMBERS = re.compile(rf'{_NUMBER}(?:(?: ?\(| to |[eE]|[;,] ?| ){_NUMBER})*\)?')
 
 
 def neutral(
