@@ -379,11 +379,17 @@ def _literals(source):
                         )
 
 
+def as_text(text):
+    "Text of a run in Markdown: no markup, no formula, no tag"
+    return escape(re.sub(r'([*_`$\[\]{}\\])', r'\\\1', ' '.join(str(text).split())), quote=False)
+
+
 def banner(about):
     "What a page was run on"
-    facts, rendered = (
-        f'Profile `{about["profile"]}`, seed {about["seed"]}. {about["about"]["data"]}.',
-        about['about']['rendered'],
+    rendered = about['about']['rendered']
+    facts = (
+        f'Profile {as_text(about["profile"])}, seed {about["seed"]}. '
+        f'{as_text(about["about"]["data"]).rstrip(".")}.'
     )
     return [
         ':::{admonition} ' + ('Rendered films' if rendered else 'This run'),
@@ -788,7 +794,7 @@ def results(run, dest, about):
                 else f'`{a["stage"]}`'
             )
             text += [f'({place})=', f'## {called(name)}', '']
-            caption = re.sub(r'([*_`$\[\]<>{}\\])', r'\\\1', a['caption'])
+            caption = as_text(a['caption'])
             if kind == 'figure':
                 shutil.copy(run / 'figures' / f'{name}.png', dest / 'results')
                 text += [
