@@ -120,31 +120,40 @@ def _nanny(*address, name, devices, **options):
 # %% ../nbs/method/00a_runtime.ipynb #623b939f
 @contextlib.contextmanager
 def client(
-    scheduler: str = '',  # address of a running scheduler; empty: on this machine
+    scheduler: str = '',  # address of a running scheduler, tcp:// or tls://; empty: on this machine
     workers: int = 0,  # processes on this machine; 0 or 1: threads of this process
     threads: int = 1,  # threads per worker
     devices: list = (),  # of `gpus`, where each process on this machine is to see one
+    dashboard: bool = False,  # show Dask's dashboard to this machine
 ):  # a `distributed.Client`
     "A Dask client: a scheduler's, a local cluster of processes, or this process"
+    import dask
     from distributed import Client, LocalCluster
 
     if scheduler:
         with Client(scheduler) as c:
             yield c
-    else:
-        own = dict(worker_class=_nanny, devices=devices) if workers > 1 and devices else {}
-        with (
-            LocalCluster(
-                n_workers=max(workers, 1),
-                threads_per_worker=threads,
-                processes=workers > 1,
-                dashboard_address=':0',
-                silence_logs=logging.ERROR,
-                **own,
-            ) as cluster,
-            Client(cluster) as c,
-        ):
-            yield c
+        return
+    own = dict(worker_class=_nanny, devices=devices) if workers > 1 and devices else {}
+    pages = {} if dashboard else _NO_PAGES
+    with (
+        dask.config.set(pages),
+        LocalCluster(
+            n_workers=max(workers, 1),
+            threads_per_worker=threads,
+            processes=workers > 1,
+            dashboard_address='127.0.0.1:0',
+            worker_dashboard_address='127.0.0.1:0',
+            scheduler_kwargs=dict(dashboard=dashboard),
+            silence_logs=logging.ERROR,
+            **own,
+        ) as cluster,
+        Client(cluster) as c,
+    ):
+        yield c
+
+
+_NO_PAGES = {'distributed.scheduler.http.routes': [], 'distributed.worker.http.routes': []}
 
 # %% ../nbs/method/00a_runtime.ipynb #51efa4ec
 def attempt(work, item):

@@ -377,6 +377,7 @@ def plot_slices(
     distributions: dict | None = None,
 ):  # the figure
     "Validation AUC-PR over each hyper-parameter; the best round is ringed"
+    import matplotlib.pyplot as plt
 
     distributions = distributions or space()
     done = _done(table)
@@ -412,6 +413,7 @@ def plot_parallel(
     distributions: dict | None = None,
 ):  # the figure
     "A line per round through its hyper-parameters to its validation AUC-PR; good rounds are dark"
+    import matplotlib.pyplot as plt
 
     distributions = distributions or space()
     done = _done(table).sort_values('auc_pr')
@@ -452,6 +454,7 @@ def plot_progress(
     reruns=(),  # validation AUC-PR of trainings at the optimum, from other seeds
 ):  # the figure
     "The best AUC-PR after each round, and how far trainings at the optimum spread"
+    import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(6.4, 2.6), layout='constrained', dpi=80)
     _done(table)
