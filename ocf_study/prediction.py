@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'compare', 'fastest', 'sample', 'benchmark', 'best',
            'predict_store', 'describe', 'domain', 'describe_films', 'domain_of', 'unusual', 'ungraded', 'one_film',
-           'thresholds', 'Seen', 'network_facts', 'by_height', 'predict_cohort']
+           'thresholds', 'Seen', 'films_to_score', 'network_facts', 'by_height', 'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
 from dataclasses import dataclass
 from pathlib import Path
 import json
-import re
 import tempfile
 import time
 import warnings
@@ -31,7 +30,6 @@ from ocf_study import (
     manifest,
     metrics,
     patches,
-    radiograph,
     runtime,
     training,
 )
@@ -405,58 +403,22 @@ def unusual(
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
     root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
-) -> cohort.Cohort:  # sq and label are missing
-    "A cohort whose bodies have points and no grade, checked like any other."
-    return cohort.read(root) if cohort.is_mros(root) else cohort.read_tables(root, graded=False)
+    repair: bool = False,  # put points right that were listed from the wrong end
+) -> cohort.Cohort:  # sq and label are missing; about['told']: warnings
+    "A cohort whose bodies have points and no grade, checked like any other; films that cannot be read are left out."
+    if cohort.is_mros(root):
+        return cohort.read(root)
+    return cohort.read_tables(root, repair=repair, graded=False, links=True)
 
 # %% ../nbs/method/13a_prediction.ipynb #63bc3993
 def one_film(
-    film,  # DICOM, PNG or TIFF file
-    points,  # CSV: level, x1, y1 .. x6, y6 in px of the stored film, a row per body
-    facing: str = 'right',  # where the subject on it looks
+    film,  # DICOM, PNG, TIFF or JPEG file
+    points,  # level, x1, y1 .. x6, y6 in px of the stored film, a row per body
+    facing: str = '',  # left or right, where the subject on it looks; '': as its tag says, or right
+    repair: bool = True,  # put points right that were listed from the wrong end
 ) -> cohort.Cohort:
-    "One film and one file of points as a cohort."
-    film, points = Path(film), Path(points)
-    if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
-    name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
-    files = dict(films=film.name, bodies=points.name, subjects='')
-    given = manifest._raw(points, points.name)
-    if given.empty:
-        raise DataError([Problem(points.name, None, None, None, 'holds no row')])
-    bodies = given[[c for c in ('level', *cohort.XY) if c in given]].assign(
-        body_id=name + '-' + given.get('level', pd.Series('', given.index)),
-        film_id=name,
-        sq='0',
-        ungraded=True,
-    )
-    problems = manifest.check(bodies, 'bodies', points.name)
-    if any(p.message == 'column is missing' for p in problems):
-        raise DataError(problems)
-    radiograph.header(film)  # or an error that names it
-    films = pd.DataFrame(
-        [
-            dict(
-                film_id=name,
-                subject_id=name,
-                visit=1,
-                region='L',
-                path=film.name,
-                facing=facing,
-                line=1,
-            )
-        ]
-    )
-    t = dict(
-        films=films,
-        bodies=cohort._sound(bodies, 'bodies', problems),
-        subjects=films[['subject_id', 'visit', 'line']],
-    )
-    c, problems = cohort._joined(t, files, problems, film.parent, 1, False, [True])
-    if errors := [p for p in problems if p.severity == 'error']:
-        raise DataError(errors)
-    c.about['data'] = f'One film, {film.name}.'
-    return c
+    "One film and one file of points as a cohort, checked like any other."
+    return cohort.read_film(film, points, facing, repair)
 
 # %% ../nbs/method/13a_prediction.ipynb #6d9f2cfc
 def thresholds(
@@ -509,23 +471,20 @@ def _films(c, choices):
         )
 
 # %% ../nbs/method/13a_prediction.ipynb #32cb670d
-def _read(data, points, facing):
-    "The films to score: a folder of tables, or one film with its points"
+def films_to_score(
+    data,  # data folder of either layout, or one film
+    points='',  # for one film: its table of points
+    facing: str = '',  # where the subject on that one film looks; '': as its tag says, or right
+    repair: bool = False,  # a folder's points: put those right that were listed from the wrong end
+) -> cohort.Cohort:  # about['told']: what was found while reading
+    "A folder of tables, or one film with its points, as `predict_cohort` takes it."
     if points:
         return one_film(data, points, facing)
     if Path(data).is_file():
-        raise DataError(
-            [
-                Problem(
-                    str(data),
-                    None,
-                    None,
-                    None,
-                    'one film is scored with its file of points: give --points',
-                )
-            ]
-        )
-    return ungraded(data)
+        said = 'one film is scored with its file of points: give --points'
+        raise DataError([Problem(str(data), None, None, None, said)])
+    return ungraded(data, repair)
+
 
 # %% ../nbs/method/13a_prediction.ipynb #e13a0002
 def network_facts(
@@ -609,8 +568,9 @@ def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
     out,  # folder to make
-    points='',  # for one film: its CSV of points
-    facing: str = 'right',  # where the subject on that one film looks
+    points='',  # of one film, as in `films_to_score`
+    facing: str = '',  # of one film, as in `films_to_score`
+    repair: bool = False,  # of a folder, as in `films_to_score`
     backend: str = 'openvino',  # one of `BACKENDS`
     pages: int = 100,  # films drawn, those with the highest probability first
 ) -> Path:  # the page, index.html; beside it predictions.csv and films.csv
@@ -618,7 +578,7 @@ def predict_cohort(
     run, out = Path(run), Path(out)
     if out.exists():
         raise FileExistsError(f'{out} is already there')
-    c = data if isinstance(data, cohort.Cohort) else _read(data, points, facing)
+    c = data if isinstance(data, cohort.Cohort) else films_to_score(data, points, facing, repair)
     if not (run / 'work' / 'model' / 'best.keras').exists():
         raise FileNotFoundError(
             f'{run} holds no trained network: run `make study` first, '

@@ -910,8 +910,18 @@ def _predict(
     ],
     points: Annotated[str, typer.Option(help='for one film: its file of points')] = '',
     facing: Annotated[
-        str, typer.Option(help='for one film: where the subject looks, left or right')
-    ] = 'right',
+        str,
+        typer.Option(
+            help='for one film: where the subject looks, left or right; its tag, or right, '
+            'when not given'
+        ),
+    ] = '',
+    repair: Annotated[
+        bool,
+        typer.Option(
+            '--repair', help='put points right that were listed from the wrong end of a body'
+        ),
+    ] = False,
     run_: Annotated[
         str, typer.Option('--run', help='run folder whose network decides')
     ] = 'reports/demo',
@@ -932,22 +942,25 @@ def _predict(
     from ocf_study import prediction
 
     for option, given, known in (
-        ('facing', facing, ('left', 'right')),
+        ('facing', facing or 'right', ('left', 'right')),
         ('backend', backend, prediction.BACKENDS),
     ):
         if given not in known:
             raise StudyError(f'--{option} is {", ".join(known[:-1])} or {known[-1]}, not {given}.')
     with _one_sentence():
-        page = prediction.predict_cohort(
-            data, run_, out, points=points, facing=facing, backend=backend, pages=pages
-        )
+        c = prediction.films_to_score(data, points, facing, repair)
+        page = prediction.predict_cohort(c, run_, out, backend=backend, pages=pages)
     films = escaping.read_csv(page.parent / 'films.csv', dtype=str, keep_default_na=False)
     failed = films[films.problem != '']
-    for film in failed.itertuples():
-        print(f'{film.film_id}: {film.problem}', file=sys.stderr)
+    told = [*c.about.get('told', []), *(failed.film_id + ': ' + failed.problem)]
+    for sentence in told[:20]:
+        print(sentence, file=sys.stderr)
+    if len(told) > 20:
+        print(f'and {len(told) - 20} more, on the page', file=sys.stderr)
     print(f'Read {os.path.relpath(page)}')
-    if len(failed):
+    if len(failed) or any(s.endswith('the film is left out') for s in told):
         raise typer.Exit(1)
+
 
 # %% ../nbs/method/18_study.ipynb #04970530
 @weights.command('show')

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,17 +36,22 @@ def marked(tmp_path_factory):
     "A cohort with a marker in every field of free text"
     folder = tmp_path_factory.mktemp('marked') / 'films'
     phantom.write_cohort(folder, subjects=14, pixel_mm=1.0, prevalence=0.3, workers=1, seed=5)
-    people = pd.read_csv(folder / 'subjects.csv')
-    odd = pd.Series(range(len(people))) % 2 == 0
+    c = cohort.read(str(folder))
+    (folder / 'annotations.csv').unlink()  # three tables in its place
+    people, films = c.subjects, c.films
+    odd = np.arange(len(people)) % 2 == 0
     for column in ('site', 'race_ethnicity'):
-        people[column] = odd.map({True: f'{column} {SCRIPT}', False: FORMULA})
-    people.to_csv(folder / 'subjects.csv', index=False)
-    films = pd.read_csv(folder / 'films.csv')
+        people[column] = np.where(odd, f'{column} {SCRIPT}', FORMULA)
     for i in (0, 1):
         name = f'{i} <img src=x onerror=alert(1)>.dcm'
         (folder / films.path[i]).rename(folder / name)
         films.loc[i, 'path'] = name
-    films.to_csv(folder / 'films.csv', index=False)
+    people.to_csv(folder / 'subjects.csv', index=False)
+    columns = ['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']
+    films[columns].to_csv(folder / 'films.csv', index=False)
+    c.bodies[['body_id', 'film_id', 'level', 'sq', *cohort.XY]].to_csv(
+        folder / 'bodies.csv', index=False
+    )
     return folder
 
 

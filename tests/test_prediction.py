@@ -1,4 +1,4 @@
-"""Prediction of ungraded films: the same numbers on every way in, nothing half written, and no text of a file taken as HTML."""
+"""Prediction of ungraded films: the same numbers on every way in, nothing half written, no HTML."""
 
 from pathlib import Path
 import re
@@ -89,7 +89,7 @@ def test_every_back_end_says_the_same(run):
     ],
 )
 def test_a_back_end_that_disagrees_is_never_the_best(backend, off, y, note, monkeypatch):
-    """Made-up probabilities: the two highest of label 0 rise by `off`, past the lowest of label 1 when it is large."""
+    """Made-up probabilities: the two highest of label 0 rise by `off`, past label 1 if large."""
     p = np.r_[np.linspace(0.1, 0.4, 10), np.linspace(0.5, 0.9, 10)].reshape(2, 10).T.ravel()
     wrong = p + off * ((p < 0.45) & (p > 0.35))
     monkeypatch.setattr(prediction, 'has_bfloat16', lambda: True)
@@ -280,33 +280,47 @@ def _damage(film):
     film.write_bytes(film.read_bytes()[:5000])  # the header is whole, the pixels are not
 
 
-def test_a_damaged_film_is_listed_and_the_rest_is_scored(run, new, tmp_path):
+def _torn(monkeypatch, films):
+    "Pixels that only decoding shows to be damaged"
+    read = cohort.Cohort.read
+
+    def damaged(self, film_id):
+        if film_id in films:
+            raise ValueError('a block of the picture cannot be decoded')
+        return read(self, film_id)
+
+    monkeypatch.setattr(cohort.Cohort, 'read', damaged)
+
+
+@pytest.mark.parametrize('seen', ['in its header', 'in its pixels'])
+def test_a_damaged_film_is_listed_and_the_rest_is_scored(seen, run, new, tmp_path, monkeypatch):
     films = pd.read_csv(new / 'films.csv')
     whole = pd.read_csv(
         prediction.predict_cohort(new, run, tmp_path / 'whole').parent / 'predictions.csv'
     )
-    _damage(new / films.path[1])
+    if seen == 'in its header':
+        _damage(new / films.path[1])
+    else:
+        _torn(monkeypatch, [films.film_id[1]])
     out = tmp_path / 'out'
     done = CliRunner().invoke(
         study.app, ['predict', str(new), '--run', str(run), '--out', str(out)]
     )
-    assert done.exit_code == 1 and f'{films.film_id[1]}: ' in done.stderr, done.output
+    assert done.exit_code == 1 and films.film_id[1] in done.stderr, done.output
     assert 'Traceback' not in done.output and done.stdout.strip().endswith('index.html')
     scored = pd.read_csv(out / 'predictions.csv')
     pd.testing.assert_frame_equal(
         scored, whole[whole.film_id == films.film_id[0]].reset_index(drop=True)
     )
-    listed = pd.read_csv(out / 'films.csv', keep_default_na=False).set_index('film_id').problem
-    assert listed[films.film_id[0]] == '' and listed[films.film_id[1]]
     page = (out / 'index.html').read_text()
-    assert 'could not be read' in page and films.film_id[1] in page
+    assert films.film_id[1] in page
+    assert ('could not be read' in page) == (seen == 'in its pixels')
     assert not (out / 'films' / f'{films.film_id[1]}.html').exists()
 
 
-def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path):
+def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path, monkeypatch):
     films = pd.read_csv(new / 'films.csv')
-    for path in films.path:
-        _damage(new / path)
+    _torn(monkeypatch, set(films.film_id))
     with pytest.raises(manifest.DataError) as error:
         prediction.predict_cohort(new, run, tmp_path / 'out')
     assert all(film in str(error.value) for film in films.film_id)
@@ -486,7 +500,7 @@ def test_the_side_that_a_film_faces_is_passed_through(run, new, tmp_path):
     other = {'left': 'right', 'right': 'left'}[film.facing]
 
     def read(facing):
-        return prediction._read(new / film.path, tmp_path / 'points.csv', facing)
+        return prediction.films_to_score(new / film.path, tmp_path / 'points.csv', facing)
 
     assert read(film.facing).films.facing.tolist() == [film.facing]
     with pytest.raises(manifest.DataError):
