@@ -485,7 +485,6 @@ def films_to_score(
         raise DataError([Problem(str(data), None, None, None, said)])
     return ungraded(data, repair)
 
-
 # %% ../nbs/method/13a_prediction.ipynb #e13a0002
 def network_facts(
     run,  # run folder with predictions
