@@ -23,7 +23,7 @@ import psutil
 import typer
 import yaml
 
-from . import cohort, figures, manifest, runtime
+from . import cohort, figures, manifest, overlay, runtime
 
 # %% ../nbs/method/18_study.ipynb #a8e0d0a4
 class StudyError(RuntimeError):
@@ -426,14 +426,16 @@ def _refuse(profile, data, checkpoints, out, anyway):
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
-    "Every error of a data folder at once, on the terminal, where names of subjects may stand, before any notebook is written"
-    errors = [
-        p
-        for p in cohort.check(data, **{k: values[k] for k in ('repair', 'film_rule', 'workers')})
-        if p.severity == 'error'
-    ]
-    if errors:
+    "Every error of a data folder at once, on the terminal, where names may stand; then its warnings and what it can show"
+    choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links')}
+    found = cohort.inspect(data, **choices)
+    problems = cohort.verdict(found)
+    if errors := [p for p in problems if p.severity == 'error']:
         raise manifest.DataError(errors)
+    print(*problems[:10], sep='\n', end='\n' * bool(problems))
+    if len(problems) > 10:
+        print(f'{len(problems) - 10:,} more warnings: `ocf-study check` lists them.')
+    print(*cohort.outlook(found.cohort, values['fractions'], values['stratify']), sep='\n')
 
 # %% ../nbs/method/18_study.ipynb #60ca1a39
 def _display(console):
@@ -866,16 +868,31 @@ def _check(
             help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type'
         ),
     ] = 'y',
+    ungraded: Annotated[
+        bool, typer.Option('--ungraded', help='three tables for `predict`: no grades are needed')
+    ] = False,
+    links: Annotated[
+        bool, typer.Option('--links', help='links may lead to films outside the folder')
+    ] = False,
+    pictures: Annotated[
+        str, typer.Option(help='folder for a picture of each film with its points')
+    ] = '',
 ):
     "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
-    report = manifest.report(cohort.check(data, repair=repair, film_rule=film_rule))
+    choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded, links=links)
+    found = cohort.inspect(data, **choices)
+    problems = cohort.verdict(found, graded=not ungraded)
+    if pictures:
+        overlay.write(found, data, pictures)
+    report = manifest.report(problems)
+    if found.cohort is not None and not ungraded:
+        report['outlook'] = cohort.outlook(found.cohort)
     if json_:
         print(json.dumps(report, indent=1))
     else:
-        for p in report['problems']:
-            print(manifest.Problem(**p))
+        print(*problems, *report.get('outlook', []), sep='\n')
         print(f'{report["errors"]} errors, {report["warnings"]} warnings')
     if report['errors']:
         raise typer.Exit(1)
