@@ -1219,8 +1219,8 @@ def _inside(path):
     return not (os.path.isabs(path) or '\\' in path or ':' in path or '..' in path.split('/'))
 
 
-def _disagreements(films, bodies, files):
-    "Where the three tables contradict one another, or themselves."
+def _disagreements(films, bodies, files, unsound):
+    "Where the three tables contradict one another, or themselves; rows of bodies may be `unsound`, and missing here."
     on = films.set_index('film_id').reindex(bodies.film_id)
     problems = [
         Problem(
@@ -1251,6 +1251,7 @@ def _disagreements(films, bodies, files):
             'warning',
         )
         for r in films[~films.film_id.isin(bodies.film_id)].itertuples()
+        if not unsound
     ]
 
 # %% ../nbs/method/05_cohort.ipynb #dddd618b
@@ -1288,7 +1289,8 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
     "An `Inspection` of three tables with the files of the films, those whose path is `safe`."
     films = t['films']
     bodies = t['bodies'][t['bodies'].film_id.isin(films.film_id)].reset_index(drop=True)
-    problems += _disagreements(films, bodies, files)
+    unsound = any(p.file == files['bodies'] and p.severity == 'error' for p in problems)
+    problems += _disagreements(films, bodies, files, unsound)
     if 'flip_vertical' not in films:
         films = films.assign(flip_vertical=False)
     head, unread = _headers(root, films[safe], workers, pixels)
