@@ -735,7 +735,7 @@ def _classes(df, file):
     shape = pd.Series(_shape_type(df), df.index)
     type = df.type if 'type' in df else pd.Series(np.nan, df.index)
     type = type.astype(object).where(grade > 0)
-    by_shape = (grade > 0) & type.isna()
+    by_shape = grade.isin([1, 2, 3]) & type.isna()
     sound = grade.isin([0, 1, 2, 3]) & type.fillna('wedge').isin(genant.TYPES)
     sq = pd.Series(np.nan, df.index, dtype=object)
     sq[sound] = genant.sq_class(grade[sound].astype(int), type.fillna(shape)[sound])
