@@ -8,7 +8,7 @@ __all__ = ['GRID', 'U', 'CURVES', 'COLUMN', 'SLICES', 'Z', 'SHARE', 'body_curves
            'pelvis', 'shoulders']
 
 # %% ../nbs/method/02b_anatomy.ipynb #b2bfd785
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2

@@ -46,7 +46,8 @@ def draws(
     copies=None,  # copies of each; None: as many as the variant has
     seed=0,
     variant='paper',  # "paper" or "published"
-):  # body_id, copy (from 1), area_scale, rotation (degrees), dx, dy (parts of the edge), gain, cutoff, noise_sd (grey levels), noise_seed
+):  # body_id, copy (from 1), area_scale, rotation (degrees), dx, dy (parts of the edge), gain,
+    # cutoff, noise_sd (grey levels), noise_seed
     "The augmentation draws of each body, a row per copy."
     if variant not in RANGES:
         raise ValueError(f'unknown variant {variant!r}: one of {", ".join(RANGES)}')

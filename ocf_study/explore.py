@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'VIEWS', 'Run', 'open_run', 'runs', 'outcome', 'choose', 'Body', 'body', 'film_figure', 'steps_figure',
-           'inversion_figure', 'saliency_figure', 'Sweep', 'card', 'gallery', 'try_film', 'picture', 'run_picker',
-           'threshold_slider', 'browser', 'gallery_browser']
+           'inversion_figure', 'saliency_figure', 'Sweep', 'written', 'card', 'gallery', 'try_film', 'picture',
+           'run_picker', 'rule_in_words', 'threshold_slider', 'browser', 'gallery_browser', 'follow']
 
 # %% ../nbs/method/17a_explore.ipynb #7affb9b5
 from base64 import b64encode
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from html import escape
 from io import BytesIO
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,8 +31,10 @@ class Run:
 
     folder: Path
     cohort: cohort.Cohort
-    bodies: pd.DataFrame  # a row per body with a prediction: columns of the cohort, `probability`, `grade`, `error` (0-1)
-    thresholds: dict  # 'threshold 1' and 'threshold 2' of the paper -> `metrics.Threshold`, set on the test bodies
+    # a row per body with a prediction: columns of the cohort, `probability`, `grade`, `error` (0-1)
+    bodies: pd.DataFrame
+    # 'threshold 1', 'threshold 2' of the paper -> `metrics.Threshold`, set on the test bodies
+    thresholds: dict
 
     @cached_property
     def choices(self) -> dict:  # size, variant, detector, tie, seed
@@ -55,7 +58,10 @@ class Run:
         return lambda pixels: predict(patches.standardise(pixels)[..., None])
 
     def __repr__(self):
-        return f'Run {self.folder.name}: {self.cohort}; {len(self.bodies):,} bodies with a probability. {self.cohort.about["data"]}.'
+        return (
+            f'Run {self.folder.name}: {self.cohort}; {len(self.bodies):,} bodies with a '
+            f'probability. {self.cohort.about["data"]}.'
+        )
 
 # %% ../nbs/method/17a_explore.ipynb #fb1430eb
 def open_run(
@@ -66,7 +72,8 @@ def open_run(
     path = folder / 'work' / 'predictions.parquet'
     if not path.exists():
         raise FileNotFoundError(
-            f'{path} is not there: run the study first (make study), or choose a run that holds its work folder'
+            f'{path} is not there: run the study first (make study), '
+            'or choose a run that holds its work folder'
         )
     said, c = pd.read_parquet(path), cohort.load(folder / 'work' / 'cohort')
     said = said[said.model == said.model.iloc[0]]
@@ -92,8 +99,17 @@ def open_run(
 def runs(
     reports: str | Path,  # folder of run folders
 ) -> list[Path]:
-    "The runs that can be explored: those whose predictions are on this machine."
-    return sorted(p.parent.parent for p in Path(reports).glob('*/work/predictions.parquet'))
+    "The runs whose predictions are on this machine, the newest finished one first."
+    found = sorted(p.parent.parent for p in Path(reports).glob('*/work/predictions.parquet'))
+    return sorted(found, key=_finished, reverse=True)
+
+
+def _finished(folder):
+    "When a run was finished, as text that sorts; '' for a run that was not."
+    try:
+        return json.loads((folder / 'provenance.json').read_text(encoding='utf-8'))['finished']
+    except (OSError, ValueError, KeyError, TypeError):
+        return ''
 
 # %% ../nbs/method/17a_explore.ipynb #9e3b730f
 OUTCOMES = ('true positive', 'false negative', 'false positive', 'true negative')
@@ -117,7 +133,7 @@ def choose(
     low: float = 0.0,  # lowest probability wanted
     high: float = 1.0,  # highest
     kind: str = '',  # one of `OUTCOMES`; '' for all
-    threshold=None,  # what decides the outcome: number or `metrics.Threshold`; None: the run's threshold 2
+    threshold=None,  # decides the outcome: number, `metrics.Threshold`, or None: threshold 2
     by: str = 'error',  # column to sort by, highest first
 ) -> pd.DataFrame:  # rows of `run.bodies`, with `outcome`
     "The bodies that somebody wants to see."
@@ -151,7 +167,11 @@ class Body:
 
     @property
     def title(self):
-        return f'{self.row.level} of {self.row.film_id}: SQ {self.row.sq:g}, label {int(self.row.label)}, probability {self.row.probability:.3f}'
+        r = self.row
+        return (
+            f'{r.level} of {r.film_id}: SQ {r.sq:g}, label {int(r.label)}, '
+            f'probability {r.probability:.3f}'
+        )
 
 # %% ../nbs/method/17a_explore.ipynb #30977319
 def body(
@@ -234,7 +254,8 @@ def film_figure(
             path_effects=_EDGE,
         )
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
-    fig.suptitle(b.title, fontsize=10)
+    mirrored = '\nmirrored: the subject looks right on the stored film'
+    fig.suptitle(b.title + mirrored * (b.facing == 'right'), fontsize=10)
     return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #9d4f9859
@@ -291,7 +312,7 @@ def saliency_figure(
     b: Body,
     seed: int = 7,  # of the shuffled weights
 ) -> Figure:
-    "The patch, and on it the maps of the network and of its shuffled twin: red raises the logit, blue lowers it."
+    "The patch with the maps of the network and of its shuffled twin: red raises the logit."
     from ocf_study import saliency
 
     x = patches.averaged(patches.standardise(b.patch[None])[..., None], run.network.input_shape[1])
@@ -325,6 +346,13 @@ class Sweep:
         order = np.argsort(p, kind='stable')
         self.p, self.ones = p[order], np.r_[0, np.cumsum(y[order])]
 
+    def cuts(
+        self,
+        *more,  # thresholds to be among them, numbers or `metrics.Threshold`
+    ) -> np.ndarray:  # falling; infinity flags no body, the last flags all
+        "Every threshold at which the decision changes, exactly."
+        return np.r_[np.inf, np.unique(np.r_[self.p, [float(t) for t in more]])[::-1]]
+
     def at(
         self,
         threshold,  # number or `metrics.Threshold`
@@ -340,11 +368,23 @@ class Sweep:
             **{k: float(v) for k, v in metrics.from_counts(**counts).items()},
         )
 
+# %% ../nbs/method/17a_explore.ipynb #e1a0c002
+def written(
+    threshold,  # number or `metrics.Threshold`
+) -> str:
+    "A threshold in four digits, or as many as tell it from 0 and 1."
+    t = float(threshold)
+    if np.isinf(t):
+        return 'above every probability'
+    texts = (f'{t:.{digits}g}' for digits in range(4, 18))
+    return next(s for s in texts if t in (0, 1) or float(s) not in (0, 1))
+
 # %% ../nbs/method/17a_explore.ipynb #928b4474
 def card(
     now: dict,  # of `Sweep.at`
 ) -> str:  # HTML
     "The answer at one threshold, to be read at a glance: four measures and the confusion matrix."
+    n = sum(now[k] for k in ('tn', 'fp', 'fn', 'tp'))
     shown = dict(
         sensitivity='sensitivity', ppv='PPV', specificity='specificity', alert_rate='alert rate'
     )
@@ -360,15 +400,22 @@ def card(
             f'<tr><th {head} scope="row">{name}</th><td {cell}>{a:,}</td><td {cell}>{b:,}</td></tr>'
         )
 
+    large = 'style="font-size:1.5em;font-weight:600"'
     measures = ''.join(
-        f'<div style="min-width:7em"><div style="font-size:1.5em;font-weight:600" data-measure="{k}">{share(now[k])}</div>{name}</div>'
+        f'<div style="min-width:7em"><div {large} data-measure="{k}">{share(now[k])}</div>'
+        f'{name}</div>'
         for k, name in shown.items()
+    )
+    caption = (
+        f'<caption style="caption-side:top;text-align:left">{now["fp"] + now["tp"]:,} of {n:,} '
+        f'bodies flagged, at threshold {written(now["threshold"])}</caption>'
     )
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center">{measures}'
-        f'<table style="border-collapse:collapse"><caption style="caption-side:top;text-align:left">bodies at threshold {now["threshold"]:.3f}</caption>'
-        f'<tr><td {cell}></td><th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
-        f'{row("label 0", now["tn"], now["fp"])}{row("label 1", now["fn"], now["tp"])}</table></div>'
+        f'<table style="border-collapse:collapse">{caption}<tr><td {cell}></td>'
+        f'<th {head} scope="col">not flagged</th><th {head} scope="col">flagged</th></tr>'
+        f'{row("none or mild", now["tn"], now["fp"])}'
+        f'{row("moderate or severe", now["fn"], now["tp"])}</table></div>'
     )
 
 # %% ../nbs/method/17a_explore.ipynb #df75518b
@@ -405,6 +452,12 @@ def try_film(
     pd.DataFrame, Figure
 ]:  # level, probability, and whether it is flagged at each threshold; the film with its scores
     "What a run's network says of a film that nobody has graded."
+    if not isinstance(points, dict):
+        raise ValueError(
+            f'points are a dictionary, level -> six points, not a {type(points).__name__}'
+        )
+    if unknown := [level for level in points if level not in genant.LEVELS]:
+        raise ValueError(f'unknown level: {", ".join(map(str, unknown))}; known are T4 to L4')
     picture = (
         radiograph.read(film, facing=facing)
         if not isinstance(film, np.ndarray)
@@ -425,6 +478,8 @@ def try_film(
             **{name: t.flags(p) for name, t in run.thresholds.items()},
         )
     )
+    if facing == 'right':  # drawn as it is stored
+        picture, six = picture[:, ::-1], geometry.mirror(six, picture.shape[1])
     fig, ax = plt.subplots(figsize=(4, 5.4))
     ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))
     ax.axis('off')
@@ -432,7 +487,7 @@ def try_film(
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
         ax.annotate(
-            f'{row.level} {row.probability:.2f}',
+            f'{row.level} {row.probability:.2g}',
             (body[:, 0].max(), body[:, 1].mean()),
             (6, 0),
             textcoords='offset points',
@@ -452,7 +507,9 @@ def picture(
     with BytesIO() as f:
         fig.savefig(f, format='png', dpi=80)
         plt.close(fig)
-        return f'<img style="max-width:100%;height:auto;background:#fff" alt="{escape(alt)}" src="data:image/png;base64,{b64encode(f.getvalue()).decode()}">'
+        data = b64encode(f.getvalue()).decode()
+    style = 'max-width:100%;height:auto;background:#fff'
+    return f'<img style="{style}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
 
 
 _open = lru_cache(maxsize=4)(open_run)
@@ -460,19 +517,30 @@ _open = lru_cache(maxsize=4)(open_run)
 # %% ../nbs/method/17a_explore.ipynb #e4865860
 def run_picker(
     reports: str | Path,  # folder of run folders
-    first: str | Path = '',  # the one chosen at the start
+    first: str | Path = '',  # the one chosen at the start; '': the newest finished one
 ):  # `ipywidgets.Dropdown` whose value is a run folder
     "Choose among the runs on this machine."
     from ipywidgets import Dropdown
 
     there = {p.name: p.resolve() for p in [*runs(reports), *([Path(first)] if first else [])]}
     if not there:
-        raise FileNotFoundError(f'no run with predictions in {reports}: make study makes one')
+        raise FileNotFoundError(
+            f'no run with predictions in {reports}. Make one first: `make study` takes about ten '
+            'minutes, `ocf-study run --profile smoke` a few. Then run this cell again.'
+        )
     return Dropdown(
         options=there,
         value=Path(first).resolve() if first else next(iter(there.values())),
         description='Run',
     )
+
+# %% ../nbs/method/17a_explore.ipynb #e1a0c005
+def rule_in_words(
+    t,  # `metrics.Threshold`
+) -> str:
+    "How a threshold was set, for a reader."
+    words = {'top_share': f'the top {100 * t.parameter:g} %', 'youden': "Youden's J"}
+    return words.get(t.rule, t.name)
 
 # %% ../nbs/method/17a_explore.ipynb #d9dad6ba
 def threshold_slider(
@@ -480,45 +548,41 @@ def threshold_slider(
     split: str = 'test',  # train, validation or test
 ):  # `ipywidgets.VBox`: slider, the paper's two thresholds, card
     "A threshold that moves sensitivity, PPV, alert rate and the confusion matrix with it."
-    from ipywidgets import HTML, Button, FloatSlider, HBox, VBox
+    from ipywidgets import HTML, Button, HBox, IntSlider, VBox
 
-    slider, answer = (
-        FloatSlider(
-            value=0.5,
-            min=0,
-            max=1,
-            step=0.001,
-            readout_format='.3f',
-            description='Threshold',
-            layout=dict(width='min(40em, 95%)'),
-        ),
-        HTML(),
-    )
-    buttons = [
-        Button(description=name, tooltip=f"the paper's {name}, set on this run's test bodies")
+    # the slider counts the exact thresholds: a slider of numbers would round them to its step
+    slider = IntSlider(description='Flag more', readout=False, layout=dict(width='min(40em, 95%)'))
+    answer, state = HTML(), {}
+    buttons = {
+        name: Button(description=name, layout=dict(width='auto'))
         for name in ('threshold 1', 'threshold 2')
-    ]
-    state = {}
+    }
 
     def opened(*_):
-        state['run'] = _open(pick.value)
-        bodies = state['run'].bodies
-        bodies = bodies[bodies.split == split]
+        run = _open(pick.value)
+        bodies = run.bodies[run.bodies.split == split]
         state['sweep'] = Sweep(bodies.label, bodies.probability)
+        state['cuts'] = state['sweep'].cuts(*run.thresholds.values())
+        for name, button in buttons.items():
+            button.description = f'{name}: {rule_in_words(run.thresholds[name])}'
+            button.tooltip = f'{written(run.thresholds[name])}, set on the test bodies of this run'
+        slider.max = len(state['cuts']) - 1
+        moved_to('threshold 2')
         moved()
 
     def moved(*_):
-        answer.value = card(state['sweep'].at(slider.value))
+        answer.value = card(state['sweep'].at(state['cuts'][slider.value]))
 
-    def pressed(button):
-        slider.value = float(state['run'].thresholds[button.description])
+    def moved_to(name):
+        value = float(_open(pick.value).thresholds[name])
+        slider.value = int(np.flatnonzero(state['cuts'] == value)[0])
 
-    for button in buttons:
-        button.on_click(pressed)
+    for name, button in buttons.items():
+        button.on_click(lambda _, name=name: moved_to(name))
     slider.observe(moved, 'value')
     pick.observe(opened, 'value')
     opened()
-    return VBox([slider, HBox(buttons), answer])
+    return VBox([slider, HBox([*buttons.values()]), answer])
 
 # %% ../nbs/method/17a_explore.ipynb #afa824cd
 def _filters():
@@ -554,7 +618,8 @@ VIEWS = {
     ),
     'Inversion': (
         lambda run, b: inversion_figure(b, variant=run.choices['variant']),
-        'The patch, its gradient, the end-plates found, and their distance from the highest and lowest grey near by',
+        'The patch, its gradient, the end-plates found, '
+        'and their distance from the highest and lowest grey near by',
     ),
     'Saliency': (
         saliency_figure,
@@ -605,9 +670,13 @@ def browser(
         if chosen.value is None:
             tab.value = 'No body is like this.'
             return
+        tab.value = '<p role="status">Drawing it now.</p>'
         run = _open(pick.value)
-        b = body(run, chosen.value)
-        tab.value = picture(draw(run, b), f'{alt}. {b.title}')
+        try:
+            b = body(run, chosen.value)
+            tab.value = picture(draw(run, b), f'{alt}. {b.title}')
+        except (OSError, ValueError) as error:  # a film that is gone or damaged
+            tab.value = f'<p>{escape(str(error))}</p>'
 
     for w in (*filters.values(), pick):
         w.observe(listed, 'value')
@@ -635,10 +704,31 @@ def gallery_browser(
     def drawn(*_):
         answer.value = picture(
             gallery(_open(pick.value), split.value, n.value),
-            f'Patches of the worst errors of split {split.value}: label 1 with the lowest, label 0 with the highest probability',
+            f'Patches of the worst errors of split {split.value}: label 1 with the lowest, '
+            'label 0 with the highest probability',
         )
 
     for w in (pick, split, n):
         w.observe(drawn, 'value')
     drawn()
     return VBox([HBox([split, n]), answer])
+
+# %% ../nbs/method/17a_explore.ipynb #e1a0c008
+def follow(
+    pick,  # of `run_picker`
+):  # decorator of a function: `Run` -> anything that a notebook shows
+    "Show what a function says of the chosen run, and show it again when another run is chosen."
+    from IPython.display import display
+
+    def shown(function):
+        def now():
+            said = function(_open(pick.value))
+            if isinstance(said, Figure):
+                plt.close(said)  # or the notebook would show it once more at the end of the cell
+            return said
+
+        place = display(now(), display_id=True)
+        pick.observe(lambda _: place.update(now()), 'value')
+        return function
+
+    return shown

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'corners', 'axes', 'Square', 'square', 'mirror', 'Variant', 'variant_of', 'Draw', 'draw_of', 'window',
-           'apply', 'invert', 'affine', 'extract_patches', 'problems']
+           'apply', 'invert', 'affine', 'extract_patches', 'extract_crops', 'problems']
 
 # %% ../nbs/method/06_geometry.ipynb #6dcadf96
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def square(
     enlarge=1.0,  # factor of the side
     own=None,  # (N, 2, 2) axes to use instead of the points' own
 ):  # `Square`
-    "Smallest square around the corners in the body's axes (paper, figure 3), its side times `enlarge`."
+    "Smallest square around the corners in the body's axes (paper, figure 3), enlarged."
     own = axes(points) if own is None else own
     local = corners(points) @ np.swapaxes(own, 1, 2)
     low, high = local.min(1), local.max(1)
@@ -78,14 +78,17 @@ def mirror(
 class Variant(NamedTuple):
     "Choices of the geometry; each can be set alone."
 
-    truncate: bool = False  # coordinates in the rotated film cut to integers, and the square's corner and side again
-    cut_short: bool = False  # a square that leaves the rotated film is cut there and stretched to the patch, instead of zero padded
-    two_steps: bool = (
-        False  # the rotated film is sampled on its own pixels first, then resized, instead of once
-    )
+    # in the turned film, the square's ends are cut to whole pixels, and again once it is enlarged
+    truncate: bool = False
+    # a square that leaves the turned film is cut there and stretched to the patch, not zero padded
+    cut_short: bool = False
+    # the turned film is sampled on its own pixels first, then resized, instead of once
+    two_steps: bool = False
+    # a turned copy's square is the smallest around the turned body, not the body's own square
+    around_turned: bool = False
 
 
-VARIANTS = {'paper': Variant(), 'published': Variant(True, True, True)}
+VARIANTS = {'paper': Variant(), 'published': Variant(True, True, True, True)}
 
 # %% ../nbs/method/06_geometry.ipynb #601ad395
 def variant_of(
@@ -109,7 +112,7 @@ class Draw(NamedTuple):
 
 # %% ../nbs/method/06_geometry.ipynb #4924fc19
 def draw_of(
-    draws,  # None, or anything with columns or keys area_scale, rotation, dx, dy (`augmentation.draws`)
+    draws,  # None, or columns or keys area_scale, rotation, dx, dy (`augmentation.draws`)
     n,  # number of bodies
 ):  # `Draw` of (n,) arrays
     "Draws as arrays; none is a draw that changes nothing."
@@ -179,10 +182,22 @@ def _turned_film(
     turned,  # (N, 2, 2) axes of the squares
     shape,  # (height, width) of the film, px
 ):  # maps film -> turned film (N, 2, 3), its width and height (N, 2)
-    "The film turned about its centre until the squares are upright, its canvas enlarged to whole pixels."
+    "The film turned about its centre until the squares are upright, on whole pixels."
     extent = np.array(shape[::-1], float)
     bounds = np.floor(np.abs(turned) @ extent)
-    return _about(turned, np.broadcast_to(extent // 2, bounds.shape), bounds / 2), bounds
+    middle = np.broadcast_to(extent / 2, bounds.shape)
+    return _about(turned, middle + 0.5, bounds / 2 + 0.5), bounds
+
+
+def _turned_points(
+    points,  # (N, K, 2) px of the film
+    turned,  # (N, 2, 2) axes of the squares
+    shape,  # (height, width) of the film, px
+):  # (N, K, 2)
+    "Points as published: turned about the film's corner, from the least corner of the turned film."
+    film = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * shape[::-1]
+    turn = np.swapaxes(turned, 1, 2)
+    return points @ turn - (film @ turn).min(1, keepdims=True)
 
 
 def _usable(points):
@@ -191,13 +206,29 @@ def _usable(points):
         fine = np.isfinite(square(points).vertices()).all((1, 2)) & (square(points).side > 0)
     if not fine.all():
         raise ValueError(
-            f'no square around the corners of row {", ".join(map(str, np.flatnonzero(~fine)))}: points missing or coincident'
+            f'no square around the corners of row {", ".join(map(str, np.flatnonzero(~fine)))}: '
+            'points missing or coincident'
         )
     return points
 
+
+def _whole_box(points, draw, enlarge, shape, turned, own):
+    "The box as published (N, 2, 2): its ends cut to whole pixels before and after it is enlarged."
+    tight = square(points, own=own)
+    local = _turned_points(points, turned, shape)
+    if own is not turned:  # the body's own square, turned
+        centre = _turned_points(tight.centre[:, None], turned, shape)
+        local = centre + (points - tight.centre[:, None]) @ np.swapaxes(own, 1, 2)
+    low, high = local.min(1), local.max(1)
+    spare = (tight.side[:, None] - (high - low)) / 2
+    low, high = np.trunc(low - spare), np.trunc(high + spare)
+    edge = (high - low) * (enlarge / np.sqrt(draw.area_scale))[:, None]
+    more, moved = (edge - (high - low)) / 2, edge * np.stack([draw.dx, draw.dy], 1)
+    return np.trunc(np.stack([low - more - moved, high + more - moved], 1))
+
 # %% ../nbs/method/06_geometry.ipynb #581e2906
 def _stages(points, draws, variant, shape, facing, enlarge):
-    "The two halves of the map: film -> turned film (N, 2, 3), and the box cut out of it (N, 2, 2), low and high corner."
+    "Film -> turned film (N, 2, 3), and the box cut out of it (N, 2, 2), low and high corner."
     if facing not in ('left', 'right'):
         raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
     if shape is None:
@@ -209,15 +240,17 @@ def _stages(points, draws, variant, shape, facing, enlarge):
     points = _usable(corners(points))
     if facing == 'right':
         points = mirror(points, shape[1])
-    square = window(points, draws, enlarge)
-    turn, bounds = _turned_film(square.axes, shape)
+    draw, upright = draw_of(draws, len(points)), axes(points)
+    turned = window(points, draw).axes
+    turn, bounds = _turned_film(turned, shape)
+    own = turned if variant.around_turned else upright
     if variant.truncate:
-        snapped = apply(invert(turn), np.trunc(apply(turn, points)))
-        square = window(snapped, draws, enlarge, axes(points))
-    low = apply(turn, square.centre[:, None]) - square.side[:, None, None] / 2
-    box = np.concatenate([low, low + square.side[:, None, None]], 1)
-    if variant.truncate:
-        box = np.trunc(box)
+        box = _whole_box(points, draw, enlarge, shape, turned, own)
+    else:
+        left = draw._replace(rotation=0 * draw.rotation) if variant.around_turned else draw
+        square = window(points, left, enlarge, own)
+        low = apply(turn, square.centre[:, None]) - square.side[:, None, None] / 2
+        box = np.concatenate([low, low + square.side[:, None, None]], 1)
     if variant.cut_short:
         box = np.clip(box, 0, bounds[:, None])
     if facing == 'right':
@@ -237,7 +270,7 @@ def affine(
     size=224,  # patch's edge, px
     draws=None,  # None, or area_scale, rotation, dx, dy of each body (`augmentation.draws`)
     variant='paper',  # "paper", "published" or a `Variant`
-    shape=None,  # (height, width) of the film, px; needed when it faces right or is cut the published way
+    shape=None,  # (height, width) of the film, px; needed if it faces right or is cut as published
     facing='left',  # where the subject on the film looks
     enlarge=2.0,  # patch's side over the smallest square's side
 ):  # (N, 2, 3) maps film -> patch
@@ -267,7 +300,7 @@ def _film_pixels(forward):
 
 
 def _read(film, forward, size, n):
-    "A patch for each map (N, 2, 3): one reading a pixel of the means of n x n film pixels, zero outside."
+    "A patch for each map (N, 2, 3): each pixel one reading of means of n x n film pixels."
     extent = np.array(film.shape[::-1])
     read = apply(invert(forward), size * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
     first = np.clip(np.floor(read.min(1)).astype(int) - n, 0, extent - 1)
@@ -291,7 +324,7 @@ def _read(film, forward, size, n):
 
 
 def _resample(film, forward, size):
-    "Patches (N, size, size) through maps (N, 2, 3), each pixel read once; zero where there is no map."
+    "Patches (N, size, size) through maps (N, 2, 3), each pixel read once; no map, no grey."
     patches = np.zeros((len(forward), size, size), film.dtype)
     mapped = np.flatnonzero(np.isfinite(forward).all((1, 2)))
     pixels = _film_pixels(forward[mapped])
@@ -302,18 +335,32 @@ def _resample(film, forward, size):
     return patches
 
 # %% ../nbs/method/06_geometry.ipynb #48ff42b8
+def _crop(film, turn, low, high):
+    "The turned film's own pixels inside a box; none where the box is empty."
+    if not (high > low).all():
+        return np.zeros((0, 0), film.dtype)
+    width, height = np.maximum(np.rint(high - low).astype(int), 1)
+    return _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - low]), width, height)
+
+
 def _resample_twice(film, turns, boxes, size):
-    "Patches as published: the turned film's own pixels inside the box, then those resized; zero where the box is empty."
+    "Patches as published: crops at the film's own pixels, resized; zero where a crop is empty."
     patches = np.zeros((len(turns), size, size), film.dtype)
-    for patch, turn, (low, high) in zip(patches, turns, boxes):
-        if not (high > low).all():
-            continue
-        width, height = np.maximum(np.rint(high - low).astype(int), 1)
-        cut = _warp(film, np.column_stack([turn[:, :2], turn[:, 2] - low]), width, height)
-        patch[:] = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
+    for patch, turn, box in zip(patches, turns, boxes):
+        if (cut := _crop(film, turn, *box)).size:
+            patch[:] = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
     return patches
 
 # %% ../nbs/method/06_geometry.ipynb #32271923
+def _grey(film):
+    "The film, if it is one grey picture."
+    if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ValueError(
+            f'film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}'
+        )
+    return film
+
+
 def extract_patches(
     film,  # (H, W) uint8, uint16 or float32
     points,  # (N, 6, 2) or (N, 4, 2) px of this film
@@ -324,15 +371,24 @@ def extract_patches(
     enlarge=2.0,  # patch's side over the smallest square's side
 ):  # (N, size, size), the film's type
     "Upright patches of one film's bodies, zero outside the film (paper, figure 3)."
-    if film.ndim != 2 or film.dtype not in (np.uint8, np.uint16, np.float32):
-        raise ValueError(
-            f'film must be (H, W) uint8, uint16 or float32, not {film.shape} {film.dtype}'
-        )
     variant = variant_of(variant)
-    turns, boxes = _stages(corners(points), draws, variant, film.shape, facing, enlarge)
+    turns, boxes = _stages(points, draws, variant, _grey(film).shape, facing, enlarge)
     if variant.two_steps:
         return _resample_twice(film, turns, boxes, size)
     return _resample(film, _into_patch(turns, boxes, size), size)
+
+# %% ../nbs/method/06_geometry.ipynb #d4c2d5a1
+def extract_crops(
+    film,  # (H, W) uint8, uint16 or float32
+    points,  # (N, 6, 2) or (N, 4, 2) px of this film
+    variant='paper',  # "paper", "published" or a `Variant`
+    draws=None,  # None, or area_scale, rotation, dx, dy of each body (`augmentation.draws`)
+    facing='left',  # where the subject on the film looks
+    enlarge=2.0,  # crop's side over the smallest square's side
+):  # list of N (h, w) arrays of the film's type; (0, 0) where the square lies beyond the film
+    "Upright crops of one film's bodies at the film's own pixels, before they are resized."
+    stages = _stages(points, draws, variant_of(variant), _grey(film).shape, facing, enlarge)
+    return [_crop(film, turn, *box) for turn, box in zip(*stages)]
 
 # %% ../nbs/method/06_geometry.ipynb #bc38950b
 def _reasons(points, width, height, facing):

@@ -17,22 +17,38 @@ from . import runtime
 class Detector(NamedTuple):
     "Parameters of the inversion test."
 
-    signed: bool = False  # keep positive gradients alone, and let them saturate at 65,535, as unsigned 16-bit arithmetic does
+    # positive gradients alone, saturated at 65,535, as unsigned 16-bit arithmetic leaves them
+    signed: bool = False
     relative: bool = True  # thresholds are parts of the largest gradient; otherwise of 65,535
-    levels: tuple = ()  # the gradients that these shares of the pixels stay below become 0 and 1, of which the thresholds are parts then; (): as they are
+    # gradients below the first share of the pixels become 0 and above the second 1, and the
+    # thresholds are parts of that; (): as they are
+    levels: tuple = ()
     low: float = 0.5  # threshold that joins a pixel to an end-plate it touches
     high: float = 0.8  # threshold that starts an end-plate
     strip: float = 0.05  # height of the strip, parts of the patch's edge
+    # the strip is rounded down to an even number of px, one more above than below, and edges
+    # whose strip would leave the patch do not count; otherwise the nearest odd number
+    whole_strip: bool = False
     erosion: int = 0  # edge of the square by which the gradient is eroded, px; 0: not at all
-    around: tuple = ()  # margins beside and above or below each end-plate's corners that are looked at, parts of the patch's edge; (): the whole patch
-    side: int = (
-        224  # edge of the patches for which px are meant, to which smaller ones are enlarged
-    )
+    # margins beside and above or below each end-plate's corners that are looked at, parts of the
+    # patch's edge; (): the whole patch
+    around: tuple = ()
+    # edge of the patches for which px are meant, to which smaller ones are enlarged; 0: any
+    side: int = 224
+    film_pixels: bool = False  # looks at the crop at the film's own pixels, before it is resized
 
 
 DETECTORS = {
     'paper': Detector(),
-    'published': Detector(signed=True, relative=False, low=0.6, strip=0.10),
+    'published': Detector(
+        signed=True,
+        relative=False,
+        low=0.6,
+        strip=0.10,
+        whole_strip=True,
+        side=0,
+        film_pixels=True,
+    ),
     'later': Detector(
         levels=(0.05, 0.95), low=0.6, strip=0.09, erosion=3, around=(0.05, 0.10), side=448
     ),
@@ -54,7 +70,8 @@ def _detector(detector, parameters):
 
 # %% ../nbs/method/07_inversion.ipynb #a4883938
 def _ranked(values, ranks):
-    "The values, none negative, at these ranks of their order; of a histogram only the part in which one lies is sorted."
+    "The values, none negative, at these ranks of their order."
+    # only the part of a histogram in which a rank lies is sorted
     bins = (values * (4095 / max(values.max(), 1))).astype(np.int32)
     below = np.r_[0, np.bincount(bins).cumsum()]
     parts = [np.searchsorted(below, rank, 'right') - 1 for rank in ranks]
@@ -65,7 +82,7 @@ def _ranked(values, ranks):
 
 
 def _gradient(grey, d):
-    "Vertical Sobel gradient with a kernel of 5 px, unsigned or absolute, stretched and eroded; and what its thresholds are parts of."
+    "Vertical Sobel gradient, stretched and eroded, and what its thresholds are parts of."
     if d.signed:
         gradient = cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=KERNEL).astype(np.float32)
     else:
@@ -98,7 +115,7 @@ def _hysteresis(gradient, low, high):
 
 
 def _regions(edge, d, corners):
-    "The parts of a patch that are looked at: all of it, or a box around the superior end-plate's corners and one around the inferior's."
+    "The parts of a patch that are looked at: all of it, or a box around each end-plate's corners."
     if not d.around:
         return [(slice(None), slice(None))]
     sp, sa, ia, ip = (
@@ -126,28 +143,33 @@ def _enlarged(patch, corners, side):
     ), None if corners is None else (np.asarray(corners, float) + 0.5) * k - 0.5
 
 # %% ../nbs/method/07_inversion.ipynb #cff6ef7d
+def _strip(edge, d):
+    "Px of the strip above and below a pixel."
+    if d.whole_strip:
+        above = int(edge * d.strip / 2)
+        return above, max(above - 1, 0)
+    return (max(0, round((edge * d.strip - 1) / 2)),) * 2
+
+
 def _looks(patch, detector, corners, parameters):
-    "The patch at the detector's size, and what is computed in each part of it: rows and columns, gradient, endplates, highest, lowest."
+    "The patch at the detector's size; of each part: place, gradient, endplates, highest, lowest."
     if patch.ndim != 2 or patch.dtype != np.uint16:
         raise TypeError(f'patch must be (H, W) uint16, not {patch.shape} {patch.dtype}')
     d = _detector(detector, parameters)
     grey, corners = _enlarged(patch, corners, d.side)
-    strip = np.ones((max(1, round(d.strip * max(grey.shape) / 2)) * 2 + 1, WIDTH), np.uint8)
+    above, below = _strip(grey.shape[0], d)
+    strip = np.ones((above + 1 + below, WIDTH), np.uint8)
     looks = []
     for part in _regions(max(grey.shape), d, corners):
         seen = grey[part]
         if not seen.size:
             continue
         gradient, full = _gradient(seen, d)
-        looks.append(
-            (
-                part,
-                gradient,
-                _hysteresis(gradient, d.low * full, d.high * full),
-                cv2.dilate(seen, strip),
-                cv2.erode(seen, strip),
-            )
-        )
+        ends = _hysteresis(gradient, d.low * full, d.high * full)
+        if d.whole_strip:
+            ends[:above] = ends[len(ends) - above :] = False
+        highest, lowest = (f(seen, strip, anchor=(0, above)) for f in (cv2.dilate, cv2.erode))
+        looks.append((part, gradient, ends, highest, lowest))
     return grey, looks
 
 
@@ -156,7 +178,7 @@ def steps(
     detector=DEFAULT,  # "paper", "published" or "later"
     corners=None,  # (4, 2) the body's corners in the patch, px; used by "later"
     **parameters,  # fields of `Detector` to replace
-):  # dict name -> (H, W) array, H at least `Detector.side`: grey, gradient, endplates (bool), highest, lowest, d_high, d_low
+):  # dict of (H, W) arrays: grey, gradient, endplates (bool), highest, lowest, d_high, d_low
     "What the inversion test computes on the way (paper, figure 4)."
     grey, looks = _looks(patch, detector, corners, parameters)
     shown = dict(
@@ -177,8 +199,8 @@ def evidence(
     detector=DEFAULT,  # "paper", "published" or "later"
     corners=None,  # (4, 2) the body's corners in the patch, px; used by "later"
     **parameters,  # fields of `Detector` to replace
-):  # mean distance to the lowest grey less mean distance to the highest, parts of 65,535; NaN where no end-plate is found
-    "How much brighter than its surroundings the end-plates are; negative where the patch is inverted."
+):  # mean distance to the lowest grey less that to the highest, of 65,535; NaN: none
+    "How much brighter than its surroundings the end-plates are; negative: the patch is inverted."
     grey, looks = _looks(patch, detector, corners, parameters)
     brighter = [
         2.0 * grey[part][ends] - highest[ends] - lowest[ends]
@@ -199,7 +221,7 @@ def is_inverted(
 
 # %% ../nbs/method/07_inversion.ipynb #7d93b022
 def film_vote(
-    patches,  # (N, H, W) uint16: the bodies of one film, or (N,) bool: their decisions
+    patches,  # N (H, W) uint16 arrays: the bodies of one film, or (N,) bool: their decisions
     detector=DEFAULT,  # "paper", "published" or "later"
     tie='random',  # "random" (paper) or "own" (published code)
     seed=0,
@@ -210,14 +232,13 @@ def film_vote(
     "Whether each body of one film counts as inverted, by majority."
     if tie not in ('random', 'own'):
         raise ValueError(f"tie must be 'random' or 'own', not {tie!r}")
-    patches = np.asarray(patches)
     corners = [None] * len(patches) if corners is None else corners
-    own = (
-        patches
-        if patches.dtype == bool
-        else np.array(
-            [is_inverted(p, detector, c, **parameters) for p, c in zip(patches, corners)], bool
-        )
+    own = np.array(
+        [
+            bool(p) if np.ndim(p) == 0 else is_inverted(p, detector, c, **parameters)
+            for p, c in zip(patches, corners)
+        ],
+        bool,
     )
     ayes = 2 * own.sum() - len(own)
     if ayes == 0 and tie == 'own':
@@ -232,13 +253,15 @@ def decisions(
     corners=None,  # (N, 4, 2) the bodies' corners in their patches, px
     tie='random',  # "random" (paper) or "own" (published code)
     seed=0,
+    crops=None,  # N (h, w) uint16: the same bodies at their films' pixels; None: the patches
 ):  # DataFrame detector, row, film_id, evidence, own, voted: a row per detector and body
     "Every detector's decision on every body, alone and after its film's vote."
     film_ids = np.asarray(film_ids)
     corners = [None] * len(patches) if corners is None else corners
     tables = []
     for detector in DETECTORS:
-        found = np.array([evidence(p, detector, c) for p, c in zip(patches, corners)])
+        seen = patches if crops is None or not DETECTORS[detector].film_pixels else crops
+        found = np.array([evidence(p, detector, c) for p, c in zip(seen, corners)])
         df = pd.DataFrame(
             dict(
                 detector=detector,

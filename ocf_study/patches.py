@@ -49,14 +49,14 @@ def film_patches(
     film: np.ndarray,  # (H, W) uint16, subject facing left
     points: np.ndarray,  # (B, 6, 2) px of that film: all its bodies, since all vote
     draws: pd.DataFrame
-    | None = None,  # of `augmentation.draws`, with a column `body`: the place in `points`; None: no copies
+    | None = None,  # of `augmentation.draws` and `body`, the place in `points`; None: no copies
     size: int = 224,  # patch's edge, px
     variant: str = 'paper',  # of the geometry
     detector: str = inversion.DEFAULT,  # of the inversion test
     tie: str = 'random',  # what decides a tied vote: random or own
     seed: int = 0,  # of the tied vote
     film_id: str = '',  # names the film in the tied vote
-) -> tuple:  # originals (B, size, size) uint16, copies (M, size, size) uint16, inverted (B,) bool, each body's own vote (B,) bool
+) -> tuple:  # (B, size, size) originals, (M, size, size) copies, (B,) inverted, (B,) own votes
     "Patches of all bodies of one film, each resampled from the film once (paper, figure 3)"
     if draws is None:
         draws = pd.DataFrame(columns=['body', *DRAWS], dtype=float)
@@ -74,9 +74,12 @@ def film_patches(
     corners = geometry.apply(
         geometry.affine(points, size, variant=variant, shape=film.shape), geometry.corners(points)
     )
-    votes = np.array(
-        [inversion.is_inverted(p, detector, c) for p, c in zip(originals, corners)], bool
+    seen = (
+        geometry.extract_crops(film, points, variant)
+        if inversion.DETECTORS[detector].film_pixels
+        else originals
     )
+    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners)], bool)
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
     for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
         np.invert(cut[k], out=cut[k])  # 65535 - grey
@@ -120,7 +123,7 @@ class _Film:
 
 # %% ../nbs/method/09_patches.ipynb #adaba2c4
 def _make(film):
-    "A row and the pixels of each patch of one film, in the order of the store, and the film's votes"
+    "A row and the pixels of each patch of one film, in the store's order, and the film's votes"
     settings = dict(film.settings)
     grey, points = film.read()
     draws = augmentation.draws(
@@ -153,7 +156,7 @@ def _make(film):
 
 
 def _work(film):
-    "What one film gave: rows, pixels, and a line of the report with the reason where it gave nothing"
+    "What one film gave: rows, pixels, and a line of the report with the reason for nothing"
     start, rows, pixels, votes, reason = time.perf_counter(), pd.DataFrame(), None, [], ''
     try:
         rows, pixels, votes = _make(film)
@@ -225,7 +228,7 @@ def _from_anywhere(cohort):
 
 # %% ../nbs/method/09_patches.ipynb #9c1491fb
 def _in_order(client, work, films, ahead):
-    "(film, result or what lost it) in the order of the films; at most `ahead` are at work or waiting"
+    "(film, result or what lost it) in the films' order; at most `ahead` are at work or waiting"
     films = iter(films)
 
     def submit(film):
@@ -245,7 +248,7 @@ CHUNK = 8  # patches decompressed together
 
 # %% ../nbs/method/09_patches.ipynb #b63d8626
 class _Journal:
-    "What is on disk already: an entry with a checksum after each shard, beside the store until the store is whole"
+    "What is on disk already: an entry with a checksum after each shard, until the store is whole"
 
     def __init__(self, store):
         self.fs, self.path = fsspec.core.url_to_fs(str(store))
@@ -289,7 +292,7 @@ class _Journal:
             yield entry
 
     def remove(self, *, store=False):
-        "Last of all what the patches lie in: a removal that is killed must not leave a store that says it is whole"
+        "Remove the journal, then what says that the store is whole, then the store"
         for name in [self.folder] + [f'{self.path}/zarr.json', self.path] * store:
             if self.fs.exists(name):
                 self.fs.rm(name, recursive=True)
@@ -407,7 +410,7 @@ def _code():
 
 
 def _settings(cohort, **choices):
-    "Every choice that makes the patches, the tables they are made from, and the code that makes them"
+    "Every choice that makes the patches, the tables they are from, and the code that makes them"
 
     def table(df):
         return hashlib.sha256(df.to_csv(index=False).encode()).hexdigest()[:16]
@@ -424,7 +427,7 @@ def _settings(cohort, **choices):
 
 
 def _file(path):
-    "Size and age of a film's file, so that a film put right or replaced is seen; None where there is none"
+    "Size and age of a film's file, so that a film put right or replaced is seen; None: no file"
     try:
         fs, name = fsspec.core.url_to_fs(str(path))
         about = fs.info(name)
@@ -472,7 +475,8 @@ def _guard(store, settings, overwrite):
                 None,
                 key,
                 old.get(key),
-                f'these patches were made with another value than {settings.get(key)!r}: choose another store, or overwrite=True',
+                f'these patches were made with another value than {settings.get(key)!r}: '
+                'choose another store, or overwrite=True',
             )
             for key in sorted({*old, *settings})
             if old.get(key) != settings.get(key)
@@ -490,7 +494,7 @@ def _read_group(store, group):
 
 def report(
     store,  # of `build`
-) -> pd.DataFrame:  # a row per film: film_id, patches, votes and how many of them for inverted, reason (empty: all well), seconds
+) -> pd.DataFrame:  # film_id, patches, votes, votes_inverted, reason (empty: all well), seconds
     "What became of each film"
     return _read_group(store, 'films')[
         ['film_id', 'patches', 'votes', 'votes_inverted', 'reason', 'seconds']
@@ -509,9 +513,9 @@ def build(
     scheduler: str = '',  # address of a Dask scheduler
     workers: int = 0,  # processes on this machine
     max_failed: float = 0.05,  # stop when more than this share of the films has failed
-    overwrite: bool = False,  # replace a store that was made with other choices, or from films that have changed since
+    overwrite: bool = False,  # replace a store made with other choices, or from other films
 ) -> pd.DataFrame:  # a row per film, as `report`
-    "Cut, vote on, augment and store the patches of all films; a killed build goes on where it stopped"
+    "Cut, vote on, augment and store the patches of all films; a killed build is resumed"
     choices = dict(seed=seed, size=size, copies=copies, detector=detector, variant=variant, tie=tie)
     settings = _settings(cohort, **choices)
     _guard(store, settings, overwrite)
@@ -549,7 +553,8 @@ def build(
 
 # %% ../nbs/method/09_patches.ipynb #320c049e
 def _settle():
-    "A worker has one film at a time: it leaves the other cores to the others, and keeps the memory of one film for the next, where glibc would hand it back page by page"
+    "A worker has one film at a time and leaves the other cores to the others"
+    # the memory of one film is kept for the next, where glibc would hand it back page by page
     cv2.setNumThreads(1)
     if mallopt := sys.platform == 'linux' and getattr(ctypes.CDLL(None), 'mallopt', None):
         trim_threshold, mmap_threshold = -1, -3  # of malloc.h
@@ -587,7 +592,8 @@ def _fill(writer, films, client, ahead, max_failed):
                             None,
                             None,
                             None,
-                            f'stopped: {len(failed)} of {len(films)} films failed, more than {max_failed:.0%}',
+                            f'stopped: {len(failed)} of {len(films)} films failed, '
+                            f'more than {max_failed:.0%}',
                         ),
                     ]
                 )
@@ -597,7 +603,7 @@ def _fill(writer, films, client, ahead, max_failed):
 # %% ../nbs/method/09_patches.ipynb #a6b3fc9a
 def open(
     store,  # of `build`
-) -> xr.Dataset:  # pixels (patch, y, x) uint16, lazy, and a coordinate along `patch` for all that is known of each
+) -> xr.Dataset:  # pixels (patch, y, x) uint16, lazy; coordinates along `patch`: all that is known
     "The store as a lazy xarray dataset; its attributes say every choice that made it"
     if not _is_whole(store):
         raise FileNotFoundError(
@@ -622,7 +628,7 @@ def verify(
 def table(
     store,  # of `build`
     select: dict
-    | None = None,  # coordinate -> value or values, for example dict(split='train', kind='original')
+    | None = None,  # coordinate -> value or values, as dict(split='train', kind='original')
 ) -> pd.DataFrame:  # a row per patch; the index is its place in the store
     "Coordinates of the patches that `select` names"
     ds = open(store)
@@ -720,7 +726,7 @@ def _batches(pools, labels, batch):
 # %% ../nbs/method/09_patches.ipynb #2dd5b0db
 @lru_cache(maxsize=3)
 def _held(store, settings, rows):
-    "Chosen patches in memory, once for all passes and rounds: `tf.data` never lets go of what a generator has held"
+    "Chosen patches in memory, once for all: `tf.data` never lets go of what a generator has held"
     return _pixels(zarr.open_group(store, mode='r')['pixels'], np.array(rows))
 
 # %% ../nbs/method/09_patches.ipynb #9621ea92
@@ -769,7 +775,9 @@ def _detect(film):
     "What each detector says of each body of one film"
     grey, points = film.read()
     size, variant = film.settings['size'], film.settings['variant']
-    cut = geometry.extract_patches(grey, points, size, variant)
+    seen = {False: geometry.extract_patches(grey, points, size, variant)}
+    if any(inversion.DETECTORS[d].film_pixels for d in film.settings['detectors']):
+        seen[True] = geometry.extract_crops(grey, points, variant)
     corners = geometry.apply(
         geometry.affine(points, size, variant=variant, shape=grey.shape), geometry.corners(points)
     )
@@ -782,7 +790,9 @@ def _detect(film):
                 evidence=inversion.evidence(patch, d, c),
             )
             for d in film.settings['detectors']
-            for body, patch, c in zip(film.body_ids, cut, corners)
+            for body, patch, c in zip(
+                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners
+            )
         ]
     )
 
@@ -828,7 +838,7 @@ def steps(
     body_id: str = 'example',  # whose first copy is drawn
     variant: str = 'paper',  # of the geometry and of the draws
 ) -> list:  # (title, image, overlay): overlays hold points, lines, polygons in px of the image
-    "The nine steps of the paper's figure 3 on one body: common steps, then the original's branch, then the augmented copy's"
+    "The nine steps of figure 3 on one body: common, then the original's, then the copy's"
     panels = [('stored film', film, dict(points=points[[0, 2, 3, 5]]))]
     if facing == 'right':
         film, points = np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, film.shape[1])

@@ -9,7 +9,7 @@ __all__ = ['tf', 'grad_cam', 'shuffled', 'agreement', 'sanity']
 import cv2
 import numpy as np
 from scipy import stats
-from . import googlenet, runtime
+from . import runtime
 from .patches import averaged
 
 tf = runtime.tensorflow()

@@ -1,6 +1,35 @@
 "Property tests are not timed: the machines that run them are shared"
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile('study', deadline=None)
 settings.load_profile('study')
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory):
+    """A run of three rendered people and a network whose batch normalisation has seen them."""
+    from ocf_study import cohort, googlenet, patches, phantom, prediction
+
+    side = 56  # the network's; patches are 112 px and averaged down
+    folder = tmp_path_factory.mktemp('prediction') / 'run'
+    work = folder / 'work'
+    phantom.write_cohort(
+        work / 'films', subjects=3, pixel_mm=0.8, prevalence=0.3, workers=1, seed=5
+    )
+    people = cohort.partition(cohort.read(str(work / 'films')), seed=1, fractions=(0.4, 0.3, 0.3))
+    # thresholds need both labels in each split
+    people.bodies.loc[people.bodies.groupby('split').head(2).index, ['sq', 'label']] = (3.0, 1)
+    people.save(work / 'cohort')
+    store = work / 'patches.zarr'
+    patches.build(people, store, copies=0, size=2 * side)
+    model = googlenet.build(size=side, bn_momentum=0.0)
+    x, _ = patches.arrays(store)
+    model(patches.averaged(x[:40], side), training=True)
+    (work / 'model').mkdir()
+    model.save(work / 'model' / 'best.keras')
+    predict = prediction.predictor(prediction.best(folder), work / 'model' / 'export')
+    table = prediction.predict_store(predict, store)
+    table.to_parquet(work / 'predictions.parquet')
+    return folder

@@ -175,22 +175,61 @@ def test_published_box_lies_on_whole_pixels_of_the_turned_film():
     assert 0 < np.abs(shift).max() < 1.5
 
 
-def test_published_copy_equals_turning_the_whole_film_first():
-    "The published order - turn the film, cut, resize - done literally, against the same done on the box alone."
-    film, points = blobs((700, 600)), (turned(BODY, 14) + [290, 340])[None]
-    turn, box = geometry._stages(
-        points, None, geometry.VARIANTS['published'], film.shape, 'left', 2.0
+def literal_crop(film, body, scale=1.0, degrees=0.0, shift=(0.0, 0.0)):
+    "The published order, step by step: turn the whole film, cut whole pixels twice, no padding."
+    height, width = film.shape
+    tilt = np.arctan2(*geometry.axes(body[None])[0, 0][::-1])
+    angle = np.radians(degrees) - tilt
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), -np.degrees(angle), 1.0)
+    sine, cosine = np.abs(turn[0, 1]), np.abs(turn[0, 0])
+    canvas = int(height * sine + width * cosine), int(height * cosine + width * sine)
+    turn[:, 2] += np.array(canvas) / 2 - [width / 2, height / 2]
+    whole = cv2.warpAffine(film, turn, canvas)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    border = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ matrix.T
+    corners = geometry.corners(body[None])[0] @ matrix.T - border.min(0)
+    ends = []
+    for axis in (0, 1):
+        low, high = corners[:, axis].min(), corners[:, axis].max()
+        spare = (np.ptp(corners, axis=0).max() - (high - low)) / 2
+        low, high = int(low - spare), int(high + spare)
+        edge = (high - low) * 2 / np.sqrt(scale)
+        more = (edge - (high - low)) / 2
+        ends.append([int(low - more - edge * shift[axis]), int(high + more - edge * shift[axis])])
+    (x0, x1), (y0, y1) = np.clip(ends, 0, np.array(canvas)[:, None])
+    return whole[y0:y1, x0:x1]
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_published_crops_are_those_of_the_published_order(seed):
+    "Same shape, and grey levels apart by the last bits of one interpolation alone"
+    g = np.random.default_rng(seed)
+    film = cv2.GaussianBlur(g.integers(0, 65536, (901, 700)).astype(np.float32), (0, 0), 3)
+    film = np.uint16(np.clip((film - 32768) * 6 + 32768, 0, 65535))
+    body = turned(BODY * g.uniform(1.0, 3.0), g.uniform(-25, 25)) + g.normal(0, 3, (6, 2))
+    body += g.uniform(60, 600, 2)
+    drawn = dict(area_scale=1.0, rotation=0.0, dx=0.0, dy=0.0)
+    if seed % 2:
+        low, high = [0.81, -5, -0.05, -0.05], [1.21, 5, 0.05, 0.05]
+        drawn = dict(zip(drawn, g.uniform(low, high)))
+    expected = literal_crop(
+        film, body, drawn['area_scale'], drawn['rotation'], (drawn['dx'], drawn['dy'])
     )
-    width, height = np.floor(np.abs(turn[0, :, :2]) @ [600, 700]).astype(int)
-    whole = geometry._warp(film, turn[0], int(width), int(height))
-    (x0, y0), (x1, y1) = box[0].astype(int)
-    expected = cv2.resize(whole[y0:y1, x0:x1], (224, 224), interpolation=cv2.INTER_LINEAR)
-    assert (
-        np.abs(
-            expected.astype(int) - geometry.extract_patches(film, points, variant='published')[0]
-        ).max()
-        <= 2
-    )
+    [crop] = geometry.extract_crops(film, body[None], 'published', drawn)
+    assert crop.shape == expected.shape and crop.size
+    assert np.abs(crop.astype(int) - expected).max() <= 8
+    patch = geometry.extract_patches(film, body[None], variant='published', draws=drawn)[0]
+    resized = cv2.resize(expected, (224, 224), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(patch.astype(int) - resized).max() <= 8
+
+
+def test_the_square_around_a_turned_body_is_larger():
+    points, draws = (BODY + [200, 250])[None], dict(area_scale=1.0, rotation=5.0, dx=0.0, dy=0.0)
+    sides = [
+        224 / np.linalg.norm(geometry.affine(points, draws=draws, variant=v)[0, 0, :2])
+        for v in ('paper', Variant(around_turned=True))
+    ]
+    assert 1.02 < sides[1] / sides[0] < 1.12
 
 
 def test_cut_short_stretches_only_at_the_edge():

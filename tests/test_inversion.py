@@ -64,6 +64,50 @@ def test_published_detector_counts_rising_edges_alone():
     assert steps(patch[::-1].copy(), 'paper')['endplates'].any()
 
 
+def literal_published(crop):
+    "The published decision, step by step."
+    grey, reach = crop.astype(float), int(len(crop) * 0.05)
+    edges = cv2.Sobel(grey, cv2.CV_16U, 0, 1, ksize=5) / 65535
+    marked = apply_hysteresis_threshold(edges, 0.6, 0.8)
+    near = [
+        (grey[y, x], grey[y - reach : y + reach, x])
+        for y, x in np.argwhere(marked)
+        if reach <= y < len(crop) - reach
+    ]
+    to_lowest = np.mean([edge - strip.min() for edge, strip in near])
+    return (to_lowest - np.mean([strip.max() - edge for edge, strip in near])) / 65535
+
+
+@pytest.mark.parametrize('shape', [(224, 224), (451, 450), (287, 288), (112, 90)])
+@pytest.mark.parametrize('seed', range(4))
+def test_published_detector_is_what_its_description_says(shape, seed):
+    crop = cv2.resize(body(seed, noise=1500 * seed), shape[::-1])
+    for patch in (crop, 65535 - crop):
+        expected = literal_published(patch)
+        assert evidence(patch, 'published') == pytest.approx(expected, abs=1e-9)
+        assert is_inverted(patch, 'published') == (expected < 0)
+
+
+def test_published_detector_looks_at_the_crop_where_there_is_one():
+    crops = [body(size=451), 65535 - body(size=300)]
+    patches = [cv2.resize(c, (224, 224)) for c in crops]
+    table = decisions(patches, ['a', 'b'], np.stack([CORNERS] * 2), crops=crops)
+    found = table.set_index(['detector', 'row']).evidence
+    for row, (patch, crop) in enumerate(zip(patches, crops)):
+        assert found['published', row] == evidence(crop, 'published')
+        assert found['paper', row] == evidence(patch, 'paper')
+
+
+def test_strip_of_the_paper_is_the_odd_number_nearest_to_its_share():
+    assert [sum(inversion._strip(n, DETECTORS['paper'])) + 1 for n in (112, 224, 448)] == [
+        5,
+        11,
+        23,
+    ]
+    assert inversion._strip(448, DETECTORS['later']) == (20, 20)
+    assert inversion._strip(451, DETECTORS['published']) == (22, 21)
+
+
 def test_published_gradients_saturate():
     assert steps(body(), 'published')['gradient'].max() == 65535
     assert steps(body(), 'paper')['gradient'].max() > 65535
@@ -109,7 +153,7 @@ def test_hysteresis_is_that_of_scikit_image(seed, low, between):
 
 
 def test_later_detector_is_what_its_description_says():
-    "Two crops around the end-plates' corners; in each the gradient stretched and eroded, and as many px up and down"
+    "Two crops around the end-plates' corners, in each the gradient stretched and eroded"
     patch, corners = cv2.resize(body(4), (448, 448)), CORNERS * 2 + 0.5
     low, high = [], []
     for a, b in ((0, 1), (2, 3)):

@@ -185,6 +185,24 @@ def test_published_patches_are_drawn_by_the_published_laws(cohort, tmp_path):
     )
 
 
+def test_the_published_test_votes_on_the_films_own_pixels(cohort):
+    "The patch is resized for the network alone"
+    rng = np.random.default_rng(7)
+    for inverted in (False, True):
+        grey, points = film(rng, (1400, 900), inverted)
+        votes = patches.film_patches(grey, points, size=224, detector='published')[3]
+        crops = geometry.extract_crops(grey, points)
+        assert votes.tolist() == [inversion.is_inverted(c, 'published') for c in crops]
+    said = patches.detections(cohort, detectors=('published',), size=SIZE, variant='published')
+    for body in said.groupby('film_id').head(1).itertuples():
+        row = cohort.bodies[cohort.bodies.body_id == body.body_id]
+        grey = cohort.read(body.film_id)
+        points = row[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy(float)
+        points = geometry.mirror(points.reshape(1, 6, 2), grey.shape[1])
+        [crop] = geometry.extract_crops(grey, points, 'published')
+        assert body.evidence == pytest.approx(inversion.evidence(crop, 'published'), abs=1e-9)
+
+
 def test_the_inversion_test_is_the_inversion_chapters_choice():
     for function in (patches.film_patches, patches.build):
         assert inspect.signature(function).parameters['detector'].default == inversion.DEFAULT

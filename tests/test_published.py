@@ -290,9 +290,7 @@ def test_differences_are_the_defaults():
         augmentation.RANGES['published'].noise_sd[1] == pytest.approx(52.4, abs=0.05)
         and augmentation.RANGES['published'].copies == 15
     )
-    assert geometry.VARIANTS['paper'] == (False, False, False) and all(
-        geometry.VARIANTS['published']
-    )
+    assert not any(geometry.VARIANTS['paper']) and all(geometry.VARIANTS['published'])
     assert metrics.PAPER_SHARE == text.top_share / 100 and np.allclose(
         np.array(metrics.SHARES) * 100, manifest.published('table3').cutoff
     )

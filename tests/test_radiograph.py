@@ -1,4 +1,4 @@
-"Reading one film: every coat gives the same picture, and what is no film is refused with one sentence"
+"Reading one film: every coat gives the same picture; what is no film is refused in one sentence"
 
 import io
 import re
@@ -27,6 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     RLELossless,
     generate_uid,
@@ -84,7 +85,7 @@ def dicom(path, values, bits=12, syntax=ExplicitVRLittleEndian, frames=None, **t
         ds['PixelData'].is_undefined_length = True
     for tag, value in tags.items():
         setattr(ds, tag, value)
-    if syntax in (RLELossless, JPEG2000Lossless):
+    if syntax in (RLELossless, JPEG2000Lossless) and not frames:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.compress(syntax)
     ds.save_as(path, enforce_file_format=True)
@@ -245,12 +246,361 @@ def test_grey_in_three_channels(tmp_path):
         np.testing.assert_array_equal(radiograph.read(tmp_path / name, facing='left'), picture(16))
     deep[5, 5, 0] ^= 1
     cv2.imwrite(str(tmp_path / 'off.png'), deep)
-    with pytest.raises(DataError, match='colour'):
-        radiograph.read(tmp_path / 'off.png')
+    off = radiograph.read(tmp_path / 'off.png', facing='left').astype(int) - picture(16)
+    assert np.abs(off).max() <= 1 and np.count_nonzero(off) <= 1
+
+
+def film_like(shape=(240, 180)):
+    "Smooth greys and some grain, as a film has them, 8 bits"
+    y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
+    grain = np.random.default_rng(1).normal(0, 4, shape)
+    return np.clip(120 + 90 * np.sin(5 * y) * np.cos(4 * x) + grain, 0, 255).astype(np.uint8)
+
+
+def warned(path, **choices):
+    "A film, and the sentences that reading it says; `header` lists the same"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        film = radiograph.read(path, facing='left', **choices)
+    assert all(w.category is radiograph.FilmWarning for w in said)
+    listed = radiograph.header(path, pixels=True)['warnings']
+    assert [str(p) for p in listed] == [f'warning: {w.message}' for w in said]
+    return film, ' | '.join(str(w.message) for w in said)
+
+
+def test_colour_that_jpeg_leaves_in_greys_is_none(tmp_path):
+    grey = film_like()
+    for k, chroma in enumerate(([0, 0, 0], [2, 0, -3], [5, 0, -5])):
+        noisy = np.clip(grey[..., None].astype(int) + chroma, 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(tmp_path / f'{k}.jpg', quality=90)
+        Image.fromarray(noisy).save(tmp_path / f'{k}.png')
+        for suffix in ('jpg', 'png'):
+            film, said = warned(tmp_path / f'{k}.{suffix}')
+            assert not said and np.abs(film // 257 - grey.astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize('tint', [(1, 0.85, 0.65), (0.75, 0.9, 1), (0.8, 1, 0.9)])
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'dcm'])
+def test_a_tinted_film_is_read_and_told(tmp_path, tint, suffix):
+    grey = film_like()
+    tinted = (grey[..., None] * tint).astype(np.uint8)
+    tinted[:12, :40] = (250, 30, 30)  # a label in colour
+    path = tmp_path / f'film.{suffix}'
+    if suffix == 'dcm':
+        tags = dict(SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation='RGB')
+        dicom(path, tinted, 8, **tags)
+    else:
+        Image.fromarray(tinted).save(path, **dict(quality=92) if suffix == 'jpg' else {})
+    film, said = warned(path)
+    assert 'tinted' in said and radiograph.header(path)['warnings']
+    assert np.corrcoef(film[20:].ravel(), grey[20:].ravel())[0, 1] > 0.99
+
+
+def test_colour_pictures_are_refused_by_header_and_read(tmp_path):
+    grey = film_like()
+    y, x = np.mgrid[:240, :180]
+    pictures = dict(
+        falling=np.stack([grey, grey, 255 - grey], -1),
+        one_channel=np.stack([grey, 0 * grey, 0 * grey], -1),
+        fields=np.stack([x + 20, y, 255 - x], -1).astype(np.uint8),
+        patches=np.random.default_rng(0).integers(0, 256, (30, 23, 3)).repeat(8, 0).repeat(8, 1),
+    )
+    for name, values in pictures.items():
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f'{name}.png')
+        for reading in (radiograph.header, radiograph.read):
+            with pytest.raises(DataError, match=f'{name}.*colour'):
+                reading(tmp_path / f'{name}.png')
+
+
+def coded(path, code, syntax, values, bits=16, **tags):
+    "A DICOM film around a codestream"
+    more = dict(BitsAllocated=8 if bits == 8 else 16) | tags
+    return dicom(path, values, bits, syntax, frames=[code], **more)
+
+
+def test_what_may_lie_around_a_codestream(tmp_path):
+    values = picture(16, (64, 80))
+    ds = pydicom.dcmread(dicom(tmp_path / 'j2k.dcm', values, 16, JPEG2000Lossless))
+    bare = next(generate_frames(ds.PixelData, number_of_frames=1)).rstrip(b'\0')
+    boxes = cv2.imencode('.jp2', values)[1].tobytes()
+    boxes = boxes[: boxes.index(b'jp2c') - 4]
+    jp2 = boxes + struct.pack('>I4s', len(bare) + 8, b'jp2c') + bare
+    large = boxes + struct.pack('>I4sQ', 1, b'jp2c', len(bare) + 16) + bare
+    lossless = lossless_jpeg(values, 16)
+    whole = {
+        'JP2': (jp2, JPEG2000Lossless),
+        'JP2, long length': (large, JPEG2000Lossless),
+        **{f'JPEG 2000 and {t!r}': (bare + t, JPEG2000Lossless) for t in (b'\xff', b' ', b'\r\n')},
+        **{
+            f'JPEG and {len(t)} {t[:1]!r}': (lossless + t, JPEGLosslessSV1)
+            for t in (b'\xff', b'\0' * 9000, b' ' * 5000)
+        },
+        'fill bytes': (
+            b'\xff\xd8' + b'\xff' * 7 + lossless[2:].replace(b'\xff\xc4', b'\xff' * 3 + b'\xc4'),
+            JPEGLosslessSV1,
+        ),
+        'large comments': (
+            lossless[:2]
+            + (b'\xff\xfe' + struct.pack('>H', 60002) + bytes(60000)) * 2
+            + lossless[2:],
+            JPEGLosslessSV1,
+        ),
+    }
+    for k, (name, (code, syntax)) in enumerate(whole.items()):
+        path = coded(tmp_path / f'{k}.dcm', code, syntax, values)
+        np.testing.assert_array_equal(radiograph.read(path, facing='left'), values, err_msg=name)
+        assert radiograph.header(path)['width'] == 80
+    thumbnail = b'\xff\xe1' + struct.pack('>H', 12) + b'\xff\xd8\xff\xd9' + bytes(6)
+    cut = coded(
+        tmp_path / 'cut.dcm', lossless[:2] + thumbnail + lossless[2:-400], JPEGLosslessSV1, values
+    )
+    palette = coded(
+        tmp_path / 'palette.dcm',
+        jp2.replace(b'colr', b'pclr', 1),
+        JPEG2000Lossless,
+        values,
+    )
+    kind = coded(tmp_path / 'kind.dcm', bare, JPEGLosslessSV1, values)
+    for reading in (radiograph.header, radiograph.read):
+        for path, message in (
+            (cut, 'before its end marker'),
+            (palette, 'does not begin as'),
+            (kind, 'does not begin as'),
+        ):
+            with pytest.raises(DataError, match=message):
+                reading(path)
+
+
+def extended_jpeg(levels):
+    "A JPEG Extended of 12 bits, each block of 8 x 8 px one level: differences of DC, and no AC"
+    text, before = '', 2048
+    for level in levels.ravel():
+        d, before = int(level) - before, int(level)
+        size = abs(d).bit_length()
+        text += f'{size:04b}' + (f'{d if d > 0 else d + (1 << size) - 1:0{size}b}' if size else '')
+        text += '0'  # end of block
+    text += '1' * (-len(text) % 8)
+    code = int(text, 2).to_bytes(len(text) // 8).replace(b'\xff', b'\xff\x00')
+
+    def segment(marker, body):
+        return struct.pack('>BBH', 255, marker, len(body) + 2) + body
+
+    height, width = (8 * n for n in levels.shape)
+    frame = struct.pack('>BHHB', 12, height, width, 1) + bytes([1, 0x11, 0])
+    dc = bytes([0, *[0] * 3, 13, *[0] * 12]) + bytes(range(13))
+    ac = bytes([0x10, 1, *[0] * 15]) + bytes([0])
+    return (
+        b'\xff\xd8'
+        + segment(0xDB, bytes([0, 8] + [1] * 63))
+        + segment(0xC1, frame)
+        + segment(0xC4, dc)
+        + segment(0xC4, ac)
+        + segment(0xDA, bytes([1, 1, 0, 0, 63, 0]))
+        + code
+        + b'\xff\xd9'
+    )
+
+
+def test_jpeg_extended_of_12_bits(tmp_path):
+    levels = picture(12, (9, 7))
+    values = levels.repeat(8, 0).repeat(8, 1)
+    path = coded(tmp_path / 'a.dcm', extended_jpeg(levels), JPEGExtended12Bit, values, 12)
+    np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(values))
+    assert radiograph.header(path)['compression'] == 'JPEG extended'
+
+
+@pytest.mark.parametrize(
+    'syntax', [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_files_without_preamble_or_file_meta(tmp_path, syntax):
+    path = dicom(tmp_path / 'whole.dcm', picture(), syntax=syntax)
+    whole = path.read_bytes()
+    meta = 132 + 12 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+    for name, data, told in (
+        ('preamble.dcm', whole[132:], False),
+        ('bare.dcm', whole[meta:], True),
+    ):
+        (tmp_path / name).write_bytes(data)
+        film, said = warned(tmp_path / name)
+        np.testing.assert_array_equal(film, expected(picture()))
+        assert ('TransferSyntaxUID: the tag is missing: read as' in said) == told
+        assert radiograph.header(tmp_path / name)['compression'] == radiograph.SYNTAXES[syntax]
+
+
+def without(path, *tags):
+    ds = pydicom.dcmread(path)
+    for tag in tags:
+        del ds[tag]
+    ds.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'tags, told',
+    [
+        (['PixelRepresentation'], ''),
+        (['SamplesPerPixel'], ''),
+        (['HighBit'], ''),
+        (['Modality'], ''),
+        (['BitsStored'], 'BitsStored: the tag is missing: read as 12'),
+        (['PhotometricInterpretation'], 'read as MONOCHROME2'),
+        (['PixelRepresentation', 'HighBit', 'SamplesPerPixel', 'SOPClassUID'], ''),
+    ],
+)
+@pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_tags_that_can_be_inferred(tmp_path, tags, told, syntax):
+    path = without(dicom(tmp_path / 'a.dcm', picture(), syntax=syntax), *tags)
+    film, said = warned(path)
+    np.testing.assert_array_equal(film, expected(picture()))
+    assert told in said and bool(told) == bool(said)
+
+
+def test_levels_above_the_declared_bits_do_not_tear_the_film(tmp_path):
+    for bits in (10, 12, 15):
+        film, said = warned(dicom(tmp_path / f'{bits}.dcm', picture(16), bits))
+        np.testing.assert_array_equal(film, picture(16))
+        assert f'BitsStored = {bits}: levels reach 65,535' in said and 'as they are' in said
+    signed = picture(12).astype(np.int16) - 2048
+    film, said = warned(dicom(tmp_path / 'signed.dcm', signed, 10, PixelRepresentation=1))
+    assert 'levels reach 2,047, above the 511 of 10 bits: taken as they are' in said
+    np.testing.assert_array_equal(film, expected(picture() - picture().min()))
+
+
+def test_negative_levels_without_their_sign_bits(tmp_path):
+    signed = picture().astype(np.int16) - 2048
+    film, said = warned(
+        dicom(tmp_path / 'z.dcm', (signed & 0xFFF).astype(np.uint16), PixelRepresentation=1)
+    )
+    np.testing.assert_array_equal(film, expected(picture() - picture().min()))
+    assert not said
+
+
+def test_declared_overlays_are_not_told(tmp_path):
+    drawn = picture() | np.where(np.indices((60, 44)).sum(0) % 5 == 0, 0x8000, 0).astype(np.uint16)
+    path = dicom(tmp_path / 'o.dcm', drawn)
+    ds = pydicom.dcmread(path)
+    for element, vr, value in ((0x0100, 'US', 16), (0x0102, 'US', 15), (0x0010, 'US', 60)):
+        ds.add_new((0x6000, element), vr, value)
+    ds.save_as(path)
+    film, said = warned(path)
+    np.testing.assert_array_equal(film, expected(picture()))
+    assert not said
+
+
+@pytest.mark.parametrize('photometric', ['MONOCHROME1', 'MONOCHROME2'])
+def test_padding_is_black_and_counts_for_nothing(tmp_path, photometric):
+    inner = (picture().astype(np.int16) // 2 + 100)[10:-10, 8:-8]
+    plain = radiograph.read(
+        dicom(tmp_path / 'p.dcm', inner, 16, PhotometricInterpretation=photometric), facing='left'
+    )
+    for k, tags in enumerate(
+        (
+            dict(PixelPaddingValue=-32768),
+            dict(PixelPaddingValue=-32768, PixelPaddingRangeLimit=-30000),
+            dict(PixelPaddingValue=9000),
+        )
+    ):
+        padded = np.pad(inner, ((10, 10), (8, 8)), constant_values=tags['PixelPaddingValue'])
+        padded[0, 0] = tags.get('PixelPaddingRangeLimit', padded[0, 0])
+        tags |= dict(PixelRepresentation=1, PhotometricInterpretation=photometric)
+        film = radiograph.read(dicom(tmp_path / f'{k}.dcm', padded, 16, **tags), facing='left')
+        np.testing.assert_array_equal(film[10:-10, 8:-8], plain)
+        assert film[:10].max() == film[:, :8].max() == 0
+    blank = np.full((40, 30), -2000, np.int16)
+    path = dicom(tmp_path / 'b.dcm', blank, 16, PixelRepresentation=1, PixelPaddingValue=-2000)
+    for reading in (radiograph.header, radiograph.read):
+        with pytest.raises(DataError, match='every pixel is padding'):
+            reading(path)
+
+
+@pytest.mark.parametrize(
+    'tags, told',
+    [
+        (
+            dict(PixelSpacing=['0.2', '0.1']),
+            'PixelSpacing = .0.2 x 0.1 mm.*2 times as high as wide',
+        ),
+        (dict(ImagerPixelSpacing=['0.2', '0.2'], PixelAspectRatio=[1, 1]), ''),
+        (dict(PixelAspectRatio=[2, 1]), 'PixelAspectRatio = .2:1.*not square'),
+        (dict(PixelSpacing=['0.15', '0.151']), ''),
+        (dict(PixelSpacing=['0', '0']), 'PixelSpacing.*no spacing can be read'),
+        (dict(PixelSpacing=['0.15']), 'PixelSpacing.*no spacing can be read'),
+        (dict(PatientOrientation=['A', 'F']), ''),
+        (dict(PatientOrientation=['A', 'H']), 'upside down'),
+        (dict(PatientOrientation=['F', 'A']), 'on its side'),
+        (dict(PatientOrientation=['L', 'F']), 'frontal'),
+    ],
+)
+def test_geometry_that_the_header_contradicts_is_told(tmp_path, tags, told):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the library that writes
+        path = dicom(tmp_path / 'a.dcm', picture(), **tags)
+    film, said = warned(path)
+    np.testing.assert_array_equal(film, expected(picture()))
+    assert re.search(told, said) and bool(told) == bool(said)
+    assert told == '' or [str(p) for p in radiograph.header(path)['warnings']]
+
+
+def test_a_spacing_that_is_no_number_is_told(tmp_path):
+    path = dicom(tmp_path / 'a.dcm', picture(), PixelSpacing=['0.15', '0.15'])
+    path.write_bytes(path.read_bytes().replace(b'0.15\\0.15', b'0,15\\0,15'))
+    film, said = warned(path)
+    assert '0,15' in said and radiograph.header(path)['pixel_mm'] is None
+
+
+@pytest.mark.parametrize(
+    'towards, facing', [(['A', 'F'], 'right'), (['P', 'F'], 'left'), (['PL', 'F'], 'left')]
+)
+def test_the_header_says_which_way_the_subject_faces(tmp_path, towards, facing):
+    path = dicom(tmp_path / 'a.dcm', picture(), PatientOrientation=towards)
+    assert radiograph.header(path)['facing'] == facing
+
+
+@pytest.mark.parametrize('tag', radiograph._SPACINGS)
+def test_spacing_wherever_it_stands(tmp_path, tag):
+    path = dicom(tmp_path / 'a.dcm', picture(), **{tag: ['0.15', '0.15']})
+    assert radiograph.header(path)['pixel_mm'] == 0.15
+
+
+def test_tags_of_pictures_are_told(tmp_path):
+    image, exif = Image.fromarray(film_like()), Image.Exif()
+    exif[274] = 6
+    image.save(tmp_path / 'turned.jpg', exif=exif)
+    image.save(tmp_path / 'turned.png', exif=exif)
+    image.save(tmp_path / 'wide.jpg', dpi=(300, 150))
+    image.save(tmp_path / 'wide.png', dpi=(300, 150))
+    image.save(tmp_path / 'wide.tif', dpi=(300, 150))
+    image.save(tmp_path / 'plain.jpg', dpi=(300, 300))
+    for name, told in (
+        ('turned.jpg', 'Orientation = 6'),
+        ('turned.png', 'Orientation = 6'),
+        ('wide.jpg', 'not square'),
+        ('wide.png', 'not square'),
+        ('wide.tif', 'not square'),
+        ('plain.jpg', ''),
+    ):
+        film, said = warned(tmp_path / name)
+        assert film.shape == (240, 180) and told in said and bool(told) == bool(said), name
+
+
+def test_more_pixels_than_the_header_says_are_told(tmp_path):
+    values = picture()
+    for surplus in (2, 88, 60 * 44 * 2):
+        film, said = warned(
+            dicom(tmp_path / 'a.dcm', values, PixelData=values.tobytes() + bytes(surplus))
+        )
+        np.testing.assert_array_equal(film, expected(values))
+        assert f"PixelData = '{5280 + surplus:,} bytes': {surplus:,} bytes more" in said
+    odd = picture(8, (5, 5))
+    assert not warned(dicom(tmp_path / 'b.dcm', odd, 8, PixelData=odd.tobytes() + b'\0'))[1]
+    two = [lossless_jpeg(values), lossless_jpeg(picture(seed=1))]
+    film, said = warned(dicom(tmp_path / 'c.dcm', values, syntax=JPEGLosslessSV1, frames=two))
+    np.testing.assert_array_equal(film, expected(values))
+    assert 'more than one picture, of which the first is read' in said
 
 
 def test_a_compressed_film_that_ends_early_is_refused(tmp_path):
-    "Its library fills in what is missing; the end marker tells, and of a file that was cut the header does"
+    "Its library fills in what is missing; the end marker tells, and the header of a cut file"
     code = lossless_jpeg(picture())
     for k, short in enumerate(
         (code[: len(code) * 4 // 10], code[:-2], code[: len(code) // 2] + bytes(len(code) // 2))
@@ -420,6 +770,37 @@ def test_refusals_name_the_file_in_one_sentence(tmp_path):
         assert len(e.value.problems) == 1, what
 
 
+def refusal(reading, *args, **choices):
+    "What a reader says of a film that it refuses; empty: it does not"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            reading(*args, **choices)
+    except DataError as e:
+        return str(e)
+    return ''
+
+
+def test_the_header_alone_refuses_what_read_refuses(tmp_path):
+    for what, (path, _) in mutilated(tmp_path).items():
+        assert refusal(radiograph.header, path) == refusal(radiograph.read, path) != '', what
+
+
+def test_damage_between_the_ends_needs_the_pixels(tmp_path):
+    code = bytearray(lossless_jpeg(picture(shape=(300, 200))))
+    code[len(code) // 2 : len(code) // 2 + 400] = bytes(400)
+    syntax = JPEGLosslessSV1
+    dicom(tmp_path / 'a.dcm', picture(shape=(300, 200)), syntax=syntax, frames=[bytes(code)])
+    Image.fromarray(picture(16, (300, 200))).save(tmp_path / 'a.png')
+    png = bytearray((tmp_path / 'a.png').read_bytes())
+    png[len(png) // 2] ^= 0xFF
+    (tmp_path / 'a.png').write_bytes(png)
+    for name in ('a.dcm', 'a.png'):
+        said = refusal(radiograph.read, tmp_path / name)
+        assert refusal(radiograph.header, tmp_path / name, pixels=True) == said
+        assert said if name == 'a.png' else True
+
+
 def bombs(tmp_path):
     "Small files that a careless reader would make hundreds of megabytes of"
     small = lossless_jpeg(picture(shape=(30, 20)))
@@ -536,8 +917,9 @@ def test_signed_pixels(tmp_path):
 
 def test_overlay_bits_are_no_grey_levels(tmp_path):
     drawn = picture() | np.where(np.indices((60, 44)).sum(0) % 5 == 0, 0x8000, 0).astype(np.uint16)
-    path = dicom(tmp_path / 'o.dcm', drawn)
-    np.testing.assert_array_equal(radiograph.read(path, facing='left'), expected(picture()))
+    film, said = warned(dicom(tmp_path / 'o.dcm', drawn))
+    np.testing.assert_array_equal(film, expected(picture()))
+    assert 'taken for an overlay' in said
 
 
 def test_a_voi_table_is_a_choice(tmp_path):
@@ -641,10 +1023,11 @@ def test_random_damage_is_an_answer_or_a_refusal(tmp_path_factory, data):
     at = data.draw(st.integers(128, min(len(damaged) - 1, 900)))
     damaged[at] = data.draw(st.integers(0, 255))
     (folder / 'damaged').write_bytes(damaged)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
+    said = refusal(radiograph.read, folder / 'damaged')
+    assert refusal(radiograph.header, folder / 'damaged', pixels=True) == said
+    assert refusal(radiograph.header, folder / 'damaged') in ('', said)
+    if not said:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             film = radiograph.read(folder / 'damaged')
-        except DataError:
-            return
-    assert film.dtype == np.uint16 and film.ndim == 2
+        assert film.dtype == np.uint16 and film.ndim == 2

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -387,139 +388,174 @@ def _free():
         return s.getsockname()[1]
 
 
-def test_explore_in_jupyterlab(browser, tmp_path):
-    "JupyterLab opens the notebook, runs every cell without an error, and a slider that is moved changes the number"
-    run = next(
-        (
-            r
-            for r in (ROOT / 'reports' / 'smoke', *sorted((ROOT / 'reports').iterdir()))
-            if (r / 'work' / 'predictions.parquet').exists()
-        ),
-        None,
-    )
-    if run is None:
-        pytest.skip('no run with its work folder on this machine to explore')
-    folder = tmp_path / 'nbs' / 'guides'
-    folder.mkdir(parents=True)
-    shutil.copy(ROOT / 'nbs' / 'guides' / 'explore.ipynb', folder)
-    (tmp_path / 'reports').mkdir()
-    (tmp_path / 'reports' / 'smoke').symlink_to(run)
-    port, env = (
-        _free(),
-        os.environ
-        | {
-            k: str(tmp_path / k)
-            for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')
-        },
-    )
-    command = [
-        sys.executable,
-        '-m',
-        'jupyterlab',
+@contextmanager
+def jupyterlab(folder):
+    "JupyterLab on a folder -> its address; its kernels end with it"
+    port, home = _free(), folder / 'home'
+    env = os.environ | {
+        k: str(home / k)
+        for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')
+    }
+    settings = home / 'JUPYTER_CONFIG_DIR' / 'labconfig' / 'page_config.json'
+    settings.parent.mkdir(parents=True)
+    quiet = {'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}
+    settings.write_text(json.dumps(quiet))
+    options = [
         '--no-browser',
         '--allow-root',
         '--ip=127.0.0.1',
         f'--port={port}',
         '--ServerApp.port_retries=0',
         '--IdentityProvider.token=',
-        f'--ServerApp.root_dir={tmp_path}',
+        f'--ServerApp.root_dir={folder}',
+        '--LabApp.expose_app_in_browser=True',
     ]
-    (tmp_path / 'JUPYTER_CONFIG_DIR' / 'labconfig').mkdir(parents=True)
-    (tmp_path / 'JUPYTER_CONFIG_DIR' / 'labconfig' / 'page_config.json').write_text(
-        json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}})
-    )
-    lab = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f'http://127.0.0.1:{port}/api', timeout=2)
-                break
-            except OSError:
-                time.sleep(0.5)
-        tab = browser.new_page(viewport=dict(width=1200, height=1000))
-        tab.goto(f'http://127.0.0.1:{port}/lab/tree/nbs/guides/explore.ipynb', timeout=120_000)
-        tab.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=120_000)
-        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=60_000)
-        for _ in range(
-            240
-        ):  # asked to run before the page holds its kernel, JupyterLab asks back which one to take
-            try:
-                if any(
-                    k['connections']
-                    for k in json.load(
-                        urllib.request.urlopen(f'http://127.0.0.1:{port}/api/kernels', timeout=10)
-                    )
-                ):
+    address = f'http://127.0.0.1:{port}'
+    with (home / 'log').open('w') as log:
+        lab = subprocess.Popen(
+            [sys.executable, '-m', 'jupyterlab', *options], env=env, stdout=log, stderr=log
+        )
+        try:
+            for _ in range(480):
+                assert lab.poll() is None, (home / 'log').read_text()[-2000:]
+                try:
+                    urllib.request.urlopen(f'{address}/api', timeout=5).close()
                     break
-            except OSError:
-                pass  # the server fails to describe a kernel that is just starting
-            tab.wait_for_timeout(500)
-        tab.click('.lm-MenuBar-item >> text=Run')
-        tab.locator('.lm-Menu-item', has_text='Run All Cells').first.click()
-        card = tab.locator('.jupyter-widgets [data-measure=sensitivity]').first
-        card.wait_for(state='attached', timeout=120_000)
-        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=180_000)
+                except OSError:
+                    time.sleep(0.5)
+            yield address
+        finally:
+            lab.terminate()  # the server shuts its kernels down
+            lab.wait(60)
+
+
+# JupyterLab's own commands, each awaited: a click on a menu can be lost while the kernel connects
+RUN_ALL = """async () => {
+  const app = window.jupyterapp;
+  await app.restored;
+  const panel = app.shell.currentWidget;
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
+  return await app.commands.execute('notebook:run-all-cells');
+}"""
+SAVE = 'async () => { await window.jupyterapp.shell.currentWidget.context.save(); }'
+MEASURE = '.jupyter-widgets [data-measure=sensitivity]'
+
+
+def _wait_for(tab, selector, text):
+    tab.wait_for_function(
+        '([s, t]) => [...document.querySelectorAll(s)].some(e => e.textContent.includes(t))',
+        arg=[selector, text],
+        timeout=120_000,
+    )
+
+
+def test_explore_in_jupyterlab(browser, tiny_run, tmp_path):
+    "JupyterLab runs every cell; slider, buttons and picker change what is shown, in Python too"
+    guide = tmp_path / 'nbs' / 'guides' / 'explore.ipynb'
+    guide.parent.mkdir(parents=True)
+    shutil.copy(ROOT / 'nbs' / 'guides' / 'explore.ipynb', guide)
+    for name, finished in (('older', '2026-01-01'), ('newer', '2026-02-01')):
+        run = tmp_path / 'reports' / name
+        shutil.copytree(tiny_run, run)
+        (run / 'provenance.json').write_text(json.dumps({'finished': finished}))
+    before = sorted(p.relative_to(tmp_path) for p in (tmp_path / 'reports').glob('*'))
+    run = explore.open_run(tmp_path / 'reports' / 'newer')
+    bodies = run.bodies[run.bodies.split == 'test']
+    sweep = explore.Sweep(bodies.label, bodies.probability)
+    with jupyterlab(tmp_path) as address:
+        tab = browser.new_page(viewport=dict(width=1200, height=1000))
+        tab.set_default_timeout(120_000)
+        tab.goto(f'{address}/lab/tree/nbs/guides/explore.ipynb', timeout=120_000)
+        tab.wait_for_selector('.jp-Notebook .jp-CodeCell')
+        tab.wait_for_function('window.jupyterapp?.shell.currentWidget?.sessionContext')
+        assert tab.evaluate(RUN_ALL)
+        tab.locator(MEASURE).first.wait_for(state='attached')
+        _wait_for(tab, '.jp-OutputArea-output', 'Run newer')  # the newest finished one
+        for button, threshold in run.thresholds.items():
+            tab.locator('.jupyter-widgets button', has_text=button).first.click()
+            now = sweep.at(threshold)
+            _wait_for(tab, MEASURE, f'{100 * now["sensitivity"]:.1f} %')
+            _wait_for(tab, '.jupyter-widgets caption', f'{now["fp"] + now["tp"]} of {len(bodies)}')
         handle = tab.locator('.jupyter-widgets .noUi-handle').first
         handle.focus()
-        for key, sensitivity in (('Home', '100.0 %'), ('End', '0.0 %')):
+        for key, sensitivity in (('Home', '0.0 %'), ('End', '100.0 %')):
             handle.press(key)
-            tab.wait_for_function(
-                's => document.querySelector(".jupyter-widgets [data-measure=sensitivity]").textContent.trim() === s',
-                arg=sensitivity,
-                timeout=20_000,
-            )
-        for _ in range(60):
-            tab.click('.lm-MenuBar-item >> text=File')
-            tab.locator('.lm-Menu-item', has_text='Save Notebook').first.click()
-            tab.wait_for_timeout(2000)
-            code = [
-                c
-                for c in json.loads((folder / 'explore.ipynb').read_text())['cells']
-                if c['cell_type'] == 'code'
-            ]
-            if all(c['execution_count'] for c in code):
-                break
-        assert (
-            all(c['execution_count'] for c in code)
-            and [o for c in code for o in c['outputs'] if o['output_type'] == 'error'] == []
-        )
-    finally:
-        lab.terminate()
-        lab.wait(30)
+            _wait_for(tab, MEASURE, sensitivity)
+        tab.locator('.jupyter-widgets select').first.select_option('older')
+        _wait_for(tab, '.jp-OutputArea-output', 'Run older')  # the cell in Python, too
+        tab.evaluate(SAVE)
+        tab.close()
+    code = [c for c in json.loads(guide.read_text())['cells'] if c['cell_type'] == 'code']
+    assert all(c['execution_count'] for c in code)
+    assert [o for c in code for o in c['outputs'] if o['output_type'] == 'error'] == []
+    assert before == sorted(p.relative_to(tmp_path) for p in (tmp_path / 'reports').glob('*'))
+
+
+def _opened(monkeypatch, label, probability):
+    "A run of bodies alone, as the widgets open it"
+    bodies = pd.DataFrame(dict(split='test', label=label, probability=probability))
+    rules = {'threshold 1': 'top_share', 'threshold 2': 'youden'}
+    thresholds = {k: metrics.threshold(r, label, probability) for k, r in rules.items()}
+    run = explore.Run(Path('run'), None, bodies, thresholds)
+    monkeypatch.setattr(explore, '_open', lambda folder: run)
+    return run, explore.threshold_slider(ipywidgets.Dropdown(options={'run': Path('run')}))
+
+
+def test_buttons_are_exact_where_probabilities_lie_close_to_0_and_1(monkeypatch):
+    "The thresholds of the demo, 0.99985 and 0.0089, which a slider of step 0.001 rounds to 1 and 0.009"
+    rng = np.random.default_rng(3)
+    label = np.r_[np.ones(52, int), np.zeros(860, int)]
+    logit = np.where(label, rng.normal(3, 4, 912), rng.normal(-8, 2.5, 912))
+    run, panel = _opened(monkeypatch, label, 1 / (1 + np.exp(-logit)))
+    slider, buttons, card = panel.children
+    sweep = explore.Sweep(run.bodies.label, run.bodies.probability)
+    for button, t in zip(buttons.children, run.thresholds.values()):
+        slider.value = 0
+        button.click()
+        assert card.value == explore.card(sweep.at(t.value))
+        now = sweep.at(t.value)
+        assert now['tp'] + now['fp'] == t.flags(run.bodies.probability).sum() > 0
+        assert explore.written(t) in card.value and explore.written(t) not in ('0', '1')
+    assert 'top 0.75 %' in buttons.children[0].description
+
+
+@pytest.mark.parametrize('name', sorted(p.name for p in (ROOT / 'reports').iterdir()))
+def test_buttons_give_the_thresholds_of_the_table(name):
+    folder = ROOT / 'reports' / name
+    table = folder / 'tables' / 'thresholds.csv'
+    if not table.exists() or not (folder / 'work' / 'predictions.parquet').exists():
+        pytest.skip(f'{name} has not its work folder here')
+    run = explore.open_run(folder)
+    rows = pd.read_csv(table).query('set_on == "test"').set_index('threshold')
+    panel = explore.threshold_slider(explore.run_picker(ROOT / 'reports', folder))
+    bodies = run.bodies[run.bodies.split == 'test']
+    sweep = explore.Sweep(bodies.label, bodies.probability)
+    for button in panel.children[1].children:
+        row = rows.loc[button.description.partition(':')[0]]
+        button.click()
+        now = sweep.at(row.value)
+        assert panel.children[-1].value == explore.card(now)
+        assert now['alert_rate'] == pytest.approx(row.alert_rate_test)
 
 
 def test_a_step_of_the_slider_is_felt_as_one(monkeypatch):
     "From a moved slider to the new card, at the paper's number of test bodies"
     rng, n = np.random.default_rng(0), 15_200
     label = rng.random(n) < 0.0115
-    bodies = pd.DataFrame(
-        dict(
-            split='test',
-            label=label.astype(int),
-            probability=np.clip(rng.normal(0.1 + 0.6 * label, 0.15), 0, 1),
-        )
-    )
-    run = explore.Run(
-        Path('run'),
-        None,
-        bodies,
-        {
-            k: metrics.threshold(r, bodies.label, bodies.probability)
-            for k, r in {'threshold 1': 'top_share', 'threshold 2': 'youden'}.items()
-        },
-    )
-    monkeypatch.setattr(explore, '_open', lambda folder: run)
-    slider, _, card = explore.threshold_slider(
-        ipywidgets.Dropdown(options={'run': Path('run')})
-    ).children
+    probability = np.clip(rng.normal(0.1 + 0.6 * label, 0.15), 0, 1)
+    _, panel = _opened(monkeypatch, label.astype(int), probability)
+    slider, _, card = panel.children
     took, seen = [], set()
-    for t in np.linspace(0.01, 0.99, 99):
+    for position in np.linspace(0, slider.max, 101).astype(int)[1:-1]:
         start = time.perf_counter()
-        slider.value = float(t)
+        slider.value = int(position)
         took.append(time.perf_counter() - start)
         seen.add(card.value)
     print(
-        f'{1000 * np.median(took):.2f} ms in the median, {1000 * max(took):.2f} ms at most per step, {n:,} bodies'
+        f'{1000 * np.median(took):.2f} ms in the median, {1000 * max(took):.2f} ms at most '
+        f'per step, {n:,} bodies'
     )
     assert (
         len(seen) > 90 and max(took) < 0.1
@@ -554,13 +590,22 @@ def test_papermill_guide_shows_the_profiles():
 
 
 def test_make_lab_opens_the_notebook():
+    "The server's root is the repository, so that chapters and reports open, too"
     said = subprocess.run(
         ['make', '-n', '-o', '.venv/bin/.installed', 'lab'],
         cwd=ROOT,
         capture_output=True,
         text=True,
     ).stdout
-    assert (
-        'jupyter lab nbs/guides/explore.ipynb' in said
-        and (ROOT / 'nbs' / 'guides' / 'explore.ipynb').exists()
-    )
+    assert f'--ServerApp.root_dir={ROOT} ' in said
+    assert re.search(r'--LabApp.default_url=/lab/tree/(\S+)', said)[1] == 'nbs/guides/explore.ipynb'
+    assert (ROOT / 'nbs' / 'guides' / 'explore.ipynb').exists()
+
+
+def test_the_guide_makes_no_run_unasked(tmp_path):
+    "Only nbdev_test, which may find no run, makes one before the guide's cells"
+    cells = json.loads((ROOT / 'nbs' / 'guides' / 'explore.ipynb').read_text())['cells']
+    makes = [''.join(c['source']) for c in cells if 'study.' in ''.join(c['source'])]
+    assert all("if os.environ.get('IN_TEST')" in m for m in makes)
+    with pytest.raises(FileNotFoundError, match='make study'):
+        explore.run_picker(tmp_path)
