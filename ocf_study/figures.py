@@ -11,6 +11,7 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'NOT_SHOWN', 'MASKED_NOTE', 'SQ
 import json
 import os
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from . import __version__, disclosure, genant, metrics, runtime
+from . import __version__, disclosure, escaping, genant, metrics, runtime
 from .disclosure import NOBODY, Basis, about
 
 # %% ../nbs/method/17_figures.ipynb #29d5ae4a
@@ -178,7 +179,8 @@ def _shared(df, out):
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"
     with runtime.atomic(path) as t:
-        (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
+        marked = df.assign(films='rendered') if about(out)['rendered'] else df
+        escaping.write_csv(marked, t)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
 # %% ../nbs/method/17_figures.ipynb #453e1280
@@ -187,7 +189,9 @@ def _number(v):
     return v if not isinstance(v, float) else f'{v:.3f}' if v == 0 or abs(v) >= 0.01 else f'{v:.3g}'
 
 # %% ../nbs/method/17_figures.ipynb #d23ad87b
-MASKED_NOTE = 'masked, since it rests on fewer than {below} people or bodies, or would tell such a count'
+MASKED_NOTE = (
+    'masked, since it rests on fewer than {below} people or bodies, or would tell such a count'
+)
 
 
 def save_table(
@@ -208,14 +212,17 @@ def save_table(
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='table', caption=caption, alt='', files=files, masked=hidden)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
-    return df.style.hide(axis='index').set_caption(caption + mark).format(_number, na_rep='')
+    style = df.style.hide(axis='index').set_caption(escape(caption + mark))
+    return style.format(_number, na_rep='', escape='html').format_index(escape='html', axis=1)
 
 # %% ../nbs/method/17_figures.ipynb #de1a4163
 def saved(
     name: str,  # of a table or of the numbers behind a figure
     out: str | Path,  # run folder
     kind: str = 'table',  # or figure
-) -> pd.DataFrame:  # with a column `masked`: is a row empty to protect people? Without rows if there is none
+) -> (
+    pd.DataFrame
+):  # with a column `masked`: is a row empty to protect people? Without rows if there is none
     "A table as it was saved."
     path = Path(out) / f'{kind}s' / f'{name}.csv'
     if not path.exists():
@@ -554,9 +561,11 @@ def levels(
 ) -> Figure:
     "Figure 5: bodies of each SQ class at each level"
     masked = counts.level[counts.n.isna() & (normal | (counts.sq != 0))].unique()
-    n = counts.dropna(subset='n').pivot_table(
-        index='level', columns='sq', values='n', aggfunc='sum', fill_value=0
-    ).reindex(genant.LEVELS, fill_value=0)
+    n = (
+        counts.dropna(subset='n')
+        .pivot_table(index='level', columns='sq', values='n', aggfunc='sum', fill_value=0)
+        .reindex(genant.LEVELS, fill_value=0)
+    )
     fig, ax = plt.subplots(figsize=(6.6, 3.3))
     base = np.zeros(len(n))
     for c in genant.SQ_CLASSES.itertuples():
