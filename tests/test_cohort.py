@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, description, genant, geometry, manifest, nhanes
+from ocf_study import cohort, description, disclosure, genant, geometry, manifest, nhanes
 from ocf_study.manifest import DataError
 
 SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
@@ -1108,7 +1108,7 @@ def test_flow_always_adds_up(bodies):
 )
 def test_masked_cells_cannot_be_had_from_totals(cells, below):
     counts = pd.DataFrame(cells, columns=list('abc'))
-    hidden = description.suppress(counts, below).map(lambda x: isinstance(x, str))
+    hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
         *zip(hidden.to_numpy(), counts.to_numpy()),
@@ -1152,9 +1152,7 @@ def test_no_masked_cell_follows_from_the_others(cells, below):
         float,
     )
     counts = pd.DataFrame(values.astype(int))
-    hidden = (
-        description.suppress(counts, below).map(lambda x: isinstance(x, str)).to_numpy().ravel()
-    )
+    hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str)).to_numpy().ravel()
     values = values.ravel()
     small = (values > 0) & (values < below)
     assert hidden[small].all()
