@@ -732,18 +732,22 @@ def _table(artefact, out):
 # %% ../nbs/method/18_study.ipynb #481a5ae3
 def _headline(summary):
     "The few numbers at the top of a run's page, as (name, value, remark)"
-    test, told = summary.get('test', {}), lambda n: '[masked]' if n is None else f'{n:,}'
-    of = {k: told(n) for k, n in summary.get('evaluated', {}).get('test', {}).items()}
-    how = (
-        '{low:.3f} to {high:.3f} ('
-        + summary.get('interval', '')
-        + f', {summary.get("resamples", 0):,} resamples; {of.get("subjects")} people, {of.get("label_1")} bodies of label 1)'
-    )
-    rows = [
-        (name, f'{test[k]:.3f}', how.format(**test['intervals'][k]))
-        for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR'))
-        if k in test
-    ]
+    test, evaluated = summary.get('test', {}), summary.get('evaluated', {}).get('test', {})
+    of = {k: '[masked]' if n is None else f'{n:,}' for k, n in evaluated.items()}
+    who = f'{of.get("subjects")} people, {of.get("label_1")} bodies of label 1'
+    how = f'{summary.get("interval", "")}, {summary.get("resamples", 0):,} resamples; {who}'
+    rows = []
+    for k, name in (('auc_roc', 'test AUC-ROC'), ('auc_pr', 'test AUC-PR')):
+        limits = test.get('intervals', {}).get(k) or {}
+        if k not in test:
+            continue
+        if test[k] is None:  # see disclosure
+            rows.append((name, 'not shown', 'to protect the people of this run: they are too few'))
+        elif limits.get('low') is None or limits.get('high') is None:
+            rows.append((name, 'no result', f'{who}: too few for an interval'))
+        else:
+            between = '{low:.3f} to {high:.3f}'.format(**limits)
+            rows.append((name, f'{test[k]:.3f}', f'{between} ({how})'))
     return rows + [
         ('all stages', f'{summary["total"]["seconds"] / 60:.1f} min', ''),
         ('memory', f'{summary["total"]["peak_mb"] / 1000:.1f} GB', 'at one time'),
