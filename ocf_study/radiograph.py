@@ -542,7 +542,10 @@ GREY_MODES = {  # Pillow's modes that can hold a film: bits
     'P': 8,
     'RGB': 8,
     'RGBA': 8,
+    'CMYK': 8,
+    'YCbCr': 8,
 }
+_COLOURS = ('P', 'RGB', 'RGBA', 'CMYK', 'YCbCr')  # modes of several channels
 
 
 def _picture(film, stream):
@@ -604,7 +607,7 @@ def _picture_header(image, size):
         width=image.width,
         height=image.height,
         bits=16 if _deep_colour(image) else GREY_MODES[image.mode],
-        channels=3 if image.mode in ('P', 'RGB', 'RGBA') else 1,
+        channels=3 if image.mode in _COLOURS else 1,
         photometric='MONOCHROME1' if white_is_zero else 'MONOCHROME2',
         source='unknown',
         pixel_mm=None,
@@ -636,7 +639,8 @@ def _picture_values(film, image, about, data):
             values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             values[..., :3] = values[..., 2::-1]  # OpenCV has blue first
         else:
-            values = np.asarray(image.convert('RGB') if image.mode == 'P' else image)
+            plain = image.mode not in ('P', 'CMYK', 'YCbCr')
+            values = np.asarray(image if plain else image.convert('RGB'))
     except Exception as e:
         film.refuse(
             f'the pixels cannot be read, the file may be truncated ({type(e).__name__})', cause=e
