@@ -198,7 +198,6 @@ def _complete(film, ds):
         ds.PlanarConfiguration = 0
     return tags
 
-
 # %% ../nbs/method/04_radiograph.ipynb #a35f4f84
 def _check_tags(film, ds, tags):
     "Refuse a picture of a kind that is not read, by the tag that says so"
