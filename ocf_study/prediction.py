@@ -478,7 +478,7 @@ def predict_cohort(
     choices = {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
     known, cuts = domain_of(run), thresholds(run)
     rows, films = [], []
-    for film, bodies, picture, points, pixels, inverted in runtime.progress(
+    for film, bodies, _, _, pixels, inverted in runtime.progress(
         _films(c, choices), 'films', total=len(c.films)
     ):
         p = predict(patches.standardise(pixels)[..., None])
