@@ -10,6 +10,7 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'SQ_COLORS', 'MEASURES', 'style
 # %% ../nbs/method/17_figures.ipynb #eaf19ab8
 import json
 import os
+from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,7 +20,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from . import __version__, genant, metrics, runtime
+from . import __version__, escaping, genant, metrics, runtime
 
 # %% ../nbs/method/17_figures.ipynb #29d5ae4a
 COLORS = dict(
@@ -145,7 +146,8 @@ def _shared(df, out):
 def _csv(df, path, out):
     "Write a table, with a last column that says so where its films were rendered"
     with runtime.atomic(path) as t:
-        (df.assign(films='rendered') if about(out)['rendered'] else df).to_csv(t, index=False)
+        marked = df.assign(films='rendered') if about(out)['rendered'] else df
+        escaping.write_csv(marked, t)
     return {f'{path.parent.name}/{path.name}': runtime.sha256(path)}
 
 # %% ../nbs/method/17_figures.ipynb #b715d239
@@ -206,7 +208,8 @@ def save_table(
     files = _csv(df, Path(out) / 'tables' / f'{name}.csv', out)
     _note(out, name, kind='table', caption=caption, alt='', files=files)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
-    return df.style.hide(axis='index').set_caption(caption + mark).format(_number, na_rep='')
+    style = df.style.hide(axis='index').set_caption(escape(caption + mark))
+    return style.format(_number, na_rep='', escape='html').format_index(escape='html', axis=1)
 
 # %% ../nbs/method/17_figures.ipynb #adad1c0a
 def record(
