@@ -16,6 +16,7 @@ from ocf_study import (
     googlenet,
     manifest,
     patches,
+    phantom,
     prediction,
     radiograph,
     runtime,
