@@ -318,31 +318,31 @@ def predict_store(
 # %% ../nbs/method/13a_prediction.ipynb #99d3d236
 def describe(
     pixels,  # (B, S, S) uint16 patches of one film
-    points,  # (B, 6, 2) px of that film
-    width: float,  # of the film, px
-    height: float,  # of the film, px
 ) -> dict:  # quantity -> value, median over the film's bodies
-    "What a film is like, as far as the network could notice."
-    grey = pixels.astype(np.float32)
-    spread = grey.std((1, 2))
-    detail = np.diff(grey, axis=2).std((1, 2)) / np.maximum(spread, 1)
-    return {
-        'film width (px)': float(width),
-        'film height (px)': float(height),
-        "body's square (px)": float(np.median(geometry.square(points).side)),
-        'grey level': float(np.median(grey.mean((1, 2)))),
-        'contrast (grey levels)': float(np.median(spread)),
-        'detail': float(np.median(detail)),
+    "What the network sees of a film, in four numbers."
+    small = [cv2.resize(p, (56, 56), interpolation=cv2.INTER_AREA) for p in pixels]
+    grey, coarse = pixels.astype(np.float32), np.stack(small).astype(np.float32)
+    level, spread = grey.mean((1, 2)), grey.std((1, 2))
+    grain = np.diff(coarse, axis=2).std((1, 2)) / np.maximum(spread, 1)
+    facts = {
+        'grey level': level,
+        'contrast (grey levels)': spread,
+        'contrast (share of the grey level)': spread / np.maximum(level, 1),
+        'grain (share of the contrast)': grain,
     }
+    return {name: float(np.median(values)) for name, values in facts.items()}
 
 # %% ../nbs/method/13a_prediction.ipynb #ef1cb083
+_WIDER = {'grain (share of the contrast)': 0.1}  # pixels of half the size move it a little
+
+
 def domain(
     films: pd.DataFrame,  # a row per training film, of `describe`
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
-    "The range of the training films: their central 99 %, widened on each side by a tenth of the median."
+    "The range of the training films: their central 99 %, widened by a twentieth of itself or more."
     low, high = films.quantile(0.005), films.quantile(0.995)
-    margin = films.median() / 10
+    margin = (high - low) * [_WIDER.get(name, 0.05) for name in films]
     return {
         'limits': {
             q: [max(float(low[q] - margin[q]), 0.0), float(high[q] + margin[q])] for q in films
@@ -353,24 +353,17 @@ def domain(
 
 # %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
 def describe_films(
-    run,  # run folder, with cohort and patches
+    run,  # run folder, with patches
     split: str = 'train',
     most: int = 200,  # films looked at, evenly taken
 ) -> pd.DataFrame:  # a row per film_id, of `describe`
     "What the films of a split are like, from their stored patches."
-    c, store = cohort.load(Path(run) / 'work' / 'cohort'), Path(run) / 'work' / 'patches.zarr'
-    rows, pixels = (
-        patches.table(store, {'kind': 'original', 'split': split}),
-        patches.open(store)['pixels'],
-    )
-    bodies, films = c.bodies.set_index('body_id'), c.films.set_index('film_id')
+    store = Path(run) / 'work' / 'patches.zarr'
+    rows = patches.table(store, {'kind': 'original', 'split': split})
+    pixels = patches.open(store)['pixels']
     chosen = rows.film_id.drop_duplicates().iloc[:: -(-rows.film_id.nunique() // most)]
     facts = {
-        film: describe(
-            pixels[part.index.to_numpy()].values,
-            cohort.points(bodies.loc[part.body_id]),
-            *films.loc[film, ['width', 'height']],
-        )
+        film: describe(pixels[part.index.to_numpy()].values)
         for film, part in rows[rows.film_id.isin(chosen)].groupby('film_id')
     }
     return pd.DataFrame(facts).T
@@ -536,8 +529,7 @@ def _scores(c, choices, predict, known, network):
             film['problem'] = ' '.join(str(seen).split()) or type(seen).__name__
             continue
         p = predict(patches.standardise(seen.patches)[..., None])
-        height, width = seen.picture.shape
-        warning = unusual(describe(seen.patches, seen.points, width, height), bodies.level, known)
+        warning = unusual(describe(seen.patches), bodies.level, known)
         heights = by_height(seen.points, bodies.level.to_numpy()).set_index(bodies.index)
         about = dict(inverted=bool(seen.inverted.any()), warning='; '.join(warning))
         flags = {t.rule: t.flags(p) for t in cuts}
