@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['XY', 'FAULTS', 'COUNTS', 'WHOLE', 'SPLITS', 'Cohort', 'load', 'points', 'point_faults', 'assign_film', 'count',
            'flow_of', 'check_flow', 'write_example', 'is_mros', 'is_rendered', 'corrections', 'read_mros',
-           'repair_order', 'read_tables', 'check', 'read', 'partition', 'downsample', 'thin', 'LeakError',
+           'repair_order', 'read_tables', 'check', 'read', 'persons', 'partition', 'downsample', 'thin', 'LeakError',
            'pixel_hashes', 'certificate', 'confined', 'split_manifest', 'verify_split']
 
 # %% ../nbs/method/05_cohort.ipynb #50e969b2
@@ -962,10 +962,13 @@ def read(
     return (read_mros if is_mros(root) else read_tables)(root, workers=workers, **choices)
 
 # %% ../nbs/method/05_cohort.ipynb #94b00de8
-def _persons(cohort):
-    "subject_id -> the first subject_id of the same person."
+def persons(
+    subject_ids,  # (N,) subjects, repeated ones once
+    subjects,  # DataFrame subject_id, perhaps person (missing: nobody else's); a row per subject or visit
+) -> pd.Series:  # index subject_id -> the first subject_id of the same person
+    "One name for each person, who may have several identifiers."
     known = (
-        cohort.subjects.reindex(columns=['subject_id', 'person'])
+        subjects.reindex(columns=['subject_id', 'person'])
         .dropna()
         .astype(str)
         .groupby('subject_id')
@@ -974,7 +977,7 @@ def _persons(cohort):
     if n := (known.nunique() > 1).sum():
         raise ValueError(f'subjects with more than one person: {n}')
     ids, first = (
-        pd.Series(np.sort(cohort.bodies.subject_id.unique().astype(str))),
+        pd.Series(np.unique(np.asarray(subject_ids, str))),
         known.first().to_dict(),
     )
     return ids.groupby([first.get(i, f'subject {i}') for i in ids]).transform('first').set_axis(ids)
@@ -1008,7 +1011,7 @@ def partition(
     "Divide a cohort by subject."
     if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f'three fractions that sum to 1, not {fractions}')
-    person = _persons(cohort)
+    person = persons(cohort.bodies.subject_id, cohort.subjects)
     sick = cohort.bodies.groupby(cohort.bodies.subject_id.map(person)).label.max()
     groups = (
         {'with label 1': sick.index[sick == 1], 'without': sick.index[sick == 0]}
@@ -1120,7 +1123,7 @@ def certificate(
         raise DataError(
             [Problem('films', None, 'film_id', f, 'has no hash of its pixels') for f in unread]
         )
-    person = _persons(cohort)
+    person = persons(cohort.bodies.subject_id, cohort.subjects)
     keys = (
         {'subjects': b.subject_id, 'films': b.film_id}
         | ({'persons': b.subject_id.map(person)} if person.duplicated().any() else {})
