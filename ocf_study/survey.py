@@ -169,11 +169,11 @@ def by_design(
     weights: np.ndarray,  # (N, 1 + R) of `replicate_weights`, repeated for bodies
     units: int,  # degrees of freedom: PSUs less strata
     level: float = 0.95,  # of confidence
-) -> tuple:  # value, low, high
-    "A measure between -1 and 1 with its design-based interval."
+) -> tuple:  # value, low, high; no limits where a replicate has no value
+    "A measure between 0 and 1 with its design-based interval."
     values = np.array([measure(w) for w in weights.T])
     value, copies = values[0], values[1:]
-    if not 0 < value < 1:
+    if not 0 < value < 1 or np.isnan(copies).any():
         return value, np.nan, np.nan
     se = np.sqrt(np.mean((copies - value) ** 2)) / (value * (1 - value))
     reach = student.ppf((1 + level) / 2, units) * se
