@@ -99,8 +99,8 @@ def published_beside(
     printed = table.value.where(table.relation == 'equal')
     ax.plot(printed, y, 'D', mfc='none', ms=8, color='C1', label='Cosman 2017')
     ax.set_yticks(y, table.what)
-    ax.set(xlabel='% of the population', xlim=(0, None))
-    ax.legend(loc='upper right')
+    ax.set(xlabel='%, weighted', xlim=(0, None))
+    ax.legend(loc='lower center', bbox_to_anchor=(0.2, 1), ncols=2)
     return fig
 
 # %% ../nbs/method/14b_real_people.ipynb #766ab93c
@@ -128,7 +128,8 @@ def drawn(
     ):
         ax.fill(*outline.T, fc='0.92', ec='0.3', lw=0.8)
         ax.plot(*six.T, '.', color='tab:red', ms=4)
-        ax.set(aspect='equal', xticks=[], yticks=[])
+        ax.set_aspect('equal')
+        ax.axis('off')
         grades = f'readers {row.final_score:g}, software {row.software_grade:g}'
         ax.set_title(f'{row.level}, {row.loss:.0%} lost\n{grades}', fontsize=7)
         ax.invert_yaxis()
