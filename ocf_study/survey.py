@@ -16,7 +16,7 @@ import svy
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from . import manifest, nhanes
+from . import manifest
 from .runtime import rng
 
 # %% ../nbs/method/02e_survey.ipynb #ca52a175
