@@ -339,7 +339,8 @@ def _check_plain(film, stream, syntax, tags, about, size):
     declared = _check_size(film, stored, min(length, size - start), False)
     if length > declared + 1:
         film.tell(
-            f'{length - declared:,} bytes more than {tags.Columns} x {tags.Rows} pixels need: left out',
+            f'{length - declared:,} bytes more than {tags.Columns} x {tags.Rows} pixels need: '
+            'left out',
             'PixelData',
             f'{length:,} bytes',
         )
@@ -434,7 +435,8 @@ def _check_coded(film, stream, places, tags, compression):
     *size, bits, after = coded
     if size != [tags.Columns, tags.Rows, tags.SamplesPerPixel] or bits > tags.BitsAllocated:
         film.refuse(
-            f'the tags say {tags.Columns} x {tags.Rows} pixels, {tags.SamplesPerPixel} channel(s) of '
+            f'the tags say {tags.Columns} x {tags.Rows} pixels, '
+            f'{tags.SamplesPerPixel} channel(s) of '
             f'{tags.BitsAllocated} bits, the compressed film another size',
             'size',
             (*size, bits),
