@@ -47,7 +47,7 @@ def height_loss(
     points,  # (N, 6, 2) mm: as they are
     sound,  # (N, 6, 2) mm: before any made fracture
 ) -> pd.DataFrame:  # loss_wedge, loss_biconcave, loss_crush
-    "True shares of lost height: front and middle against the back, and the back against what it was."
+    "True shares of lost height: front and middle against the back, the back against itself before."
     posterior, middle, anterior = genant.heights(points).T
     return pd.DataFrame(
         dict(
@@ -136,7 +136,7 @@ def annotate(
     rows,  # the subject's rows of `fractures`, by level
     settings: Settings,
 ) -> pd.DataFrame:  # a row per body: body_id, SQ class, points in px, and the truth
-    "What the readers wrote down for one film, from the head down; bodies that are not wholly on the film are left out."
+    "What the readers wrote down for one film, from the head down, of bodies wholly on it."
     film, p = s.film, s.person
     names = [level for level in REGION[film.region] if level in rows.index]
     at = [p.levels.index(level) for level in names]
