@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+from base64 import b64encode
 from collections import Counter
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import yaml
 from execnb.nbio import mk_cell, nb2str, read_nb
 from nbdev.process import NBProcessor, Processor
 from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
+
+from ocf_study import escaping
 
 PACKAGE = 'ocf_study'
 BROAD = (
@@ -679,7 +683,7 @@ def _compared(run, name):
     path, (kind, number) = run / 'comparison.csv', re.match(r'(figure|table)(\d)', name).groups()
     if not path.exists():
         return []
-    df = pd.read_csv(path)
+    df = escaping.read_csv(path)
     df = df[
         df.this_run.notna()
         & (
@@ -833,7 +837,7 @@ def results(run, dest, about):
         for a in some:
             name, page, kind = a['name'], dest / 'study' / f'{a["stage"]}.ipynb', a['kind']
             data = run / ('figures' if kind == 'figure' else 'tables') / f'{name}.csv'
-            if kind == 'table' and not len(df := pd.read_csv(data)):
+            if kind == 'table' and not len(df := escaping.read_csv(data)):
                 continue
             anchor, place = f'{kind}-{name}', f'{data.parent.name}/{data.name}'
             marked = page.exists() and f'id=\\"{anchor}\\"' in page.read_text()
@@ -1093,3 +1097,25 @@ def build(root, run, dest):
     citation(root, dest / 'citation.md')
     landing(root, run, pages, dest / 'landing.md')
     return names
+
+
+# What the theme has made of them
+
+
+def inline_scripts(html):
+    "What the script elements of a page hold that name no file"
+    return re.findall(r'<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>', html, re.S)
+
+
+def guarded(html, from_data):
+    "Let a page run the site's own scripts and none that stands in a notebook, a table or a name"
+    own = set(inline_scripts(html)) - {*from_data, ''}
+    hashes = [b64encode(sha256(code.encode()).digest()).decode() for code in sorted(own)]
+    scripts = ' '.join(f"'sha256-{h}'" for h in hashes)
+    policy = (
+        f"default-src 'self' file:; script-src 'self' file: {scripts}; "
+        "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: data:; "
+        "font-src 'self' file: data:; object-src 'none'; base-uri 'self'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return html.replace('<head>', f'<head>{meta}', 1)
