@@ -237,6 +237,16 @@ def _alike(bodies, films):
         said[rows.index], listed[rows.index] = _evidence(rows, rows.order.iloc[0])
     return said, listed
 
+# %% ../nbs/method/05_cohort.ipynb #c0b0de14
+def _films_told(films, file, column, said, severity='warning'):
+    "One Problem for films of which the same is to be told; `films` may have `line`."
+    if films.empty:
+        return []
+    names, n = ', '.join(films.film_id.astype(str).head(3)), len(films)
+    names += f' and {n - 3:,} more' if n > 3 else ''
+    line = int(films.line.iloc[0]) if 'line' in films else None
+    return [Problem(file, line, column, names, said, severity)]
+
 # %% ../nbs/method/05_cohort.ipynb #c0b0de23
 @lru_cache
 def _typical():
@@ -396,8 +406,6 @@ def together(
 ) -> list[Problem]:
     "What cannot be right, or is unlikely, of the bodies of one film beside one another."
     d = _placed(bodies)
-    if not (points(bodies) > 1.5).any():
-        return []  # no px, which is told before
     return _neighbours(d, file) + _middles(bodies, file) + _scales(d, films, file)
 
 # %% ../nbs/method/05_cohort.ipynb #8e0da7b7
@@ -815,16 +823,6 @@ def _headers(root, films, workers, pixels=False):
     ).rename(columns={'facing': 'stated'}), problems
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de11
-def _films_told(films, file, column, said, severity='warning'):
-    "One Problem for films of which the same is to be told; `films` may have `line`."
-    if films.empty:
-        return []
-    names, n = ', '.join(films.film_id.astype(str).head(3)), len(films)
-    names += f' and {n - 3:,} more' if n > 3 else ''
-    line = int(films.line.iloc[0]) if 'line' in films else None
-    return [Problem(file, line, column, names, said, severity)]
-
-
 def _facing(films, file):
     "Films with the side to which the subject looks, and what is told of it."
     given = films.facing if 'facing' in films else pd.Series(np.nan, films.index)
@@ -900,14 +898,14 @@ def _with_headers(root, films, file, workers, links, pixels):
     return films, leaving + unread + sides
 
 # %% ../nbs/method/05_cohort.ipynb #67394a94
-def _point_problems(bodies, films, file, repair=False):
-    "A Problem for each body whose points cannot be right; `bodies` has `line`."
+def _point_problems(bodies, films, file):
+    "A Problem for each body whose points cannot be right, and which points may be."
     on = films.set_index('film_id').reindex(bodies.film_id)
     width, height = (pd.to_numeric(on[c]).fillna(np.inf).to_numpy() for c in ('width', 'height'))
     p = points(bodies)
     if len(p) and 0 <= np.nanmin(p) and np.nanmax(p) <= 1.5:
         said = 'all points lie between 0 and 1: px of the stored film are needed, not parts of it'
-        return [Problem(file, None, 'points', None, said)]
+        return [Problem(file, None, 'points', None, said)], np.zeros(len(p), bool)
     faults = point_faults(p, on.facing.fillna('right').to_numpy(), width, height)
     alike = _alike(bodies, films)[0].to_numpy() if faults.order.any() else np.full(len(p), '')
     problems = []
@@ -926,7 +924,7 @@ def _point_problems(bodies, films, file, repair=False):
             for f in FAULTS
             if faults[f][i]
         ]
-    return problems
+    return problems, ~faults.any(axis=1).to_numpy()
 
 
 def _merge_doubles(bodies, file):
@@ -1146,8 +1144,9 @@ def _mros(root, film_rule, workers, links=False, pixels=False):
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, file)
     subjects, unknown = _subjects(root, b)
-    problems += more + unread + _point_problems(graded, films, file) + doubles + unknown
-    problems += together(graded[~second], films, file)
+    wrong, sound = _point_problems(graded, films, file)
+    problems += more + unread + wrong + doubles + unknown
+    problems += together(graded[~second & sound], films, file)
     if subjects is not None:
         problems += _shared_patients(films, subjects, 'subjects')
     if any(p.severity == 'error' for p in problems):
@@ -1349,8 +1348,8 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
             Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film')
             for r in bodies[second].itertuples()
         ]
-    problems += _point_problems(bodies, films, files['bodies']) + doubles
-    problems += together(bodies[~second], films, files['bodies'])
+    wrong, sound = _point_problems(bodies, films, files['bodies'])
+    problems += wrong + doubles + together(bodies[~second & sound], films, files['bodies'])
     if any(p.severity == 'error' for p in problems):
         return Inspection(problems, None, films, bodies)
     flow = flow_of(bodies, [('second annotation', second)])
