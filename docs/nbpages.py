@@ -17,6 +17,8 @@ from execnb.nbio import mk_cell, nb2str, read_nb
 from nbdev.process import NBProcessor, Processor
 from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
 
+from ocf_study import escaping
+
 PACKAGE = 'ocf_study'
 BROAD = (
     'differences',
@@ -679,7 +681,7 @@ def _compared(run, name):
     path, (kind, number) = run / 'comparison.csv', re.match(r'(figure|table)(\d)', name).groups()
     if not path.exists():
         return []
-    df = pd.read_csv(path)
+    df = escaping.read_csv(path)
     df = df[
         df.this_run.notna()
         & (
@@ -833,7 +835,7 @@ def results(run, dest, about):
         for a in some:
             name, page, kind = a['name'], dest / 'study' / f'{a["stage"]}.ipynb', a['kind']
             data = run / ('figures' if kind == 'figure' else 'tables') / f'{name}.csv'
-            if kind == 'table' and not len(df := pd.read_csv(data)):
+            if kind == 'table' and not len(df := escaping.read_csv(data)):
                 continue
             anchor, place = f'{kind}-{name}', f'{data.parent.name}/{data.name}'
             marked = page.exists() and f'id=\\"{anchor}\\"' in page.read_text()

@@ -227,7 +227,7 @@ def saved(
     path = Path(out) / f'{kind}s' / f'{name}.csv'
     if not path.exists():
         return pd.DataFrame({'masked': []})
-    df = pd.read_csv(path)
+    df = escaping.read_csv(path)
     note = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
     masked = json.loads(note.read_text()).get('masked', []) if note.exists() else []
     return df.assign(masked=df.index.isin(masked))

@@ -27,6 +27,7 @@ from ocf_study import (
     genant,
     geometry,
     googlenet,
+    ledger,
     manifest,
     metrics,
     patches,
@@ -61,20 +62,20 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / 'weights.json'
     with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
-        made = json.loads(mark.read_text()) if mark.is_file() else {}
+        made = ledger.noted(mark)
         for kind, name in sorted(wanted):
 
-            def sizes():
+            def files():
                 return {
-                    p.name: p.stat().st_size
+                    p.name: runtime.sha256(p)
                     for p in sorted(folder.glob(f'{Path(name).stem}.*'))
                     if (p.suffix == '.onnx') == (kind == 'onnx')
                 }
 
-            if made.get(kind) == [state, sizes()]:
+            if made.get(kind) == [state, files()]:
                 continue
             _export(model, folder / name, kind)
-            made[kind] = [state, sizes()]
+            made[kind] = [state, files()]
             with runtime.atomic(mark) as f:
                 f.write_text(json.dumps(made))
     return folder
@@ -317,31 +318,31 @@ def predict_store(
 # %% ../nbs/method/13a_prediction.ipynb #99d3d236
 def describe(
     pixels,  # (B, S, S) uint16 patches of one film
-    points,  # (B, 6, 2) px of that film
-    width: float,  # of the film, px
-    height: float,  # of the film, px
 ) -> dict:  # quantity -> value, median over the film's bodies
-    "What a film is like, as far as the network could notice."
-    grey = pixels.astype(np.float32)
-    spread = grey.std((1, 2))
-    detail = np.diff(grey, axis=2).std((1, 2)) / np.maximum(spread, 1)
-    return {
-        'film width (px)': float(width),
-        'film height (px)': float(height),
-        "body's square (px)": float(np.median(geometry.square(points).side)),
-        'grey level': float(np.median(grey.mean((1, 2)))),
-        'contrast (grey levels)': float(np.median(spread)),
-        'detail': float(np.median(detail)),
+    "What the network sees of a film, in four numbers."
+    small = [cv2.resize(p, (56, 56), interpolation=cv2.INTER_AREA) for p in pixels]
+    grey, coarse = pixels.astype(np.float32), np.stack(small).astype(np.float32)
+    level, spread = grey.mean((1, 2)), grey.std((1, 2))
+    grain = np.diff(coarse, axis=2).std((1, 2)) / np.maximum(spread, 1)
+    facts = {
+        'grey level': level,
+        'contrast (grey levels)': spread,
+        'contrast (share of the grey level)': spread / np.maximum(level, 1),
+        'grain (share of the contrast)': grain,
     }
+    return {name: float(np.median(values)) for name, values in facts.items()}
 
 # %% ../nbs/method/13a_prediction.ipynb #ef1cb083
+_WIDER = {'grain (share of the contrast)': 0.1}  # pixels of half the size move it a little
+
+
 def domain(
     films: pd.DataFrame,  # a row per training film, of `describe`
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
-    "The range of the training films: their central 99 %, widened on each side by a tenth of the median."
+    "The range of the training films: their central 99 %, widened by a twentieth of itself or more."
     low, high = films.quantile(0.005), films.quantile(0.995)
-    margin = films.median() / 10
+    margin = (high - low) * [_WIDER.get(name, 0.05) for name in films]
     return {
         'limits': {
             q: [max(float(low[q] - margin[q]), 0.0), float(high[q] + margin[q])] for q in films
@@ -352,24 +353,17 @@ def domain(
 
 # %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
 def describe_films(
-    run,  # run folder, with cohort and patches
+    run,  # run folder, with patches
     split: str = 'train',
     most: int = 200,  # films looked at, evenly taken
 ) -> pd.DataFrame:  # a row per film_id, of `describe`
     "What the films of a split are like, from their stored patches."
-    c, store = cohort.load(Path(run) / 'work' / 'cohort'), Path(run) / 'work' / 'patches.zarr'
-    rows, pixels = (
-        patches.table(store, {'kind': 'original', 'split': split}),
-        patches.open(store)['pixels'],
-    )
-    bodies, films = c.bodies.set_index('body_id'), c.films.set_index('film_id')
+    store = Path(run) / 'work' / 'patches.zarr'
+    rows = patches.table(store, {'kind': 'original', 'split': split})
+    pixels = patches.open(store)['pixels']
     chosen = rows.film_id.drop_duplicates().iloc[:: -(-rows.film_id.nunique() // most)]
     facts = {
-        film: describe(
-            pixels[part.index.to_numpy()].values,
-            cohort.points(bodies.loc[part.body_id]),
-            *films.loc[film, ['width', 'height']],
-        )
+        film: describe(pixels[part.index.to_numpy()].values)
         for film, part in rows[rows.film_id.isin(chosen)].groupby('film_id')
     }
     return pd.DataFrame(facts).T
@@ -535,8 +529,7 @@ def _scores(c, choices, predict, known, network):
             film['problem'] = ' '.join(str(seen).split()) or type(seen).__name__
             continue
         p = predict(patches.standardise(seen.patches)[..., None])
-        height, width = seen.picture.shape
-        warning = unusual(describe(seen.patches, seen.points, width, height), bodies.level, known)
+        warning = unusual(describe(seen.patches), bodies.level, known)
         heights = by_height(seen.points, bodies.level.to_numpy()).set_index(bodies.index)
         about = dict(inverted=bool(seen.inverted.any()), warning='; '.join(warning))
         flags = {t.rule: t.flags(p) for t in cuts}
@@ -563,6 +556,9 @@ def _scores(c, choices, predict, known, network):
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), films
 
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4
+_USED = ('work/model/best.keras', 'work/cohort/', 'work/predictions.parquet')
+
+
 def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
@@ -583,6 +579,7 @@ def predict_cohort(
             f'{run} holds no trained network: run `make study` first, '
             'or name another run with --run'
         )
+    ledger.vouch(run, *_USED, 'work/patches.zarr/', again=_USED)
     predict = predictor(best(run), run / 'work' / 'model' / 'export', backend)
     settings = patches.open(run / 'work' / 'patches.zarr').attrs['settings']
     choices = {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}

@@ -954,6 +954,7 @@ def _verify_split(
         raise StudyError(f'There is no run with a cohort in {run_}.')
     salt = _salt(salt_file) if salt_file else ''
     with _one_sentence():
+        ledger.vouch(run_, 'work/cohort/')
         wrong = cohort.verify_split(cohort.load(folder), split, salt)
     for p in wrong:
         print(p)
