@@ -15,8 +15,10 @@ study: $(BIN)/.installed
 test: browser check
 	nbdev_test --n_workers 2
 
-browser:  # for the tests of the site, which are skipped without one
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || echo 'No Chromium: the site is not tested in a browser'
+browser:  # for the tests of the site and of DICOM files, which are skipped without them
+	@{ command -v chromium && command -v dciodvfy; } >/dev/null || { test "$$(id -u)" = 0 && { apt-get update && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium dicom3tools; } >/dev/null 2>&1; } || \
+		echo 'No Chromium or no dicom3tools: the tests that need them are skipped'
 
 check: $(BIN)/.installed
 	pytest -n 2 --dist loadfile

@@ -12,7 +12,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 from scipy.special import expit, logit
-from .metrics import _ratio, checked
+from .metrics import checked, ratio
 from .resampling import wilson
 from .runtime import rng
 
@@ -71,7 +71,7 @@ def brier(
     "Brier score and skill (Brier 1950)."
     y, p = checked(y, p)
     score, always = np.mean((p - y) ** 2), y.mean() * (1 - y.mean())
-    return dict(brier=float(score), skill=float(1 - _ratio(score, always)))
+    return dict(brier=float(score), skill=float(1 - ratio(score, always)))
 
 # %% ../nbs/method/14a_calibration.ipynb #3ee30132
 def slope(
@@ -127,7 +127,7 @@ def at_prevalence(
         if (bad := ~((v >= 0) & (v <= 1))).any():
             raise ValueError(f'{what} is a share in 0-1, not {v[bad][0]}')
     tp, fp = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
-    return dict(ppv=_ratio(tp, tp + fp), npv=_ratio(1 - prevalence - fp, 1 - tp - fp))
+    return dict(ppv=ratio(tp, tp + fp), npv=ratio(1 - prevalence - fp, 1 - tp - fp))
 
 # %% ../nbs/method/14a_calibration.ipynb #0421a5cd
 def ppv_limits(
@@ -150,16 +150,16 @@ def ppv_limits(
 
     found, missed = drawn[~np.isnan(drawn).any(1)].T
     if specificity == 1:
-        ratio = half(found, bodies[0]) - np.log(
+        factor = half(found, bodies[0]) - np.log(
             rng(seed, 'no false alarm').beta(0.5, effective + 0.5, len(found))
         )
-        return expit(logit(prevalence) + np.quantile(ratio, 1 - level)), np.ones(prevalence.shape)
-    ratio, sd = (
+        return expit(logit(prevalence) + np.quantile(factor, 1 - level)), np.ones(prevalence.shape)
+    factor, sd = (
         f(half(s, bodies[0]) - half(1 - np.asarray(t), bodies[1]))
         for f, s, t in ((float, sensitivity, specificity), (np.std, found, missed))
     )
     low, high = (
-        expit(logit(prevalence) + ratio + z * sd)
+        expit(logit(prevalence) + factor + z * sd)
         for z in stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     )
     value = at_prevalence(sensitivity, specificity, prevalence)['ppv']

@@ -19,8 +19,12 @@ from threading import Thread
 import cv2
 import numpy as np
 import pandas as pd
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 
 from . import genant, scene
 from .manifest import CONFOUNDERS
@@ -53,24 +57,18 @@ def height_loss(
 
 # %% ../nbs/method/03_phantom.ipynb #41e4c0c0
 def read_grade(
-    row,  # of `fractures`: made, kind, loss, since, nhanes_grade, nhanes_type, look_alike
+    row,  # of `fractures`: made, kind, since, nhanes_grade, nhanes_type
     losses,  # of `height_loss`
     visit: int,
     draw,
     settings: Settings,
-):  # grade 0-3, type
+):  # grade 0-3, or -1 for a body that NHANES did not score; type
     "What the reader of a film calls one body."
     if broken(row, visit):
-        return int(
-            np.digitize(row.loss + draw.normal(0, settings.reader_sd), genant.GRADE_LOSS)
-        ), row.kind
-    if row.nhanes_grade == 0:
-        kind = max(('wedge', 'biconcave'), key=lambda k: losses[f'loss_{k}'])
-        return (
-            (1, kind)
-            if losses[f'loss_{kind}'] + draw.normal(0, settings.reader_sd) >= genant.GRADE_LOSS[0]
-            else (0, '')
-        )
+        reader = genant.Reader(tuple(settings.reader_limits), settings.reader_error)
+        return int(reader.grade(losses.max(), draw)), row.kind
+    if np.isnan(row.nhanes_grade):
+        return -1, ''
     return int(row.nhanes_grade), row.nhanes_type
 
 # %% ../nbs/method/03_phantom.ipynb #019e550c
@@ -138,16 +136,18 @@ def annotate(
 ) -> pd.DataFrame:  # a row per body: body_id, SQ class, points in px, and the truth
     "What the readers wrote down for one film, from the head down; bodies that are not wholly on the film are left out."
     film, p = s.film, s.person
-    names = [l for l in REGION[film.region] if l in rows.index]
-    at = [p.levels.index(l) for l in names]
+    names = [level for level in REGION[film.region] if level in rows.index]
+    at = [p.levels.index(level) for level in names]
     losses, found = height_loss(p.column.points[at], p.sound[at]), []
     for j, (level, k) in enumerate(zip(names, at)):
         draw, row = rng(settings.seed, 'reading', film.film_id, level), rows.loc[level]
         made = bool(broken(row, film.visit))
         grade, kind = read_grade(row, losses.loc[j], film.visit, draw, settings)
+        unscored, grade = grade < 0, max(grade, 0)
         on = confounders(s, k, row, draw, settings)
         placed = place_points(s.points[k], on['osteophytes'], on['point_placement'], draw, settings)
         letter = str(draw.choice(list('NAM'))) if draw.random() < settings.letters else ''
+        letter = 'N' if unscored else letter
         double = bool(draw.random() < settings.doubles)
         if not ((placed > 0.5) & (placed < np.array(FILM_MM)[::-1] - 0.5)).all():
             continue
@@ -165,7 +165,9 @@ def annotate(
                 letter=letter,
                 double=double,
                 made=made,
-                nhanes_grade=int(row.nhanes_grade),
+                final_score=row.final_score,
+                software_grade=row.software_grade,
+                type_from='made' if made else row.type_from,
                 kind=kind,
                 made_loss=float(row.loss) if made else 0.0,
                 look_alike=row.look_alike,
@@ -183,12 +185,54 @@ def annotate(
 # %% ../nbs/method/03_phantom.ipynb #4b14926e
 def _uid(*keys):
     "A UID below 2.25 (from a UUID) that depends on the keys alone."
-    return f'2.25.{int.from_bytes(hashlib.blake2b(json.dumps([*map(str, keys)]).encode(), digest_size=15).digest(), "big")}'
+    digest = hashlib.blake2b(json.dumps([*map(str, keys)]).encode(), digest_size=15).digest()
+    return f'2.25.{int.from_bytes(digest)}'
 
 
 WHITE_IS_ZERO = 0.25  # share of films stored as MONOCHROME1
+_DEMANDED = dict(  # by DICOM, of any film: nothing is known of a person who was not X-rayed
+    PatientName='',
+    PatientBirthDate='',
+    PatientSex='',
+    StudyDate='',
+    StudyTime='',
+    StudyID='1',
+    AccessionNumber='',
+    ReferringPhysicianName='',
+    SeriesNumber=1,
+    InstanceNumber=1,
+    Manufacturer='ocf_study',
+    SeriesDescription='RENDERED FILM, NOT A PATIENT',
+    PatientOrientation=['A', 'F'],  # rows run to the front of the subject, columns to the feet
+    BurnedInAnnotation='YES',
+    SamplesPerPixel=1,
+    BitsAllocated=16,
+    BitsStored=16,
+    HighBit=15,
+    PixelRepresentation=0,
+)
+_SCANNED = dict(
+    SOPClassUID=SecondaryCaptureImageStorage,
+    Modality='RG',
+    ConversionType='DF',
+    ImageType=['DERIVED', 'SECONDARY'],
+)
+_DETECTED = dict(
+    SOPClassUID=DigitalXRayImageStorageForPresentation,
+    Modality='DX',
+    ImageType=['DERIVED', 'PRIMARY', ''],
+    PresentationIntentType='FOR PRESENTATION',
+    DetectorType='',
+    ImageLaterality='U',
+    PixelIntensityRelationship='LOG',
+    RescaleIntercept=0,
+    RescaleSlope=1,
+    RescaleType='US',
+    LossyImageCompression='00',
+    AcquisitionContextSequence=[],
+)
 
-
+# %% ../nbs/method/03_phantom.ipynb #5d1c04ee
 def write_dicom(
     path,  # file to write
     pixels,  # (H, W) uint16, facing right
@@ -196,38 +240,50 @@ def write_dicom(
     settings: Settings,
 ):
     "One film as a DICOM file: digitised film as secondary capture, a detector's as digital X-ray."
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = (
-        '1.2.840.10008.5.1.4.1.1.7' if film.source == 'film' else '1.2.840.10008.5.1.4.1.1.1.1'
-    )
-    meta.MediaStorageSOPInstanceUID = _uid(settings.seed, film.film_id)
-    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, _uid('ocf_study')
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b'\0' * 128)
-    ds.SOPClassUID, ds.SOPInstanceUID = (
-        meta.MediaStorageSOPClassUID,
-        meta.MediaStorageSOPInstanceUID,
-    )
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = (
-        _uid(settings.seed, film.subject_id, film.visit),
-        _uid(settings.seed, film.film_id, 'series'),
-    )
-    ds.Modality, ds.ConversionType = ('RG', 'DF') if film.source == 'film' else ('DX', 'DI')
-    ds.PatientID, ds.PatientName, ds.BodyPartExamined = film.subject_id, '', f'{film.region}SPINE'
-    ds.SeriesDescription = 'RENDERED FILM, NOT A PATIENT'
-    ds.ImagerPixelSpacing = [f'{settings.pixel_mm:g}'] * 2
+    scanned = film.source == 'film'
+    attributes = _DEMANDED | (_SCANNED if scanned else _DETECTED)
     negative = (
         rng(settings.seed, 'photometric', film.film_id).random() < WHITE_IS_ZERO
     )  # whatever the film shows, so that the tag of an inverted film is wrong either way
     if negative:
         pixels = 2 ** int(pixels.max()).bit_length() - 1 - pixels
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = (
-        1,
-        'MONOCHROME1' if negative else 'MONOCHROME2',
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = attributes['SOPClassUID']
+    meta.MediaStorageSOPInstanceUID = _uid(settings.seed, film.film_id)
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, _uid('ocf_study')
+    ds = FileDataset(str(path), {}, file_meta=meta, preamble=b'\0' * 128)
+    spacing = 'NominalScannedPixelSpacing' if scanned else 'ImagerPixelSpacing'
+    attributes |= {spacing: [f'{settings.pixel_mm:g}'] * 2} | dict(
+        SOPInstanceUID=meta.MediaStorageSOPInstanceUID,
+        StudyInstanceUID=_uid(settings.seed, film.subject_id, film.visit),
+        SeriesInstanceUID=_uid(settings.seed, film.film_id, 'series'),
+        PatientID=film.subject_id,
+        BodyPartExamined=f'{film.region}SPINE',
+        Rows=pixels.shape[0],
+        Columns=pixels.shape[1],
+        PhotometricInterpretation='MONOCHROME1' if negative else 'MONOCHROME2',
+        PixelData=pixels.astype('<u2').tobytes(),
     )
-    ds.Rows, ds.Columns = pixels.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-    ds.PixelData = pixels.astype('<u2').tobytes()
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    if not scanned:
+        _for_presentation(ds, pixels, film.region, negative)
     ds.save_as(path, enforce_file_format=True)
+
+
+_SNOMED = dict(L=('122496007', 'Lumbar spine'), T=('122495006', 'Thoracic spine'))
+
+
+def _for_presentation(ds, pixels, region, negative):
+    "What DICOM demands of a detector's film that depends on its levels and its region"
+    place = Dataset()
+    place.CodeValue, place.CodeMeaning = _SNOMED[region]
+    place.CodingSchemeDesignator = 'SCT'
+    ds.AnatomicRegionSequence = [place]
+    low, high = int(pixels.min()), int(pixels.max())
+    ds.PixelIntensityRelationshipSign = 1 if negative else -1
+    ds.PresentationLUTShape = 'INVERSE' if negative else 'IDENTITY'
+    ds.WindowCenter, ds.WindowWidth = (low + high) / 2, max(high - low, 1)
 
 # %% ../nbs/method/03_phantom.ipynb #d7a474b4
 def annotations(
@@ -330,7 +386,7 @@ def _counts(p, bodies):
     )
 
 # %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
-VERSION = 12  # of the renderer: films of two versions are not mixed
+VERSION = 13  # of the renderer: films of two versions are not mixed
 
 
 def write_cohort(

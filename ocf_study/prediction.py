@@ -11,7 +11,6 @@ __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'c
 from html import escape
 from pathlib import Path
 import json
-import re
 import tempfile
 import time
 import warnings
@@ -29,7 +28,6 @@ from ocf_study import (
     manifest,
     metrics,
     patches,
-    radiograph,
     runtime,
     training,
 )
@@ -403,58 +401,22 @@ def unusual(
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
     root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
-) -> cohort.Cohort:  # sq and label are missing
-    "A cohort whose bodies have points and no grade, checked like any other."
-    return cohort.read(root) if cohort.is_mros(root) else cohort.read_tables(root, graded=False)
+    repair: bool = False,  # put points right that were listed from the wrong end
+) -> cohort.Cohort:  # sq and label are missing; about['told']: warnings
+    "A cohort whose bodies have points and no grade, checked like any other; films that cannot be read are left out."
+    if cohort.is_mros(root):
+        return cohort.read(root)
+    return cohort.read_tables(root, repair=repair, graded=False, links=True)
 
 # %% ../nbs/method/13a_prediction.ipynb #63bc3993
 def one_film(
-    film,  # DICOM, PNG or TIFF file
-    points,  # CSV: level, x1, y1 .. x6, y6 in px of the stored film, a row per body
-    facing: str = 'right',  # where the subject on it looks
+    film,  # DICOM, PNG, TIFF or JPEG file
+    points,  # level, x1, y1 .. x6, y6 in px of the stored film, a row per body
+    facing: str = '',  # left or right, where the subject on it looks; '': as its tag says, or right
+    repair: bool = True,  # put points right that were listed from the wrong end
 ) -> cohort.Cohort:
-    "One film and one file of points as a cohort."
-    film, points = Path(film), Path(points)
-    if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
-    name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
-    files = dict(films=film.name, bodies=points.name, subjects='')
-    given = manifest._raw(points, points.name)
-    if given.empty:
-        raise DataError([Problem(points.name, None, None, None, 'holds no row')])
-    bodies = given[[c for c in ('level', *cohort.XY) if c in given]].assign(
-        body_id=name + '-' + given.get('level', pd.Series('', given.index)),
-        film_id=name,
-        sq='0',
-        ungraded=True,
-    )
-    problems = manifest.check(bodies, 'bodies', points.name)
-    if any(p.message == 'column is missing' for p in problems):
-        raise DataError(problems)
-    radiograph.header(film)  # or an error that names it
-    films = pd.DataFrame(
-        [
-            dict(
-                film_id=name,
-                subject_id=name,
-                visit=1,
-                region='L',
-                path=film.name,
-                facing=facing,
-                line=1,
-            )
-        ]
-    )
-    t = dict(
-        films=films,
-        bodies=cohort._sound(bodies, 'bodies', problems),
-        subjects=films[['subject_id', 'visit', 'line']],
-    )
-    c, problems = cohort._joined(t, files, problems, film.parent, 1, False, [True])
-    if errors := [p for p in problems if p.severity == 'error']:
-        raise DataError(errors)
-    c.about['data'] = f'One film, {film.name}.'
-    return c
+    "One film and one file of points as a cohort, checked like any other."
+    return cohort.read_film(film, points, facing, repair)
 
 # %% ../nbs/method/13a_prediction.ipynb #6d9f2cfc
 def thresholds(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import BoundedSemaphore
+import hashlib
 import math
 import struct
 import warnings
@@ -268,6 +269,12 @@ def _facing(film, ds):
     return _AHEAD.get(across)
 
 # %% ../nbs/method/04_radiograph.ipynb #d447d1b0
+def _patient(ds):
+    "What tells one PatientID from another, without the identifier itself; None where there is none"
+    patient = str(ds.get('PatientID') or '').strip()
+    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest() if patient else None
+
+
 def _dicom_header(film, ds, size):
     spacing = _spacing(film, ds)
     if spacing:
@@ -284,6 +291,7 @@ def _dicom_header(film, ds, size):
         source=_source(ds),
         pixel_mm=spacing[1] if spacing else None,
         facing=_facing(film, ds),
+        patient=_patient(ds),
         compression=SYNTAXES[ds.file_meta.TransferSyntaxUID],
         bytes=size,
     )
@@ -601,6 +609,7 @@ def _picture_header(image, size):
         source='unknown',
         pixel_mm=None,
         facing=None,
+        patient=None,
         compression=image.info.get('compression', image.format),
         bytes=size,
     )
@@ -775,6 +784,7 @@ ABOUT = dict(
     photometric='MONOCHROME1, MONOCHROME2 or colours',
     pixel_mm='between rows; None: unknown',
     facing='left or right as the header has it; None: unknown',
+    patient='a hash of PatientID; None: unknown',
     warnings='what a user should know, list of Problem',
 )
 

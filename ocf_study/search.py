@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+import json
 import os
 import socket
 import tempfile
@@ -124,6 +125,48 @@ def _absolute(where):
         url = url.set(database=str(Path(url.database).resolve()))
     return url.render_as_string(hide_password=False)
 
+# %% ../nbs/method/13_search.ipynb #f66d0975
+def _whole_line(line):
+    "A line of the journal; where a half line lies before it, what follows; nothing without an end"
+    for start in (0, line.rfind(b'{"op_code"')):
+        try:
+            if line.endswith(b'\n') and 'op_code' in json.loads(line[max(start, 0) :]):
+                return line[max(start, 0) :]
+        except (ValueError, TypeError):
+            pass
+    return b''
+
+# %% ../nbs/method/13_search.ipynb #98202540
+class _Journal(optuna.storages.journal.JournalFileBackend):
+    "Optuna's journal, which stays readable after a line that was written in part"
+
+    def __init__(self, where):
+        self.where = Path(where)
+        super().__init__(str(where), optuna.storages.journal.JournalFileOpenLock(str(where)))
+        self.mend()
+
+    def mend(self):
+        "Leave whole lines alone in the file; whoever writes to it meanwhile is waited for"
+        self._lock.acquire()
+        try:
+            found = self.where.read_bytes()
+            kept = b''.join(map(_whole_line, found.splitlines(keepends=True)))
+            if found.startswith(kept):
+                os.truncate(self.where, len(kept))  # which needs no room on a full disk
+            else:
+                with runtime.atomic(self.where) as t:
+                    t.write_bytes(kept)
+        finally:
+            self._lock.release()
+        self._log_number_offset = {0: 0}
+
+    def append_logs(self, logs):
+        try:
+            super().append_logs(logs)
+        except OSError:
+            self.mend()
+            raise
+
 # %% ../nbs/method/13_search.ipynb #f64a759f
 def storage(
     where: str | Path,  # a file, or the URL of a database
@@ -132,10 +175,7 @@ def storage(
     if '://' in str(where):
         return optuna.storages.get_storage(str(where))
     Path(where).parent.mkdir(parents=True, exist_ok=True)
-    journal = optuna.storages.journal
-    return journal.JournalStorage(
-        journal.JournalFileBackend(str(where), lock_obj=journal.JournalFileOpenLock(str(where)))
-    )
+    return optuna.storages.JournalStorage(_Journal(where))
 
 # %% ../nbs/method/13_search.ipynb #df104266
 def open_study(

@@ -542,7 +542,7 @@ def test_line_ends_of_old_programs(tables):
     (tables / 'films.csv').write_bytes(
         (tables / 'films.csv').read_bytes().replace(b'\r', b'').replace(b'\n', b'\r')
     )
-    assert [p.file for p in problems(tables, cohort.read_tables)] == ['films.csv']
+    assert not cohort.check(tables)
 
 
 def test_parquet_is_read_like_csv_and_not_without_bounds(tables, monkeypatch):
@@ -671,7 +671,7 @@ def test_tables_that_contradict_each_other(tables, c):
         'with different labels'
     )
     (tables / 'bodies.csv').write_bytes(kept['bodies'].replace(b'x6', b'x1', 1))
-    assert 'x1 stands twice' in str(problems(tables, cohort.read_tables)[0])
+    assert 'x1: column stands twice' in str(problems(tables, cohort.read_tables)[0])
 
 
 def test_a_film_without_bodies_is_told(tables, c):

@@ -322,3 +322,25 @@ def test_six_points_find_a_crush_by_its_neighbours():
     points[6, 3:, 1] = points[6, 0, 1] + 0.6 * np.linspace(25, 40, 13)[6]
     crushed = metrics.six_points(frame(levels, points), sound)
     assert crushed.argmax() == 6 and crushed[6] == pytest.approx(0.4, abs=0.03)
+
+
+def test_shares_that_binary_fractions_miss():
+    "55 of 100 are enough for a sensitivity of 0.55, 9 of 10 for a PPV of 0.9; halves round up."
+    p = np.linspace(1, 0, 200)
+    y = np.r_[np.ones(100, int), np.zeros(100, int)]
+    for wanted in range(1, 101):
+        t = metrics.threshold('sensitivity_at_least', y, p, wanted / 100)
+        assert t.flags(p).sum() == wanted
+    y = np.r_[0, np.ones(9, int), np.zeros(190, int)]
+    assert metrics.threshold('ppv_at_least', y, p, metrics.PAPER_PPV).flags(p).sum() == 10
+    assert [int(metrics.share_count(k / 1000, 100)) for k in (5, 15, 145, 155)] == [1, 2, 15, 16]
+
+
+def test_evaluated_bodies_carry_the_person():
+    b = bodies().assign(subject_id=['s1', 's2', 's3'])
+    subjects = pd.DataFrame(dict(subject_id=b.subject_id.unique())).assign(
+        person='one and the same'
+    )
+    p = pd.DataFrame(dict(body_id=b.body_id, probability=0.5))
+    assert metrics.evaluated(p, b).person.tolist() == metrics.evaluated(p, b).subject_id.tolist()
+    assert metrics.evaluated(p, b, subjects=subjects).person.nunique() == 1

@@ -71,6 +71,24 @@ def release(tmp_path_factory):
             folder / f'DXX{level}_H.csv.xz', index=False
         )
     people = [101, 102, 103, 999]
+    scored = pd.DataFrame(dict(SEQN=[101, 102, 103], DXDLSPST=[1, 2, 5], DXXVFAST=[2, 1, np.nan]))
+    for level in genant.LEVELS:
+        scored[f'DXX{level}CC'] = [0, 6, np.nan]
+        scored[f'DXX{level}FX'] = [1, np.nan, np.nan]
+    scored.loc[0, ['DXXL1FX', 'DXXL2FX', 'DXXL3CC']] = [3, 5, 2]  # 5 and 2 are in no codebook
+    scored.to_csv(folder / 'DXXVFA_H.csv.xz', index=False)
+    spine = {f'DXXL{i}{x}': 1.0 for i in range(1, 5) for x in ('BMC', 'A')}
+    pd.DataFrame(
+        dict(SEQN=[101, 102], DXASPNST=1, DXXOSBCC=0, DXXOSBMD=[1.0, 0.8], **spine)
+    ).to_csv(folder / 'DXXSPN_H.csv.xz', index=False)
+    pd.DataFrame(dict(SEQN=[101], DXAFMRST=1, DXXFMBCC=0, DXXNKBMD=[0.7], DXXOFBMD=[0.8])).to_csv(
+        folder / 'DXXFEM_H.csv.xz', index=False
+    )
+    items = [f'OSQ010{p}' for p in 'ABC'] + ['OSQ080', 'OSQ060', 'OSQ072']
+    numbers = ['OSQ020A', 'OSQ020B', 'OSQ020C', 'OSD030CA', 'OSD050CA']
+    pd.DataFrame(
+        dict(SEQN=[101, 102, 103], **dict.fromkeys(items, 2), **dict.fromkeys(numbers, np.nan))
+    ).to_csv(folder / 'OSQ_H.csv.xz', index=False)
     pd.DataFrame(
         dict(
             SEQN=people,
@@ -105,18 +123,45 @@ def test_package_puts_the_columns_right(release, tmp_path):
         np.testing.assert_array_equal(
             six[5] + steps[i].cumsum(0), np.rint(xy[6 : 6 + nhanes.N_OUTLINE] * 10)
         )
-        assert (b.type, b.grade) == ('biconcave', 2)
+        assert (b.type, b.type_from, b.software_grade) == ('biconcave', 'grade', 2)
     people = pd.read_parquet(tmp_path / 'people.parquet').set_index('seqn')
-    assert (
-        people.sex.to_dict() == {101: 'M', 102: 'F'}
-        and people.race_ethnicity[102] == 'Non-Hispanic Asian'
-    )
+    assert people.sex.to_dict() == {101: 'M', 102: 'F', 103: 'M'}
+    assert people.race_ethnicity[102] == 'Non-Hispanic Asian'
+    assert people.neck_bmd.isna().to_dict() == {101: False, 102: True, 103: True}
     assert np.isnan(people.bmi[101]) and people.bmi[102] == 25
     about = json.loads((tmp_path / 'provenance.json').read_text())
-    assert (about['people'], about['bodies'], about['column_shift']) == (2, 26, 3) and len(
-        about['files']
-    ) == 15
+    assert (about['people'], about['bodies'], about['column_shift']) == (2, 26, 3)
+    assert len(about['files']) == 19
+    scores = pd.read_parquet(tmp_path / 'scores.parquet').set_index(['seqn', 'level'])
+    assert set(scores.index.get_level_values(0)) == {101, 102}, 'nobody who was not scanned'
+    assert scores.final_score[101, 'L1'] == 3 and scores.final_score[102].isna().all()
+    assert about['codes_set_aside'] == [
+        dict(file='DXXVFA_H', column='DXXL2FX', value=5, participants=1),
+        dict(file='DXXVFA_H', column='DXXL3CC', value=2, participants=1),
+    ]
+    assert pd.isna(scores.final_score[101, 'L2']) and pd.isna(scores.invalid[101, 'L3'])
     assert all(len(x) == 64 for x in about['files'].values())
+
+
+def test_missing_files_are_named_at_once(release, tmp_path):
+    source, _ = release
+    for path in source.iterdir():
+        if path.name not in ('OSQ_H.csv.xz', 'DXXT4_H.csv.xz'):
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(FileNotFoundError, match='no OSQ_H.csv.xz, DXXT4_H.csv.xz'):
+        nhanes.package(tmp_path, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_participant_twice_in_a_file_is_an_error(release, tmp_path):
+    source, _ = release
+    for path in source.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    table = pd.read_csv(source / 'OSQ_H.csv.xz')
+    (tmp_path / 'OSQ_H.csv.xz').unlink()
+    pd.concat([table, table[:1]]).to_csv(tmp_path / 'OSQ_H.csv.xz', index=False)
+    with pytest.raises(ValueError, match='OSQ_H.csv.xz: participants in more than one row: 101'):
+        nhanes.package(tmp_path, tmp_path / 'out')
 
 
 def test_shift_is_needed(release):
@@ -139,9 +184,12 @@ def test_distances_are_the_recorded_heights():
 def test_counts_of_the_release():
     df, people = nhanes.bodies(), nhanes.people()
     assert (len(df), df.seqn.nunique()) == (42066, 3321) and set(people.seqn) == set(df.seqn)
-    assert df.grade.value_counts().to_dict() == {0: 41670, 1: 292, 2: 79, 3: 25}
+    assert df.software_grade.value_counts().to_dict() == {0: 41670, 1: 292, 2: 79, 3: 25}
+    both = pd.crosstab(df.software_grade, df.final_score).to_numpy().tolist()
+    assert both == [[41663, 4, 2, 1], [93, 118, 62, 1], [6, 10, 55, 7], [1, 1, 10, 11]]
+    assert df.seqn[df.final_score >= 2].nunique() == 114 and (df.final_score >= 2).sum() == 149
     assert not df.duplicated(['seqn', 'level']).any() and set(df.level) == set(genant.LEVELS)
-    severe = df[df.grade >= 2].merge(people, on='seqn')
+    severe = df[df.software_grade >= 2].merge(people, on='seqn')
     assert (severe.seqn.nunique(), severe[severe.sex == 'M'].seqn.nunique()) == (85, 44)
     old = people[(people.sex == 'M') & (people.age >= 65)]
     assert len(old) == 516 and severe.seqn.isin(old.seqn).sum() == 35
@@ -164,13 +212,13 @@ def test_outlines_follow_their_rows():
 
 def test_returned_tables_are_copies():
     b, p = nhanes.bodies(), nhanes.people()
-    b['grade'], p['age'] = 9, 0
-    assert nhanes.bodies().grade.max() == 3 and nhanes.people().age.min() >= 40
+    b['final_score'], p['age'] = 9, 0
+    assert nhanes.bodies().final_score.max() == 3 and nhanes.people().age.min() >= 40
 
 
 def test_norms_and_z_scores():
     n = nhanes.norms()
-    assert len(n) == 26 and (n['sd'] > 0).all(axis=None) and n['n'].to_numpy().sum() == 41670
+    assert len(n) == 26 and (n['sd'] > 0).all(axis=None) and n['n'].to_numpy().sum() == 41663
     men, women = (n['mean'].xs(s, level='sex') for s in 'MF')
     assert (
         men[['posterior', 'anterior', 'depth']] > women[['posterior', 'anterior', 'depth']]
@@ -178,7 +226,7 @@ def test_norms_and_z_scores():
     df = nhanes.bodies()
     sex = df.seqn.map(nhanes.people().set_index('seqn').sex)
     z = nhanes.z_scores(nhanes.points(df), df.level, sex)
-    sound = (df.grade == 0).to_numpy()
+    sound = (df.software_grade.eq(0) & df.final_score.eq(0)).to_numpy()
     assert np.abs(z[sound].mean()).max() < 1e-6 and np.abs(z[sound].std() - 1).max() < 0.01
     larger = nhanes.z_scores(
         nhanes.points(df) * 2, df.level, sex, mm_per_pixel=nhanes.MM_PER_PIXEL / 2
@@ -192,5 +240,26 @@ def test_largest_deformity_ranks_grades():
     from scipy.stats import mannwhitneyu
 
     df = nhanes.bodies()
-    y, s = (df.grade >= 2).to_numpy(), nhanes.largest_deformity(df)
+    y, s = (df.software_grade >= 2).to_numpy(), nhanes.largest_deformity(df)
     assert 0.96 < mannwhitneyu(s[y], s[~y]).statistic / (y.sum() * (~y).sum()) < 0.99
+
+
+def test_everybody_who_was_scanned_has_scores():
+    p, s = nhanes.participants(), nhanes.scores()
+    scanned = p[p.scan.isin([1, 2])]
+    assert len(p) == 3708 and len(scanned) == 3330 and len(s) == 3330 * 13
+    assert scanned.status.value_counts().to_dict() == {1: 3038, 2: 186, 3: 106}
+    worst = s.groupby('seqn').final_score.max().loc[scanned.seqn].to_numpy()
+    assert ((scanned.status == 2).to_numpy() == (worst >= 1)).all()
+    assert scanned[['exam_weight', 'stratum', 'psu']].notna().all(axis=None)
+
+
+def test_what_is_missing_is_counted():
+    found = nhanes.completeness().set_index('what')
+    assert found.levels['six points and no final score'] == 21
+    assert found.levels['marked invalid, with a final score'] == 1
+    about = json.loads((manifest.root() / 'nhanes/provenance.json').read_text())
+    aside = pd.DataFrame(about['codes_set_aside'])
+    at = aside.file == 'DXXVFA_H'
+    assert found.levels['invalidity code not in the codebook'] == aside[at].participants.sum()
+    assert set(aside.value) == {2}

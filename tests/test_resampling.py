@@ -163,6 +163,125 @@ def test_seed():
     assert not a.low.equals(c.low)
 
 
+def test_the_variance_of_an_area_of_normal_scores():
+    "P(X > Y1 and X > Y2) of normal scores is a bivariate normal with a correlation of one half."
+    for area, ones, others in ((0.6, 4, 9), (0.93, 50, 900), (0.99, 174, 15026)):
+        z = norm.ppf(area)
+        both = stats.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]]).cdf([z, z])
+        wanted = (area * (1 - area) + (ones + others - 2) * (both - area**2)) / (ones * others)
+        assert resampling.area_variance(area, ones, others) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_score_of_independent_bodies_is_wilsons():
+    "Where resamples vary as independent bodies do, and people are many, statsmodels' interval."
+    draws = np.random.default_rng(0).binomial(400, 0.85, 40_000) / 400
+    ours = resampling.score(draws, 0.85, 400, 400, None)
+    np.testing.assert_allclose(ours, proportion_confint(340, 400, 0.05, 'wilson'), atol=1e-3)
+    fewer = resampling.score(draws, 0.85, 400, 400, None, people=5)
+    assert fewer[0] < ours[0] and fewer[1] > ours[1]
+    f1 = resampling.score(draws, 0.85, 400, 400, None, measure='f1')
+    part = resampling.score(draws / (2 - draws), 0.85 / 1.15, 400, 400, None)
+    np.testing.assert_allclose(f1, [2 * x / (1 + x) for x in part])
+
+
+def test_score_of_an_area_solves_its_equation():
+    draws = np.random.default_rng(0).normal(0.93, 0.02, 40_000)
+    low, high = resampling.score(draws, 0.93, 50, 50, 950, measure='auc_roc')
+    design = draws.var(ddof=1) / resampling.area_variance(0.93, 50, 900)
+    for x in (low, high):
+        reach = 1.959964 * np.sqrt(design * resampling.area_variance(x, 50, 900))
+        assert abs(0.93 - x) == pytest.approx(reach, rel=1e-6)
+    assert 0.93 - low > high - 0.93
+    low, high = resampling.score(np.ones(50), 1.0, 10, 10, 200, people=8, measure='auc_roc')
+    assert low < 0.9 and high == 1
+
+
+@pytest.mark.parametrize('true', [0.9, 0.98])
+def test_the_main_interval_covers_with_48_people(true):
+    "Two in a hundred cohorts may have the truth below it, two above; 93 % is asked for."
+    missed = []
+    for k in range(150):
+        draw, who = np.random.default_rng(k), np.repeat(np.arange(48), 19)
+        risk, film = draw.normal(0, 1, (2, 48))
+        y = draw.random(912) < 1 / (1 + np.exp(3.3 - risk[who]))
+        score = (film[who] + draw.normal(size=912)) / np.sqrt(2)
+        p = norm.cdf(score + np.sqrt(2) * norm.ppf(true) * (y - 0.5))
+        t = bootstrap(y, p, who, n=200, method=('percentile', 'score')).set_index(
+            ['measure', 'interval']
+        )
+        missed.append(
+            [
+                not t.low['auc_roc', m] <= true <= t.high['auc_roc', m]
+                for m in ('percentile', 'score')
+            ]
+        )
+    percentile, score = np.mean(missed, 0)
+    assert score < 0.09 and score < percentile
+
+
+def test_few_people_have_no_interval():
+    y = np.r_[np.ones(8, int), np.zeros(92, int)]
+    p = np.random.default_rng(0).random(100) / 2 + 0.3 * y
+    many, few = np.arange(100), np.r_[np.arange(8) % 4, np.arange(92)]
+    for method in resampling.INTERVALS:
+        assert bootstrap(y, p, many, n=50, method=method).low.notna().all()
+        table = bootstrap(y, p, few, n=50, method=method)
+        assert table.value.notna().all() and table[['low', 'high']].isna().all(axis=None)
+    for curve in ('roc', 'pr'):
+        assert resampling.band(y, p, few, curve, n=20).low_all.isna().all()
+    assert resampling.compare(y, p, p[::-1], few, n=20)[['low', 'high']].isna().all(axis=None)
+    assert f'under {resampling.LEAST_PEOPLE} people' in resampling.described()
+
+
+def test_several_intervals_come_from_one_set_of_resamples():
+    y, p, who = example()
+    together = bootstrap(y, p, who, RULES, n=80, method=('percentile', 'bca', 'score'))
+    for method in ('percentile', 'bca', 'score'):
+        alone = bootstrap(y, p, who, RULES, n=80, method=method)
+        mine = together[together.interval == method].drop(columns='interval')
+        pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone)
+
+
+def test_a_band_has_width_where_the_curve_is_one():
+    y = np.r_[np.ones(40, int), np.zeros(400, int)]
+    p = np.where(y, 0.9, np.random.default_rng(0).random(440) / 2)
+    p[:2] = 0.45
+    for curve in ('roc', 'pr'):
+        b = resampling.band(y, p, np.arange(440), curve, n=200)
+        flat = b[b.value == 1]
+        assert len(flat) > 20 and (flat.high == 1).all() and (flat.high_all == 1).all()
+        assert (flat.low < 0.95).all() and (flat.low_all <= flat.low).all()
+    perfect = resampling.band(y, np.where(y, 0.9, 0.1), None, n=50)
+    low = proportion_confint(40, 40, 0.05, 'wilson')[0]
+    assert perfect.low.iloc[5] == pytest.approx(low, abs=0.01)
+
+
+def test_auc_pr_where_fractures_are_rarer():
+    "The weighted value less its bias is right on average; from few fractures there is none."
+    true, found = 0.5252, []
+    for k in range(60):
+        draw, who = np.random.default_rng(k), np.repeat(np.arange(160), 12)
+        y = draw.random(1920) < 0.055
+        p = norm.cdf(draw.normal(size=1920) + np.sqrt(2) * norm.ppf(0.965) * (y - 0.5))
+        table = bootstrap(y, p, who, n=60, prevalence=metrics.PAPER_PREVALENCE)
+        if y.sum() >= resampling.LEAST_AT_PREVALENCE:
+            found.append(table.set_index('measure').value['auc_pr'] - true)
+    assert abs(np.mean(found)) < 0.02 and len(found) > 50
+    few = bootstrap(y[:600], p[:600], None, n=20, prevalence=0.01).set_index('measure')
+    assert np.isnan(few.value['auc_pr']) and few.value['auc_roc'] > 0.9
+
+
+def test_differences_at_the_boundary_have_width():
+    y = np.r_[np.ones(12, int), np.zeros(60, int)]
+    p, q = np.where(y, 0.9, 0.1), np.where(y, 0.8, np.linspace(0.1, 0.3, 72))
+    table = resampling.compare(y, p, q, None, n=50).set_index('measure')
+    assert (table.difference == 0).all() and (table.low < -0.05).all()
+    worse = np.where(np.arange(72) < 3, 0.05, p)
+    gap = resampling.delong_difference(y, p, np.where(y == 1, 0.1, 0.9))
+    assert gap['value'] == 1 and gap['se'] == 0 and np.isnan(gap['p'])
+    assert resampling.compare(y, p, worse, None, n=50).low.notna().all()
+
+
 def test_resamples_without_a_positive_are_counted():
     y, p = np.r_[1, np.zeros(9, int)], np.linspace(1, 0, 10)
     table = bootstrap(y, p, n=2000)
@@ -272,7 +391,7 @@ def test_effective_size():
 def test_no_false_alarm_and_no_miss_are_not_certain():
     y, who = (
         np.r_[np.ones(6, int), np.zeros(300, int)],
-        np.r_[np.arange(6) // 2, np.arange(300) % 30],
+        np.r_[np.arange(6), np.arange(300) % 30],
     )
     p = np.where(y == 1, 0.9, np.random.default_rng(1).random(306) / 2)
     held = dict(t=Threshold('fixed', 0.6, '', 0.6))

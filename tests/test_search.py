@@ -465,3 +465,38 @@ def test_trainings_at_the_optimum_differ_in_their_seed_alone(tmp_path):
     assert np.array_equal(search.rerun(objective, tmp_path / 's.log', at, 2), found), (
         'done trainings are not repeated'
     )
+
+
+@pytest.mark.parametrize(
+    'cut, added', [(0, b'{"op_code":4,"wor'), (7, b''), (0, b'{"op_code":4,"wo{"op_code":99}\n')]
+)
+def test_half_a_line_in_the_journal_costs_that_line_alone(tmp_path, cut, added, monkeypatch):
+    "Of a full disk or a power cut; a writer that knew nothing of it may have written behind it"
+    log = tmp_path / 's.log'
+    search.run(goal, log, 3)
+    whole = log.read_bytes()
+    log.write_bytes(whole[: len(whole) - cut] + added)
+    if b'99' in added:  # a line behind the half one is kept
+        assert search._whole_line(added) == b'{"op_code":99}\n'
+        log.write_bytes(whole[:-1] + b'\n{"op_code":4,"wo' + whole.splitlines(True)[-1])
+    monkeypatch.setattr(search, '_gone', lambda *_: True)  # as of a process that was killed
+    again = search.rounds_table(search.run(goal, log, 5)).drop(columns='seconds')
+    unbroken = search.rounds_table(search.run(goal, tmp_path / 'other.log', 5))
+    pd.testing.assert_frame_equal(again, unbroken.drop(columns='seconds'))
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_a_journal_that_can_be_read(tmp_path, monkeypatch):
+    log = tmp_path / 's.log'
+    search.run(goal, log, 2)
+    backend = search._Journal(log)
+
+    def half(self, logs):
+        with open(self.where, 'ab') as f:
+            f.write(b'{"op_code":4,"tri')
+        raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as m:
+        m.setattr(optuna.storages.journal.JournalFileBackend, 'append_logs', half)
+        with pytest.raises(OSError, match='No space left'):
+            backend.append_logs([{}])
+    assert len(search.rounds_table(search.run(goal, log, 4))) == 4

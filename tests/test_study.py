@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, inversion, manifest, study
+from ocf_study import cohort, inversion, ledger, manifest, study
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
@@ -494,11 +494,11 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
                 json.dumps(dict(name=n, stage='20_search', kind='table'))
             )
 
-    console = Console(quiet=True)
+    console, checksums = Console(quiet=True), ledger.Checksums(tmp_path / 'checksums.json')
     for names in (('optimum', 'importance'), ('optimum',)):
         monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1.0, 1.0))
         with study._display(console) as bars:
-            study._stage('20_search', {}, 'key', tmp_path, console, bars)
+            study._stage('20_search', {}, 'key', tmp_path, checksums, console, bars)
         assert {p.stem for p in (tmp_path / 'tables').iterdir()} == set(names)
 
 
@@ -581,29 +581,6 @@ def test_a_snapshot_without_its_work_folder_is_left_alone(tmp_path, monkeypatch)
     assert [p.name for p in tmp_path.iterdir()] == ['provenance.json']
 
 
-def test_torn_notes_are_none(tmp_path):
-    for folder in ('stages', 'artefacts'):
-        (tmp_path / 'work' / folder).mkdir(parents=True)
-        (tmp_path / 'work' / folder / '00_cohort.json').write_text('')
-    assert study._done(tmp_path, '00_cohort', 'key') is False and study._artefacts(tmp_path) == []
-
-
-def test_a_run_folder_within_the_data_is_no_data(tmp_path):
-    (tmp_path / 'bodies.csv').write_text('a')
-    before = study._data_state(tmp_path, tmp_path / 'report')
-    (tmp_path / 'report').mkdir()
-    (tmp_path / 'report' / 'index.html').write_text('b')
-    assert study._data_state(tmp_path, tmp_path / 'report') == before and len(before) == 1
-    (tmp_path / 'bodies.csv').write_text('ab')
-    assert study._data_state(tmp_path, tmp_path / 'report') != before
-
-
-def test_sheets_can_be_named_on_the_command_line():
-    for text, wanted in (('["a.csv", "b.csv"]', ['a.csv', 'b.csv']), ('a.csv', ['a.csv'])):
-        values = study.settings('smoke', readings=study._like([], text, 'readings'))
-        assert values['60_error_analysis']['readings'] == wanted
-
-
 @pytest.mark.parametrize('key', ['out', 'profile', 'until', 'again'])
 def test_options_are_no_parameters(key):
     done = ocf('run', '--profile', 'smoke', '--set', f'{key}=x')
@@ -614,15 +591,23 @@ def test_options_are_no_parameters(key):
     )
 
 
-@pytest.mark.parametrize(
-    'text, message',
-    [
-        ('', 'no profile: it lacks about, common, stages'),
-        ('about: x\ncommon: {}\nstages:\n', 'lacks stages'),
-        ('a: [', 'is not YAML'),
-    ],
-)
-def test_a_profile_that_is_none_is_named(text, message, tmp_path):
-    (tmp_path / 'mine.yaml').write_text(text)
-    with pytest.raises(study.StudyError, match=f'mine.yaml .*{message}'):
-        study._profile(tmp_path / 'mine.yaml')
+def test_torn_notes_are_none(tmp_path):
+    for folder in ('stages', 'artefacts'):
+        (tmp_path / 'work' / folder).mkdir(parents=True)
+        (tmp_path / 'work' / folder / '00_cohort.json').write_text('')
+    assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
+
+
+def test_a_run_folder_within_the_data_is_no_data(tmp_path):
+    (tmp_path / 'data' / 'report').mkdir(parents=True)
+    (tmp_path / 'data' / 'bodies.csv').write_text('a')
+
+    def state():
+        checksums = ledger.Checksums(tmp_path / 'checksums.json')
+        return study._data_state(tmp_path / 'data', tmp_path / 'data' / 'report', checksums)
+
+    before = state()
+    (tmp_path / 'data' / 'report' / 'index.html').write_text('b')
+    assert state() == before and len(before) == 1
+    (tmp_path / 'data' / 'bodies.csv').write_text('ab')
+    assert state() != before
