@@ -576,18 +576,12 @@ def two_layers(channels):
     return keras.Model(patch, L.Dense(1, kernel_initializer=he, name='logit')(x))
 
 
-@pytest.mark.parametrize(
-    'build, steps, apart',
-    [
-        (two_layers, 6, 1e-6),
-        (lambda channels: training.googlenet.build(size=32, channels=channels, seed=5), 1, 3e-5),
-    ],
-    ids=['two layers', 'GoogLeNet'],
-)
-def test_a_folded_kernel_is_trained_as_its_three_copies_are(build, steps, apart, tmp_path):
+@pytest.mark.parametrize('steps', [1, 6])
+def test_a_folded_kernel_is_trained_as_its_three_copies_are(steps, tmp_path):
     "Steps of Adam give the weights of channels=3, to rounding; moved as one copy, a third as far"
     pair = [training.example_patches(n, size=32, seed=n) for n in (96, 24)]
-    colour, folded, alone = build(3), build(1), build(1)
+    colour, folded, alone = two_layers(3), two_layers(1), two_layers(1)
+    apart = 1e-6
 
     def first(model):
         return np.asarray(model.get_layer('conv1_conv').kernel).sum(2, keepdims=True)
@@ -603,13 +597,25 @@ def test_a_folded_kernel_is_trained_as_its_three_copies_are(build, steps, apart,
         training.fit(model, pair, tmp_path / name, recipe, copied=copied)
     assert np.abs(first(colour) - start).mean() > 2e-3
     assert np.abs(first(folded) - first(colour)).max() < apart
-    third = np.median(np.abs(first(colour) - start) / np.abs(first(alone) - start))
-    assert third == pytest.approx(3, abs=0.05)
+    if steps == 1:  # afterwards it goes another way
+        third = np.median(np.abs(first(colour) - start) / np.abs(first(alone) - start))
+        assert third == pytest.approx(3, abs=1e-3)
     for mine, theirs in zip(folded.weights, colour.weights):
         if mine.shape == theirs.shape:
             assert np.abs(np.asarray(mine) - np.asarray(theirs)).mean() < apart, mine.path
     p = [training.predict(model, pair[1][0]) for model in (colour, folded)]
     assert p[0] == pytest.approx(p[1], abs=10 * apart)
+
+
+def test_googlenet_has_the_kernel_that_is_folded():
+    for copied, channels, expected in ((3, 1, [3]), (1, 1, [1]), (3, 3, [])):
+        model = training.googlenet.build(size=32, channels=channels, aux=False)
+        times = training._times(model, copied)
+        assert list(times.values()) == expected
+        assert [model.trainable_variables[i].path for i in times] == ['conv1_conv/kernel'] * len(
+            times
+        )
+    assert training._times(training.googlenet.build(size=32, freeze='conv1'), 3) == {}
 
 
 def test_weight_decay_shrinks_kernels_alone(data, tmp_path):
