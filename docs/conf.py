@@ -1,5 +1,7 @@
 "The site: Sphinx and MyST-NB over the notebooks, offline"
 
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -24,7 +26,7 @@ names = nbpages.build(
 
 project, author, release = cfg.title, cfg.author, cfg.version
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx_design', 'sphinx_copybutton']
-exclude_patterns = ['pages/landing.md']
+exclude_patterns = ['pages/landing.md', 'pages/results_list.md']
 nb_execution_mode = 'off'
 nb_output_stderr = 'remove'
 nb_merge_streams = True
@@ -61,7 +63,7 @@ html_static_path, mathjax_path = ['_static'], 'tex-svg.js'
 
 
 def marked(text, module):
-    "A line of a docstring or a comment as reStructuredText: names link, other code is code, and stars are stars"
+    "A line of a docstring or a comment as reStructuredText, its names as links"
     parts = re.split(r'(?<!`)`([^`]+)`(?!`)', text)
     for i, part in enumerate(parts):
         if i % 2:
@@ -87,7 +89,8 @@ def docments_to_fields(app, what, name, obj, options, lines):
         except (ValueError, TypeError, OSError):
             d = {}  # no source to read comments from
         fields = [
-            f':{"returns" if k == "return" else "param " + k}: {marked(" ".join(v["docment"].split()), module)}'
+            f':{"returns" if k == "return" else "param " + k}: '
+            + marked(' '.join(v['docment'].split()), module)
             for k, v in d.items()
             if v['docment'] and k != 'self'
         ]
@@ -97,7 +100,7 @@ def docments_to_fields(app, what, name, obj, options, lines):
 
 
 def without_padding(self, token):
-    "MyST pads reStructuredText with a blank line per line above it, and MyST-NB counts a cell as 10,000: nine tenths of the build"
+    "MyST pads a cell with blank lines by the ten thousand: nine tenths of the time of a build"
     token.token.map = [0, 0]
     return padded(self, token)
 
@@ -107,7 +110,7 @@ DocutilsRenderer.render_restructuredtext = without_padding
 
 
 def divided(html):
-    "A signature over several lines holds a list of definitions without terms, which no reader of a screen can make out: lines instead"
+    "Lines of a long signature, which the theme writes as definitions without their terms"
 
     def lines(m):
         return re.sub(r'<(/?)(?:dl|dd)>', r'<\1div>', m[0])
@@ -115,18 +118,50 @@ def divided(html):
     return re.sub(r'<dt class="sig .*?</dt>', lines, html, flags=re.S)
 
 
+def inline_scripts(html):
+    "What the script elements of a page hold that name no file"
+    return re.findall(r'<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>', html, re.S)
+
+
+from_data = {}  # page -> scripts in its body, which are not this site's
+
+
+def remembered(app, pagename, templatename, context, doctree):
+    from_data[pagename] = set(inline_scripts(context.get('body', '')))
+
+
+def guarded(html, pagename):
+    "Let a page run the site's own scripts and none that stands in a notebook, a table or a name"
+    own = set(inline_scripts(html)) - from_data.get(pagename, set())
+    hashes = {
+        base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in own if code
+    }
+    scripts = ' '.join(f"'sha256-{h}'" for h in sorted(hashes))
+    policy = (
+        f"default-src 'self' file:; script-src 'self' file: {scripts}; "
+        "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: data:; "
+        "font-src 'self' file: data:; object-src 'none'; base-uri 'self'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return re.sub(r'<head>', lambda m: m[0] + meta, html, count=1)
+
+
 def lighter(app, exception):
-    "The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do. Its index is for the page of the search alone"
+    """The theme brings its icons twice, as a font and as 1.5 MB of script: the font will do.
+
+    Its index is for the page of the search alone.
+    """
     icons, search = (
         re.compile(rf'<script[^>]*(?:{name})[^>]*></script>')
         for name in ('fontawesome', 'searchtools|language_data|searchindex')
     )
-    for page in Path(app.outdir).rglob('*.html'):
+    out = Path(app.outdir)
+    for page in out.rglob('*.html'):
         html = icons.sub('', page.read_text(encoding='utf-8'))
-        page.write_text(
-            divided(html if page.name == 'search.html' else search.sub('', html)), encoding='utf-8'
-        )
-    (Path(app.outdir) / '_static' / 'scripts' / 'fontawesome.js').unlink(missing_ok=True)
+        html = divided(html if page.name == 'search.html' else search.sub('', html))
+        name = page.relative_to(out).with_suffix('').as_posix()
+        page.write_text(guarded(html, name), encoding='utf-8')
+    (out / '_static' / 'scripts' / 'fontawesome.js').unlink(missing_ok=True)
 
 
 def setup(app):
@@ -137,4 +172,5 @@ def setup(app):
             True if type(obj).__name__ == '_tuplegetter' else None
         ),
     )  # fields of a named tuple
+    app.connect('html-page-context', remembered)
     app.connect('build-finished', lighter)

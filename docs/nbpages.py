@@ -1,4 +1,4 @@
-"Pages for the site out of notebooks, a run and the repository's own files. nbdev's processors strip the directives; the rest is below."
+"Pages for the site out of notebooks, a run and the repository's own files"
 
 import ast
 import json
@@ -16,6 +16,8 @@ import yaml
 from execnb.nbio import mk_cell, nb2str, read_nb
 from nbdev.process import NBProcessor, Processor
 from nbdev.processors import hide_, hide_line, rm_header_dash, strip_ansi
+
+from ocf_study import escaping
 
 PACKAGE = 'ocf_study'
 BROAD = (
@@ -76,7 +78,7 @@ def documented(root, found):
 
 
 def entry(name, names, module=''):
-    "Full name of what `name` means on the page of `module`: its own symbols bare, those of others with their module; '' for neither"
+    "Full name of what `name` means on the page of `module`; '' for nothing"
     of, _, symbol = name.partition('.')
     if module and name in names[module]:
         return f'{PACKAGE}.{module}.{name}'
@@ -130,14 +132,16 @@ def widgets(cell):
         what = re.search(r'explore\.(\w+)\(', cell.source)
         cell.cell_type, cell.source = (
             'markdown',
-            f'*In JupyterLab (`make lab`) a widget stands here{": `explore." + what[1] + "`" if what else ""}. What it shows is below, as plain Python.*',
+            f'*In JupyterLab (`make lab`) a widget stands here'
+            f'{": `explore." + what[1] + "`" if what else ""}. '
+            'What it shows is below, as plain Python.*',
         )
         for k in ('outputs', 'execution_count'):
             cell.pop(k, None)
 
 
 def outputs(cell):
-    "Keep of a cell's outputs what a page can show: no widgets, bars or streams of errors; every image gets an alternative text"
+    "Keep of a cell's outputs what a page can show: no widgets, no bars, no errors"
     if cell.cell_type != 'code':
         return
     kept = []
@@ -163,7 +167,7 @@ def _plain(markdown):
 
 
 class alternatives(Processor):
-    "Alternative text of every figure: what the run noted, the caption, or the heading and what led to the picture: a sentence, or what the function that draws it says of itself"
+    "Alternative text of every figure: what the run noted, its caption, or what led to it"
 
     def begin(self):
         self.title, self.said, self.given, self.known, self.told = '', '', Counter(), {}, False
@@ -213,7 +217,7 @@ class alternatives(Processor):
 
 
 def parameters(cell):
-    "Of a papermill run show the parameters passed, folding away the defaults they replace; on a page of the study fold long code"
+    "Show the parameters that papermill passed instead of the defaults; fold long code"
     tags = cell.metadata.get('tags', [])
     if 'parameters' in tags:
         tags = [*tags, 'remove-cell']
@@ -232,8 +236,13 @@ def parameters(cell):
         cell.metadata['tags'] = tags
 
 
+def folded(names, code):
+    "Source that a reader unfolds"
+    return f'````{{dropdown}} Source of {", ".join(names)}\n:class-container: source\n{code}\n````'
+
+
 def api(module):
-    "A processor that puts signature and parameters in the place of exported code, with the source folded below (`exports`: open)"
+    "A processor that shows signature and parameters of exported code, its source folded"
 
     def document(cell):
         d = cell.get('directives_') or {}
@@ -264,24 +273,22 @@ def api(module):
                 return
             cell.cell_type, cell.source = (
                 'markdown',
-                f'````{{dropdown}} Source of {", ".join(constants)}\n:class-container: source\n```python\n{source}\n```\n````',
+                folded(constants, f'```python\n{source}\n```'),
             )
             for k in ('outputs', 'execution_count'):
                 cell.pop(k, None)
             return
         shown = [
-            f'```{{eval-rst}}\n.. auto{"class" if isinstance(n, ast.ClassDef) else "function"}:: {PACKAGE}.{module}.{n.name}\n'
+            '```{eval-rst}\n.. auto'
+            f'{"class" if isinstance(n, ast.ClassDef) else "function"}:: '
+            f'{PACKAGE}.{module}.{n.name}\n'
             + ('   :members:\n' if isinstance(n, ast.ClassDef) else '')
             + '```'
             for n in defs
         ]
         source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
         code = f'```python\n{source}\n```'
-        shown.append(
-            code
-            if 'exports' in d
-            else f'````{{dropdown}} Source of {", ".join(n.name for n in defs)}\n:class-container: source\n{code}\n````'
-        )
+        shown.append(code if 'exports' in d else folded([n.name for n in defs], code))
         cell.cell_type, cell.source = 'markdown', '\n\n'.join(shown)
         cell.metadata['about'] = {
             n.name: _plain((ast.get_docstring(n) or n.name).split('\n')[0]) for n in defs
@@ -293,7 +300,7 @@ def api(module):
 
 
 def links(origin, root, pages, names, module):
-    "A processor that links `name` to its entry, and files of the repository to their pages; `origin` is where the text stands in the repository"
+    "A processor that links names, and files of the repository, to their pages"
 
     def symbol(m):
         return f'{{py:obj}}`{m[1]} <{full}>`' if (full := entry(m[1], names, module)) else m[0]
@@ -379,11 +386,28 @@ def _literals(source):
                         )
 
 
-def banner(about):
-    "What a page was run on"
-    facts, rendered = (
-        f'Profile `{about["profile"]}`, seed {about["seed"]}. {about["about"]["data"]}.',
-        about['about']['rendered'],
+def as_text(text):
+    "Text of a run in Markdown: no markup, no formula, no tag"
+    return escape(re.sub(r'([*_`$\[\]{}\\])', r'\\\1', ' '.join(str(text).split())), quote=False)
+
+
+REAL_PEOPLE = '05_real_people'  # the stage that is about people; first among the results
+
+
+def banner(about, people=False):
+    "What a page was run on; `people`: it is about people of a survey, not about films"
+    if people:
+        return [
+            ':::{admonition} Real people',
+            ':class: note',
+            'This page is about people of a survey. No film and no network is part of it.',
+            ':::',
+            '',
+        ]
+    rendered = about['about']['rendered']
+    facts = (
+        f'Profile {as_text(about["profile"])}, seed {about["seed"]}. '
+        f'{as_text(about["about"]["data"]).rstrip(".")}.'
     )
     return [
         ':::{admonition} ' + ('Rendered films' if rendered else 'This run'),
@@ -395,7 +419,7 @@ def banner(about):
 
 
 def _marked(stage, about):
-    "A function that tells on top of a stage's notebook what it was run on, and puts an anchor and an alternative text where each figure and table is made"
+    "A function that marks in a stage's notebook what it was run on and where artefacts are made"
 
     def mark(nb):
         cells = []
@@ -420,7 +444,11 @@ def _marked(stage, about):
                 c.metadata['alt'] = ' '.join(dict.fromkeys(alts))
             cells.append(c)
         cells[0].source = re.sub(r'\A# (?!Study)', '# Study: ', cells[0].source)
-        nb.cells = [*cells[:1], mk_cell('\n'.join(banner(about)), 'markdown'), *cells[1:]]
+        nb.cells = [
+            *cells[:1],
+            mk_cell('\n'.join(banner(about, stage == REAL_PEOPLE)), 'markdown'),
+            *cells[1:],
+        ]
 
     return mark
 
@@ -488,7 +516,7 @@ def words(name):
 
 
 def _places(values):
-    "Decimal places for a column of numbers: those it is written with up to two, else one from ten up and three for shares"
+    "Decimal places of a column: up to two as written, else one from ten up, three for shares"
     v = pd.Series(values).dropna().abs()
     if (((100 * v) % 1).round(6) % 1 == 0).all():
         return max(
@@ -510,7 +538,7 @@ def _number(v, places, blank=''):
 
 
 def readable(df):
-    "A table of a run for the eye: words for names, one format per column, an estimate and its interval in one cell"
+    "A table for the eye: words for names, one format per column, intervals beside estimates"
     df, out = (
         df.drop(columns='films', errors='ignore')
         if set(df.get('films', [])) <= {'rendered'}
@@ -585,7 +613,7 @@ def table(df, label, most=30):
 
 
 def beside(df):
-    "Rows of comparison.csv for the eye: as many decimals as the paper prints; a grid of `this run / the paper` where items were measured in several ways"
+    "Rows of comparison.csv for the eye, with as many decimals as the paper prints"
     places = df.published.map(
         lambda v: 0 if v % 1 == 0 else len(f'{v:.10f}'.rstrip('0').partition('.')[2])
     )
@@ -640,7 +668,9 @@ def rendered_page(nb):
         nb.cells.insert(
             1,
             mk_cell(
-                ':::{admonition} Rendered films\n:class: warning\nThe films on this page are rendered from NHANES morphometry. No figure on it says anything about patients.\n:::',
+                ':::{admonition} Rendered films\n:class: warning\n'
+                'The films on this page are rendered from NHANES morphometry. '
+                'No figure on it says anything about patients.\n:::',
                 'markdown',
             ),
         )
@@ -651,7 +681,7 @@ def _compared(run, name):
     path, (kind, number) = run / 'comparison.csv', re.match(r'(figure|table)(\d)', name).groups()
     if not path.exists():
         return []
-    df = pd.read_csv(path)
+    df = escaping.read_csv(path)
     df = df[
         df.this_run.notna()
         & (
@@ -661,7 +691,8 @@ def _compared(run, name):
     ]
     if not len(df):
         return [
-            f'The paper prints {kind} {number} as a picture, with no number that could stand beside this one.',
+            f'The paper prints {kind} {number} as a picture, '
+            'with no number that could stand beside this one.',
             '',
         ]
     quoted = df.source == 'text'  # what a caption or a sentence says of the table
@@ -679,7 +710,8 @@ def _compared(run, name):
         else ''
     )
     return [
-        f'**The published numbers beside this run.**{said}{few}{" Not comparable: " + "; ".join(why) + "." if len(why) else ""}',
+        f'**The published numbers beside this run.**{said}{few}'
+        f'{" Not comparable: " + "; ".join(why) + "." if len(why) else ""}',
         '',
         *table(shown, f'Published numbers of {name} beside this run', 100),
         *(['Quoted in its caption or text:', ''] if also else []),
@@ -715,7 +747,8 @@ def called(name):
     if name in TITLES:
         return TITLES[name]
     if m := re.fullmatch(r'(figure|table)(\d)(?:([a-z])|_(.*))?', name):
-        return f'{m[1].capitalize()} {m[2]}{" " + m[3].upper() if m[3] else ", " + words(m[4]) if m[4] else ""}'
+        part = f' {m[3].upper()}' if m[3] else f', {words(m[4])}' if m[4] else ''
+        return f'{m[1].capitalize()} {m[2]}{part}'
     if m := re.fullmatch(r'(people|search|inversion)_(.*)', name):
         return f'{m[1].capitalize()}: {words(m[2])}'
     text = words(name)
@@ -723,21 +756,32 @@ def called(name):
 
 
 def results(run, dest, about):
-    "Two pages with every figure and table of the run: those that the paper has, and the others"
+    "Pages with every figure and table: what is about people, what the paper has, and the others"
+
+    def of_people(a):
+        return a['stage'] == REAL_PEOPLE
 
     def of_paper(a):
-        return bool(re.fullmatch(r'(figure|table)\d[a-z]?', a['name']))
+        return not of_people(a) and bool(re.fullmatch(r'(figure|table)\d[a-z]?', a['name']))
 
     def order(a):
         return (a['kind'], a['name'])
 
     (dest / 'results').mkdir(parents=True, exist_ok=True)
-    for file, title, lead, some in (
+    made = about['artefacts']
+    groups = [
+        (
+            'people',
+            'Real people',
+            'What a survey and the grades of its readers say of people. No film is part of it.',
+            [a for a in made if of_people(a)],
+        ),
         (
             'paper',
             "The paper's tables and figures",
-            'Every table and figure of Dong et al. 2022, from this run. Below each stand the published numbers, where the paper gives numbers, and the cell that makes it.',
-            sorted(filter(of_paper, about['artefacts']), key=order),
+            'Every table and figure of Dong et al. 2022, from this run. Below each stand the '
+            'published numbers, where the paper gives numbers, and the cell that makes it.',
+            sorted(filter(of_paper, made), key=order),
         ),
         (
             'further',
@@ -745,11 +789,26 @@ def results(run, dest, about):
             'What the paper does not have.',
             [
                 a
-                for a in about['artefacts']
-                if not of_paper(a) and (a['kind'], a['name']) != ('table', 'comparison')
+                for a in made
+                if not (of_people(a) or of_paper(a))
+                and (a['kind'], a['name']) != ('table', 'comparison')
             ],
         ),
-    ):
+    ]
+    groups = [g for g in groups if g[3] or g[0] != 'people']
+    (dest / 'results_list.md').write_text(
+        '\n'.join(
+            [
+                '```{toctree}',
+                ':caption: Results',
+                ':hidden:',
+                *(f'/pages/results/{g[0]}' for g in groups),
+                '```',
+                '',
+            ]
+        )
+    )
+    for file, title, lead, some in groups:
         text, last = (
             [
                 '---',
@@ -759,7 +818,7 @@ def results(run, dest, about):
                 '',
                 lead,
                 '',
-                *banner(about),
+                *banner(about, file == 'people'),
                 ':::{contents}',
                 ':local:',
                 ':depth: 1',
@@ -776,19 +835,19 @@ def results(run, dest, about):
         for a in some:
             name, page, kind = a['name'], dest / 'study' / f'{a["stage"]}.ipynb', a['kind']
             data = run / ('figures' if kind == 'figure' else 'tables') / f'{name}.csv'
-            if kind == 'table' and not len(df := pd.read_csv(data)):
+            if kind == 'table' and not len(df := escaping.read_csv(data)):
                 continue
-            place = f'{kind}-{name}'
-            marked = page.exists() and f'id=\\"{place}\\"' in page.read_text()
+            anchor, place = f'{kind}-{name}', f'{data.parent.name}/{data.name}'
+            marked = page.exists() and f'id=\\"{anchor}\\"' in page.read_text()
             cell = (
-                f'<a href="../study/{page.stem}.html#{place}">the cell that makes it</a>'
+                f'<a href="../study/{page.stem}.html#{anchor}">the cell that makes it</a>'
                 if marked
                 else f'[{page.stem}](/pages/study/{page.name})'
                 if page.exists()
                 else f'`{a["stage"]}`'
             )
-            text += [f'({place})=', f'## {called(name)}', '']
-            caption = re.sub(r'([*_`$\[\]<>{}\\])', r'\\\1', a['caption'])
+            text += [f'({anchor})=', f'## {called(name)}', '']
+            caption = as_text(a['caption'])
             if kind == 'figure':
                 shutil.copy(run / 'figures' / f'{name}.png', dest / 'results')
                 text += [
@@ -807,7 +866,9 @@ def results(run, dest, about):
                     data, dest / 'results' / data.parent.name
                 )  # a figure and a table may have one name
             text += [
-                f'From {cell}{f", with {{download}}`its numbers <{data.parent.name}/{data.name}>`" if data.exists() else ""}.',
+                f'From {cell}'
+                + (f', with {{download}}`its numbers <{place}>`' if data.exists() else '')
+                + '.',
                 '',
             ]
             if of_paper(a) and last[source := re.match(r'(?:figure|table)\d', name)[0]] == name:
@@ -847,7 +908,8 @@ def reference(names, found, dest):
     text = [
         '# Reference',
         '',
-        'Every public function and class, by chapter. The names lead to signature, parameters and source, in the chapter that explains them.',
+        'Every public function and class, by chapter. The names lead to signature, parameters '
+        'and source, in the chapter that explains them.',
         '',
     ]
     for module, path in found.items():
@@ -865,7 +927,8 @@ def reference(names, found, dest):
                 ':widths: 30 70',
                 '',
                 *(
-                    f'* - {{py:obj}}`{k} <{PACKAGE}.{module}.{k}>`\n  - {escape_md(v.splitlines()[0]) if v else ""}'
+                    f'* - {{py:obj}}`{k} <{PACKAGE}.{module}.{k}>`\n'
+                    f'  - {escape_md(v.splitlines()[0]) if v else ""}'
                     for k, v in rows.items()
                 ),
                 ':::',
@@ -903,7 +966,8 @@ def citation(root, dest):
         '',
         cff['message'],
         '',
-        'The file `CITATION.cff` at the top of the repository holds the same for reference managers.',
+        'The file `CITATION.cff` at the top of the repository holds the same '
+        'for reference managers.',
         '',
     ]
     for name, kind, key, r in (
@@ -945,7 +1009,8 @@ def build(root, run, dest):
     "Write every page; returns module -> documented names"
     if not (run / 'provenance.json').exists():
         raise SystemExit(
-            f'{run} holds no finished run: `make study` makes reports/demo; OCF_SITE_RUN names another under reports/'
+            f'{run} holds no finished run: `make study` makes reports/demo; '
+            'OCF_SITE_RUN names another under reports/'
         )
     about, found = json.loads((run / 'provenance.json').read_text()), chapters(root)
     names, modules = documented(root, found), {p: m for m, p in found.items()}
@@ -1008,7 +1073,8 @@ def build(root, run, dest):
 
     listing(
         'Method',
-        'One chapter per step, in the order in which the data flow. Each is a notebook that explains its step, shows it on a film, and exports a module of the package.',
+        'One chapter per step, in the order in which the data flow. Each is a notebook that '
+        'explains its step, shows it on a film, and exports a module of the package.',
         [row(p, 'method') for p in found.values()],
         dest / 'method.md',
     )

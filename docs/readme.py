@@ -1,4 +1,4 @@
-"README.md from nbs/index.ipynb: its text, and what its cells show. `python docs/readme.py` writes it, `--check` compares."
+"README.md from the text and the outputs of nbs/index.ipynb; `--check` compares"
 
 import os
 import re

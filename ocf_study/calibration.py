@@ -13,7 +13,7 @@ import statsmodels.api as sm
 from scipy import stats
 from scipy.special import expit, logit
 from .metrics import checked, ratio
-from .resampling import wilson
+from .resampling import Ranked, wilson
 from .runtime import rng
 
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
@@ -82,9 +82,11 @@ def slope(
 ) -> (
     pd.DataFrame
 ):  # rows slope, intercept (of that line), in_the_large (intercept at slope 1): value, low, high
-    "Calibration slope and intercepts (Cox 1958), with cluster-robust intervals; NaN where the labels are parted."
+    "Calibration slope and intercepts (Cox 1958), cluster-robust; NaN where the labels are parted."
     y, p = checked(y, p, both=True)
-    x, z = logit(np.clip(p, 1e-6, 1 - 1e-6)), stats.norm.ppf((1 + level) / 2)
+    ranked, x = Ranked(y, p, subject), logit(np.clip(p, 1e-6, 1 - 1e-6))
+    people = max(ranked.people(ranked.y), 3)
+    reach = stats.t.isf((1 - level) / 2, people - 2) * np.sqrt(people / (people - 1))
     robust = (
         dict(cov_type='HC1')
         if subject is None
@@ -103,10 +105,11 @@ def slope(
             )
             for name, value, se in zip(names, fit.params, fit.bse):
                 known = np.isfinite(se) and (name == 'in_the_large' or not parted)
+                half = reach * se if ranked.enough else np.nan
                 rows[name] = dict(
                     zip(
                         ('value', 'low', 'high'),
-                        (value, value - z * se, value + z * se) if known else (np.nan,) * 3,
+                        (value, value - half, value + half) if known else (np.nan,) * 3,
                     )
                 )
     return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]

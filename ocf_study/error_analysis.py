@@ -302,10 +302,15 @@ def exact(
     return d.reindex(cells.index)
 
 # %% ../nbs/method/15_error_analysis.ipynb #0d85c196
-def _gee(wrong, mark, subject):
-    "Odds ratio of one confounder by GEE: ratio, ends, p, note."
+def _gee(wrong, mark, subject, level):
+    "Odds ratio of one confounder by GEE: people who carry it, ratio, ends, p, note."
+    carriers, free = len(np.unique(subject[mark == 1])), len(np.unique(subject[mark == 0]))
+    none = carriers, np.nan, np.nan, np.nan, np.nan
+    if min(carriers, free) < resampling.LEAST_PEOPLE:
+        few = 'carry it' if carriers <= free else 'have a body without it'
+        return *none, f'{min(carriers, free)} people {few}, under {resampling.LEAST_PEOPLE}'
     if min(np.bincount(2 * mark + wrong, minlength=4)) == 0:
-        return np.nan, np.nan, np.nan, np.nan, 'a cell is 0'
+        return *none, 'a cell is 0'
     design = np.column_stack([np.ones(len(mark)), mark])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -317,26 +322,28 @@ def _gee(wrong, mark, subject):
                 family=families.Binomial(),
                 cov_struct=cov_struct.Exchangeable(),
             ).fit(cov_type='bias_reduced')
-            ratio, low, high = np.exp([fit.params[1], *np.asarray(fit.conf_int())[1]])
+            ends = np.asarray(fit.conf_int(1 - level))[1]
+            ratio, low, high = np.exp([fit.params[1], *ends])
         except (np.linalg.LinAlgError, ValueError) as e:
-            return np.nan, np.nan, np.nan, np.nan, f'no fit: {e}'
+            return *none, f'no fit: {e}'
     if not (fit.converged and np.isfinite([ratio, low, high]).all()):
-        return np.nan, np.nan, np.nan, np.nan, 'did not converge'
-    return ratio, low, high, fit.pvalues[1], ''
+        return *none, 'did not converge'
+    return carriers, ratio, low, high, fit.pvalues[1], ''
 
 
 def by_subject(
     marks: pd.DataFrame,  # index body_id, a bool per confounder
     correct: pd.Series,  # index body_id, the model was right
     subject: pd.Series,  # index body_id, whose body it is
-) -> pd.DataFrame:  # gee, gee_low, gee_high (95 %), gee_p, gee_note
+    level: float = 0.95,  # of the interval
+) -> pd.DataFrame:  # carriers (people), gee, gee_low, gee_high, gee_p, gee_note
     "Odds ratios that know which bodies belong to one person (GEE, exchangeable within a subject, bias-reduced errors)."
     wrong = 1 - correct.loc[marks.index].to_numpy(int)
     group = pd.factorize(subject.loc[marks.index])[0]
-    rows = [_gee(wrong, marks[c].to_numpy(int), group) for c in marks]
+    rows = [_gee(wrong, marks[c].to_numpy(int), group, level) for c in marks]
     return pd.DataFrame(
         rows,
-        columns=['gee', 'gee_low', 'gee_high', 'gee_p', 'gee_note'],
+        columns=['carriers', 'gee', 'gee_low', 'gee_high', 'gee_p', 'gee_note'],
         index=pd.Index(marks.columns, name='confounder'),
     )
 
@@ -357,7 +364,7 @@ def table(
         exact(cells, level),
     ]
     if subject is not None:
-        parts.append(by_subject(marks, correct, subject))
+        parts.append(by_subject(marks, correct, subject, level))
     return pd.concat(parts, axis=1)
 
 # %% ../nbs/method/15_error_analysis.ipynb #1b631039
@@ -465,9 +472,10 @@ def reader_agreement(
                 for row in counted.to_numpy()
             ]
         ).T
+        low[-1] = high[-1] = np.nan  # pooled over confounders it has no such interval
     else:
         low, high = _kappa_of_people(cells, subject.loc[a.index], level, n, seed)
-    value, sure = _kappa_of(cells.sum(0)), counted.both >= few
+    value, sure = _kappa_of(cells[:, :-1].sum(0)), counted.both >= few
     return d.assign(
         kappa=value,
         kappa_low=pd.Series(low, d.index).where(sure),
@@ -476,12 +484,14 @@ def reader_agreement(
 
 # %% ../nbs/method/15_error_analysis.ipynb #ef1beb08
 def _kappa_of(cells):
-    "Cohen's kappa of (..., 4) counts; NaN where both readers gave one and the same answer to everything."
-    both, first, second, neither = np.moveaxis(cells, -1, 0)
+    "Cohen's kappa of (K, 4) counts, then the pooled one; NaN where all answers are one and the same."
+    both, first, second, neither = cells.T
     n = both + first + second + neither
     with np.errstate(divide='ignore', invalid='ignore'):
         chance = ((both + first) * (both + second) + (first + neither) * (second + neither)) / n**2
-        return np.where(chance < 1, ((both + neither) / n - chance) / (1 - chance), np.nan)
+        agreed = (both + neither) / n
+        agreed, chance = (np.r_[v, v.mean()] for v in (agreed, chance))
+        return np.where(chance < 1, (agreed - chance) / (1 - chance), np.nan)
 
 
 def _kappa_of_people(cells, subject, level, n, seed):
@@ -490,8 +500,13 @@ def _kappa_of_people(cells, subject, level, n, seed):
     people = np.zeros((who.max() + 1, *cells.shape[1:]))
     np.add.at(people, who, cells)
     draw = runtime.rng(seed, 'kappa')
+    if len(people) < resampling.LEAST_PEOPLE:
+        return np.full((2, cells.shape[1]), np.nan)
     drawn = np.stack(
-        [_kappa_of(people[draw.integers(0, len(people), len(people))].sum(0)) for _ in range(n)]
+        [
+            _kappa_of(people[draw.integers(0, len(people), len(people)), :-1].sum(0))
+            for _ in range(n)
+        ]
     )
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'VIEWS', 'Run', 'open_run', 'runs', 'outcome', 'choose', 'Body', 'body', 'film_figure', 'steps_figure',
-           'inversion_figure', 'saliency_figure', 'Sweep', 'written', 'card', 'gallery', 'try_film', 'picture',
-           'run_picker', 'rule_in_words', 'threshold_slider', 'browser', 'gallery_browser', 'follow']
+           'inversion_figure', 'saliency_figure', 'Sweep', 'card', 'gallery', 'try_film', 'picture', 'run_picker',
+           'threshold_slider', 'browser', 'gallery_browser', 'follow']
 
 # %% ../nbs/method/17a_explore.ipynb #7affb9b5
 from base64 import b64encode
@@ -368,17 +368,6 @@ class Sweep:
             **{k: float(v) for k, v in metrics.from_counts(**counts).items()},
         )
 
-# %% ../nbs/method/17a_explore.ipynb #e1a0c002
-def written(
-    threshold,  # number or `metrics.Threshold`
-) -> str:
-    "A threshold in four digits, or as many as tell it from 0 and 1."
-    t = float(threshold)
-    if np.isinf(t):
-        return 'above every probability'
-    texts = (f'{t:.{digits}g}' for digits in range(4, 18))
-    return next(s for s in texts if t in (0, 1) or float(s) not in (0, 1))
-
 # %% ../nbs/method/17a_explore.ipynb #928b4474
 def card(
     now: dict,  # of `Sweep.at`
@@ -408,7 +397,7 @@ def card(
     )
     caption = (
         f'<caption style="caption-side:top;text-align:left">{now["fp"] + now["tp"]:,} of {n:,} '
-        f'bodies flagged, at threshold {written(now["threshold"])}</caption>'
+        f'bodies flagged, at threshold {metrics.written(now["threshold"])}</caption>'
     )
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:1em 2em;align-items:center">{measures}'
@@ -534,14 +523,6 @@ def run_picker(
         description='Run',
     )
 
-# %% ../nbs/method/17a_explore.ipynb #e1a0c005
-def rule_in_words(
-    t,  # `metrics.Threshold`
-) -> str:
-    "How a threshold was set, for a reader."
-    words = {'top_share': f'the top {100 * t.parameter:g} %', 'youden': "Youden's J"}
-    return words.get(t.rule, t.name)
-
 # %% ../nbs/method/17a_explore.ipynb #d9dad6ba
 def threshold_slider(
     pick,  # of `run_picker`
@@ -564,8 +545,10 @@ def threshold_slider(
         state['sweep'] = Sweep(bodies.label, bodies.probability)
         state['cuts'] = state['sweep'].cuts(*run.thresholds.values())
         for name, button in buttons.items():
-            button.description = f'{name}: {rule_in_words(run.thresholds[name])}'
-            button.tooltip = f'{written(run.thresholds[name])}, set on the test bodies of this run'
+            button.description = f'{name}: {metrics.rule_in_words(run.thresholds[name])}'
+            button.tooltip = (
+                f'{metrics.written(run.thresholds[name])}, set on the test bodies of this run'
+            )
         slider.max = len(state['cuts']) - 1
         moved_to('threshold 2')
         moved()

@@ -437,8 +437,8 @@ def _table(rows, file):
     return df[[x for x in names if x]]
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de04
-def _decimal_points(df, separator, spec):
-    "The table with decimal points, and whether it had commas."
+def _decimal_points(df, separator, spec, typed=False):
+    "The table with decimal points, and whether it had commas; `typed` numbers have points of their own."
     numbers = [
         x['name']
         for x in spec['fields']
@@ -449,7 +449,7 @@ def _decimal_points(df, separator, spec):
     counted = [x['name'] for x in spec['fields'] if x['name'] in df and x['type'] != 'string']
     points = text[text.index.get_level_values(1).isin(counted)].str.fullmatch(r'[+-]?\d+\.\d+')
     thousands = separator == ',' and commas.str.fullmatch(r'[+-]?\d{1,3},\d{3}').all()
-    if commas.empty or points.any() or thousands:
+    if commas.empty or (points.any() and not typed) or thousands:
         return df, False
     changed = commas.str.replace(',', '.').unstack().reindex(df.index)
     return df.assign(**{c: changed[c].fillna(df[c]) for c in changed}), True
@@ -602,7 +602,7 @@ def _lie(fs, name, file, spec):
         if kind == 'xlsx':
             df, sheets = _workbook(stream, file)
             several = f'of {len(sheets)} sheets the first, {sheets[0]}, is read'
-            df, commas = _decimal_points(df, ';', spec)
+            df, commas = _decimal_points(df, ',', spec, typed=True)
             return df, several if len(sheets) > 1 else 'numbers have decimal commas' * commas
         return _csv(stream.read(), file, spec)
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'PAPER_SHARE', 'PAPER_PPV', 'PAPER_PREVALENCE', 'RULES', 'SHARES', 'checked', 'confusion', 'ratio',
            'from_counts', 'measures', 'roc', 'pr', 'auc_roc', 'average_precision', 'auc_pr_trapezoid', 'Threshold',
-           'at_least', 'share_count', 'threshold', 'by_share', 'by_group', 'evaluated', 'six_points']
+           'at_least', 'share_count', 'threshold', 'written', 'rule_in_words', 'by_share', 'by_group', 'evaluated',
+           'six_points']
 
 # %% ../nbs/method/10_metrics.ipynb #66d13636
 from dataclasses import dataclass
@@ -282,6 +283,25 @@ def threshold(
     elif parameter is None or not 0 <= parameter <= 1:
         raise ValueError(f'{rule} needs a parameter in 0-1, not {parameter}')
     return Threshold(rule, float(parameter), split, float(RULES[rule](y, p, parameter)))
+
+# %% ../nbs/method/10_metrics.ipynb #e1a0c002
+def written(
+    threshold,  # number or `metrics.Threshold`
+) -> str:
+    "A threshold in four digits, or as many as tell it from 0 and 1."
+    t = float(threshold)
+    if np.isinf(t):
+        return 'above every probability'
+    texts = (f'{t:.{digits}g}' for digits in range(4, 18))
+    return next(s for s in texts if t in (0, 1) or float(s) not in (0, 1))
+
+# %% ../nbs/method/10_metrics.ipynb #e1a0c005
+def rule_in_words(
+    t: Threshold,
+) -> str:
+    "How a threshold was chosen, for a reader."
+    words = {'top_share': f'top {100 * t.parameter:g} %', 'youden': "Youden's J"}
+    return words.get(t.rule, t.name)
 
 # %% ../nbs/method/10_metrics.ipynb #90d7b546
 SHARES = (

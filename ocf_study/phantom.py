@@ -134,7 +134,7 @@ def annotate(
     rows,  # the subject's rows of `fractures`, by level
     settings: Settings,
 ) -> pd.DataFrame:  # a row per body: body_id, SQ class, points in px, and the truth
-    "What the readers wrote down for one film, from the head down; bodies that are not wholly on the film are left out."
+    "What the readers wrote down for one film, from the head down, of bodies wholly on it."
     film, p = s.film, s.person
     names = [level for level in REGION[film.region] if level in rows.index]
     at = [p.levels.index(level) for level in names]

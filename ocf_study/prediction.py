@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'compare', 'fastest', 'sample', 'benchmark', 'best',
            'predict_store', 'describe', 'domain', 'describe_films', 'domain_of', 'unusual', 'ungraded', 'one_film',
-           'thresholds', 'predict_cohort']
+           'thresholds', 'Seen', 'films_to_score', 'network_facts', 'by_height', 'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 import json
 import tempfile
@@ -23,8 +23,11 @@ from scipy.special import expit
 
 from ocf_study import (
     cohort,
+    escaping,
+    genant,
     geometry,
     googlenet,
+    ledger,
     manifest,
     metrics,
     patches,
@@ -59,20 +62,20 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / 'weights.json'
     with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
-        made = json.loads(mark.read_text()) if mark.is_file() else {}
+        made = ledger.noted(mark)
         for kind, name in sorted(wanted):
 
-            def sizes():
+            def files():
                 return {
-                    p.name: p.stat().st_size
+                    p.name: runtime.sha256(p)
                     for p in sorted(folder.glob(f'{Path(name).stem}.*'))
                     if (p.suffix == '.onnx') == (kind == 'onnx')
                 }
 
-            if made.get(kind) == [state, sizes()]:
+            if made.get(kind) == [state, files()]:
                 continue
             _export(model, folder / name, kind)
-            made[kind] = [state, sizes()]
+            made[kind] = [state, files()]
             with runtime.atomic(mark) as f:
                 f.write_text(json.dumps(made))
     return folder
@@ -315,31 +318,31 @@ def predict_store(
 # %% ../nbs/method/13a_prediction.ipynb #99d3d236
 def describe(
     pixels,  # (B, S, S) uint16 patches of one film
-    points,  # (B, 6, 2) px of that film
-    width: float,  # of the film, px
-    height: float,  # of the film, px
 ) -> dict:  # quantity -> value, median over the film's bodies
-    "What a film is like, as far as the network could notice."
-    grey = pixels.astype(np.float32)
-    spread = grey.std((1, 2))
-    detail = np.diff(grey, axis=2).std((1, 2)) / np.maximum(spread, 1)
-    return {
-        'film width (px)': float(width),
-        'film height (px)': float(height),
-        "body's square (px)": float(np.median(geometry.square(points).side)),
-        'grey level': float(np.median(grey.mean((1, 2)))),
-        'contrast (grey levels)': float(np.median(spread)),
-        'detail': float(np.median(detail)),
+    "What the network sees of a film, in four numbers."
+    small = [cv2.resize(p, (56, 56), interpolation=cv2.INTER_AREA) for p in pixels]
+    grey, coarse = pixels.astype(np.float32), np.stack(small).astype(np.float32)
+    level, spread = grey.mean((1, 2)), grey.std((1, 2))
+    grain = np.diff(coarse, axis=2).std((1, 2)) / np.maximum(spread, 1)
+    facts = {
+        'grey level': level,
+        'contrast (grey levels)': spread,
+        'contrast (share of the grey level)': spread / np.maximum(level, 1),
+        'grain (share of the contrast)': grain,
     }
+    return {name: float(np.median(values)) for name, values in facts.items()}
 
 # %% ../nbs/method/13a_prediction.ipynb #ef1cb083
+_WIDER = {'grain (share of the contrast)': 0.1}  # pixels of half the size move it a little
+
+
 def domain(
     films: pd.DataFrame,  # a row per training film, of `describe`
     levels,  # of the training bodies
 ) -> dict:  # limits: quantity -> [low, high]; levels
-    "The range of the training films: their central 99 %, widened on each side by a tenth of the median."
+    "The range of the training films: their central 99 %, widened by a twentieth of itself or more."
     low, high = films.quantile(0.005), films.quantile(0.995)
-    margin = films.median() / 10
+    margin = (high - low) * [_WIDER.get(name, 0.05) for name in films]
     return {
         'limits': {
             q: [max(float(low[q] - margin[q]), 0.0), float(high[q] + margin[q])] for q in films
@@ -350,24 +353,17 @@ def domain(
 
 # %% ../nbs/method/13a_prediction.ipynb #f6ff62a1
 def describe_films(
-    run,  # run folder, with cohort and patches
+    run,  # run folder, with patches
     split: str = 'train',
     most: int = 200,  # films looked at, evenly taken
 ) -> pd.DataFrame:  # a row per film_id, of `describe`
     "What the films of a split are like, from their stored patches."
-    c, store = cohort.load(Path(run) / 'work' / 'cohort'), Path(run) / 'work' / 'patches.zarr'
-    rows, pixels = (
-        patches.table(store, {'kind': 'original', 'split': split}),
-        patches.open(store)['pixels'],
-    )
-    bodies, films = c.bodies.set_index('body_id'), c.films.set_index('film_id')
+    store = Path(run) / 'work' / 'patches.zarr'
+    rows = patches.table(store, {'kind': 'original', 'split': split})
+    pixels = patches.open(store)['pixels']
     chosen = rows.film_id.drop_duplicates().iloc[:: -(-rows.film_id.nunique() // most)]
     facts = {
-        film: describe(
-            pixels[part.index.to_numpy()].values,
-            cohort.points(bodies.loc[part.body_id]),
-            *films.loc[film, ['width', 'height']],
-        )
+        film: describe(pixels[part.index.to_numpy()].values)
         for film, part in rows[rows.film_id.isin(chosen)].groupby('film_id')
     }
     return pd.DataFrame(facts).T
@@ -432,42 +428,144 @@ def thresholds(
     ]
 
 # %% ../nbs/method/13a_prediction.ipynb #f88da0da
+@dataclass
+class Seen:
+    "One film as the network sees it: the subject faces left."
+
+    picture: np.ndarray  # (H, W) uint16
+    points: np.ndarray  # (B, 6, 2) px
+    patches: np.ndarray  # (B, S, S) uint16, after the film's vote on inversion
+    inverted: np.ndarray  # (B,) bool
+    facing: str  # of the stored film
+
+    def stored(self):  # picture and points
+        "The film as it is stored, for drawing."
+        if self.facing != 'right':
+            return self.picture, self.points
+        return self.picture[:, ::-1], geometry.mirror(self.points, self.picture.shape[1])
+
+
+def _see(c, film_id, bodies, choices):
+    "A film of a cohort, cut into patches"
+    facing = c.films.set_index('film_id').facing[film_id]
+    picture, points = c.read(film_id), cohort.points(bodies)
+    if facing == 'right':
+        points = geometry.mirror(points, picture.shape[1])
+    pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
+    return Seen(picture, points, pixels, inverted, facing)
+
+
 def _films(c, choices):
-    "Film by film: its row, its bodies, its picture and points as the subject faces left, its patches."
+    "Film by film: its identifier, its bodies, and what is seen of it or the exception raised"
     for film_id, bodies in c.bodies.groupby('film_id', sort=False):
-        film = c.films.set_index('film_id').loc[film_id]
-        picture, points = c.read(film_id), cohort.points(bodies)
-        if film.facing == 'right':
-            points = geometry.mirror(points, picture.shape[1])
-        pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
-        yield film, bodies, picture, points, pixels, inverted
+        yield (
+            film_id,
+            bodies,
+            runtime.attempt(lambda b: _see(c, b[0], b[1], choices), (film_id, bodies)),
+        )
 
 # %% ../nbs/method/13a_prediction.ipynb #32cb670d
-def _read(data, points, facing):
-    "The films to score: a folder of tables, or one film with its points"
+def films_to_score(
+    data,  # data folder of either layout, or one film
+    points='',  # for one film: its table of points
+    facing: str = '',  # where the subject on that one film looks; '': as its tag says, or right
+    repair: bool = False,  # a folder's points: put those right that were listed from the wrong end
+) -> cohort.Cohort:  # about['told']: what was found while reading
+    "A folder of tables, or one film with its points, as `predict_cohort` takes it."
     if points:
         return one_film(data, points, facing)
     if Path(data).is_file():
-        raise DataError(
-            [
-                Problem(
-                    str(data),
-                    None,
-                    None,
-                    None,
-                    'one film is scored with its file of points: give --points',
-                )
-            ]
+        said = 'one film is scored with its file of points: give --points'
+        raise DataError([Problem(str(data), None, None, None, said)])
+    return ungraded(data, repair)
+
+# %% ../nbs/method/13a_prediction.ipynb #e13a0002
+def network_facts(
+    run,  # run folder with predictions
+) -> dict:  # name, rendered, data, thresholds, unfractured (N,) probabilities, rising
+    "What a run's network has seen, and how it scored its unfractured test bodies."
+    run = Path(run)
+    about = json.loads((run / 'work' / 'cohort' / 'about.json').read_text(encoding='utf-8'))
+    p = pd.read_parquet(run / 'work' / 'predictions.parquet').query('split == "test"')
+    p = p[(p.model == p.model.iloc[0]) & (p.label == 0)]
+    return dict(
+        name=run.resolve().name,
+        rendered=bool(about.get('rendered')),
+        data=str(about.get('data', '')).rstrip('.'),
+        thresholds=thresholds(run),
+        unfractured=np.sort(p.probability.to_numpy()),
+    )
+
+# %% ../nbs/method/13a_prediction.ipynb #e13a0005
+def by_height(
+    points,  # (B, 6, 2) px of one film
+    levels,  # (B,) T4..L4
+) -> pd.DataFrame:  # B rows: three ratios of heights, Genant grade and type by height
+    "What the heights of a film's bodies say, without the network."
+    posterior = genant.heights(points)[:, 0]
+    neighbour = genant.neighbour_height(posterior, levels, np.zeros(len(points)))
+    g = genant.grade_from_points(points, neighbour)
+    return pd.DataFrame(
+        dict(
+            anterior_posterior=1 - g.wedge,
+            middle_posterior=1 - g.biconcave,
+            posterior_neighbours=1 - g.crush,  # missing without a neighbour
+            grade_by_height=g.grade,
+            type_by_height=g.type,
         )
-    return ungraded(data)
+    )
+
+# %% ../nbs/method/13a_prediction.ipynb #e13a0008
+def _scores(c, choices, predict, known, network):
+    "A row per body and a row per film; a film that cannot be read has a problem and no body"
+    cuts, unfractured = network['thresholds'], network['unfractured']
+    rows, films = [], []
+    for film_id, bodies, seen in runtime.progress(
+        _films(c, choices), 'films', total=c.bodies.film_id.nunique()
+    ):
+        film = dict(film_id=film_id, bodies=len(bodies), problem='')
+        films.append(film)
+        if isinstance(seen, Exception):
+            film['problem'] = ' '.join(str(seen).split()) or type(seen).__name__
+            continue
+        p = predict(patches.standardise(seen.patches)[..., None])
+        warning = unusual(describe(seen.patches), bodies.level, known)
+        heights = by_height(seen.points, bodies.level.to_numpy()).set_index(bodies.index)
+        about = dict(inverted=bool(seen.inverted.any()), warning='; '.join(warning))
+        flags = {t.rule: t.flags(p) for t in cuts}
+        film |= dict(
+            highest=p.max(),
+            higher_than=np.searchsorted(unfractured, p.max()) / max(len(unfractured), 1),
+            **{rule: int(flag.sum()) for rule, flag in flags.items()},
+            facing=seen.facing,
+            **about,
+        )
+        rows.append(
+            bodies[['body_id', 'film_id', 'level']]
+            .assign(
+                probability=p,
+                higher_than=np.searchsorted(unfractured, p) / max(len(unfractured), 1),
+                **flags,
+            )
+            .join(heights)
+            .assign(**about)
+        )
+    films = pd.DataFrame(films)
+    if 'highest' in films:
+        films = films.sort_values('highest', ascending=False, kind='stable')
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), films
 
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4
+_USED = ('work/model/best.keras', 'work/cohort/', 'work/predictions.parquet')
+
+
 def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
     out,  # folder to make
-    points='',  # for one film: its CSV of points
-    facing: str = 'right',  # where the subject on that one film looks
+    points='',  # of one film, as in `films_to_score`
+    facing: str = '',  # of one film, as in `films_to_score`
+    repair: bool = False,  # of a folder, as in `films_to_score`
     backend: str = 'openvino',  # one of `BACKENDS`
     pages: int = 100,  # films drawn, those with the highest probability first
 ) -> Path:  # the page, index.html; beside it predictions.csv and films.csv
@@ -475,161 +573,121 @@ def predict_cohort(
     run, out = Path(run), Path(out)
     if out.exists():
         raise FileExistsError(f'{out} is already there')
-    c = data if isinstance(data, cohort.Cohort) else _read(data, points, facing)
+    c = data if isinstance(data, cohort.Cohort) else films_to_score(data, points, facing, repair)
     if not (run / 'work' / 'model' / 'best.keras').exists():
         raise FileNotFoundError(
-            f'{run} holds no trained network: run `make study` first, or name another run with --run'
+            f'{run} holds no trained network: run `make study` first, '
+            'or name another run with --run'
         )
+    ledger.vouch(run, *_USED, 'work/patches.zarr/', again=_USED)
     predict = predictor(best(run), run / 'work' / 'model' / 'export', backend)
     settings = patches.open(run / 'work' / 'patches.zarr').attrs['settings']
     choices = {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
-    known, cuts = domain_of(run), thresholds(run)
-    rows, films = [], []
-    for film, bodies, picture, points, pixels, inverted in runtime.progress(
-        _films(c, choices), 'films', total=len(c.films)
-    ):
-        p = predict(patches.standardise(pixels)[..., None])
-        warning = unusual(
-            describe(pixels, points, picture.shape[1], picture.shape[0]), bodies.level, known
+    known = network_facts(run)
+    bodies, films = _scores(c, choices, predict, domain_of(run), known)
+    if not len(bodies):
+        raise DataError(
+            [Problem(f.film_id, None, None, None, f.problem) for f in films.itertuples()]
         )
-        rows.append(
-            bodies[['body_id', 'film_id', 'level']].assign(
-                probability=p, **{t.rule: t.flags(p) for t in cuts}, warning='; '.join(warning)
-            )
-        )
-        films.append(
-            dict(
-                film_id=film.name,
-                bodies=len(bodies),
-                highest=p.max(),
-                **{t.rule: int(t.flags(p).sum()) for t in cuts},
-                inverted=bool(inverted.any()),
-                warning='; '.join(warning),
-            )
-        )
-    table, films = (
-        pd.concat(rows, ignore_index=True),
-        pd.DataFrame(films).sort_values('highest', ascending=False, kind='stable'),
-    )
     with runtime.atomic(out) as folder:
         folder.mkdir()
-        table.to_csv(folder / 'predictions.csv', index=False)
-        films.to_csv(folder / 'films.csv', index=False)
-        drawn = set(films.film_id[:pages])
-        shown = cohort.Cohort(
-            c.subjects, c.films, c.bodies[c.bodies.film_id.isin(drawn)], c.flow, c.about
-        )
-        for film, _, picture, points, pixels, _ in _films(shown, choices):
-            _film_page(
-                folder,
-                film.name,
-                picture,
-                points,
-                pixels,
-                table[table.film_id == film.name],
-                cuts,
-                c.about,
-            )
-        (folder / 'index.html').write_text(
-            _index_page(films, drawn, cuts, c.about, run), encoding='utf-8'
-        )
+        escaping.write_csv(bodies, folder / 'predictions.csv')
+        escaping.write_csv(films, folder / 'films.csv')
+        drawn = set(films.film_id[films.problem == ''][:pages])
+        _write_pages(folder, c, choices, bodies, films, drawn, known)
     return out / 'index.html'
 
 # %% ../nbs/method/13a_prediction.ipynb #7b6d3971
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}
-.note{background:#fff4d6;padding:.5rem 1rem;border-left:4px solid #e0a800}.film{display:flex;gap:2rem;flex-wrap:wrap;align-items:flex-start}
-svg{max-width:100%;height:auto;background:#000}.bodies{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem;flex:1;min-width:18rem}
-figure{margin:0}figure img{width:100%;display:block;border:4px solid transparent}figure.flag img{border-color:#d55e00}figcaption{font-size:.85rem}"""
-
-_NAMES = {'top_share': 'threshold 1', 'youden': 'threshold 2'}  # as the paper calls them
+def _probability(p):
+    "A probability of which something is seen"
+    return '< 0.001' if p < 0.001 else '> 0.999' if p > 0.999 else f'{p:.3f}'
 
 
-def _page(title, body, about):
-    "A page that needs nothing from elsewhere, and says what the films are."
-    banner = (
-        '<p class="note">Rendered films (NHANES 2013-14 morphometry), not radiographs of patients.</p>'
-        if about.get('rendered')
-        else ''
+def _higher(share, n):
+    "How a score lies among those of the unfractured test bodies"
+    if not n:
+        return 'no unfractured test body to compare with'
+    if share == 1:
+        return f'higher than all {n:,} unfractured test bodies'
+    return f'higher than {100 * share:.1f} % of {n:,} unfractured test bodies'
+
+
+def _heights(body):
+    "Three ratios and the grade by height, as one line"
+    names = dict(
+        anterior_posterior='anterior / posterior',
+        middle_posterior='middle / posterior',
+        posterior_neighbours='posterior / neighbours',
     )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-        f'<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{banner}'
-        f'<p>For research. Not a medical device: no output here is a diagnosis.</p>{body}</body></html>\n'
-    )
+    ratios = [f'{name} {body[k]:.2f}' for k, name in names.items() if not np.isnan(body[k])]
+    kind = f', {body["type_by_height"]}' if body['type_by_height'] else ''
+    severity = genant.SEVERITIES[body['grade_by_height']]
+    return f'by height: grade {body["grade_by_height"]} ({severity}{kind}); ' + ', '.join(ratios)
 
-# %% ../nbs/method/13a_prediction.ipynb #ec088223
-def _index_page(films, drawn, cuts, about, run):
-    "All films, the highest probability first."
-    head = ''.join(
-        f'<th>{escape(h)}</th>'
-        for h in (
-            'film',
-            'bodies',
-            'highest probability',
-            *(f'at or above {_NAMES[t.rule]}' for t in cuts),
-            'unlike the training films',
+# %% ../nbs/method/13a_prediction.ipynb #e13a0009
+def _write_pages(folder, c, choices, bodies, films, drawn, network):
+    "index.html, and a page for each film drawn"
+    for place in ('films', 'patches'):
+        (folder / place).mkdir()
+    common = dict(
+        network=network,
+        cuts=[
+            (t.rule, metrics.rule_in_words(t), metrics.written(t)) for t in network['thresholds']
+        ],
+        rendered=bool(c.about.get('rendered')),
+        probability=_probability,
+        higher=lambda share: _higher(share, len(network['unfractured'])),
+    )
+    shown = cohort.Cohort(
+        c.subjects, c.films, c.bodies[c.bodies.film_id.isin(drawn)], c.flow, c.about
+    )
+    for film_id, _, seen in _films(shown, choices):
+        own = bodies[bodies.film_id == film_id]
+        (folder / 'films' / f'{film_id}.html').write_text(
+            _film_page(folder, film_id, seen, own, common), encoding='utf-8'
         )
+    scored = films[films.problem == '']
+    page = escaping.render(
+        'predictions.html',
+        **common,
+        title='Moderate or severe fracture: predictions',
+        data=str(c.about.get('data', '')).rstrip('.'),
+        films=scored.to_dict('records'),
+        failed=films[films.problem != ''].to_dict('records'),
+        drawn=drawn,
+        told=c.about.get('told', []),
+        all_unusual=bool(scored.warning.ne('').all()),
     )
+    (folder / 'index.html').write_text(page, encoding='utf-8')
 
-    def link(f):
-        return f'<a href="films/{escape(f)}.html">{escape(f)}</a>' if f in drawn else escape(f)
-
-    rows = ''.join(
-        f'<tr><td>{link(r["film_id"])}</td><td class="n">{r["bodies"]}</td><td class="n">{r["highest"]:.3f}</td>'
-        + ''.join(f'<td class="n">{r[t.rule]}</td>' for t in cuts)
-        + f'<td>{escape(r["warning"])}</td></tr>'
-        for r in films.to_dict('records')
-    )
-    rest = (
-        f'<p>The {len(drawn)} films with the highest probability are drawn.</p>'
-        if len(drawn) < len(films)
-        else ''
-    )
-    about_run = f'<p>{escape(str(about.get("data", "")).rstrip("."))}. Network of the run {escape(Path(run).resolve().name)}. Thresholds: {escape("; ".join(f"{_NAMES[t.rule]}, {t}" for t in cuts))}.</p>'
-    return _page(
-        'Moderate to severe fracture: predictions',
-        f'{about_run}{rest}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>',
-        about,
-    )
-
-# %% ../nbs/method/13a_prediction.ipynb #3a0ce8bf
-def _film_page(folder, film_id, picture, points, pixels, rows, cuts, about):
-    "One film with its points and scores, and the patches that the network saw."
-    where = folder / 'films'
-    for place in (where, folder / 'patches'):
-        place.mkdir(exist_ok=True)
+# %% ../nbs/method/13a_prediction.ipynb #e13a000a
+def _film_page(folder, film_id, seen, rows, common):
+    "One film with its points and scores, and the patches that the network saw"
+    picture, points = seen.stored()
     scale = min(1, 1000 / max(picture.shape))
-    _write_jpeg(where / f'{film_id}.jpg', picture, scale)
-    figures, marks = [], []
-    for row, body, six, patch in zip(rows.index, rows.to_dict('records'), points * scale, pixels):
-        flags = [t.rule for t in cuts if body[t.rule]]
+    _write_jpeg(folder / 'films' / f'{film_id}.jpg', picture, scale)
+    bodies = rows.to_dict('records')
+    for row, body, six, patch in zip(rows.index, bodies, points * scale, seen.patches):
         _write_jpeg(folder / 'patches' / f'{row}.jpg', patch, 1)
-        colour, text = (
-            ('#ff9e4a' if flags else '#6cc5ff'),
-            f'{body["level"]} {body["probability"]:.2f}',
+        body |= dict(
+            row=row,
+            flags=[words for rule, words, _ in common['cuts'] if body[rule]],
+            points=[(f'{x:.1f}', f'{y:.1f}') for x, y in six],
+            place=(f'{six[:, 0].max() + 8:.1f}', f'{six[:, 1].mean():.1f}'),
+            heights=_heights(body),
         )
-        corner = ' '.join(f'{x:.1f},{y:.1f}' for x, y in six)
-        dots = ''.join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in six
-        )
-        marks.append(
-            f'<g><title>{escape(text)}</title><polygon points="{corner}" fill="none" stroke="{colour}" stroke-width="1.2"/>{dots}'
-            f'<text x="{six[:, 0].max() + 8:.1f}" y="{six[:, 1].mean():.1f}" fill="{colour}" stroke="#000" stroke-width="3" paint-order="stroke" font-size="16" font-family="sans-serif">{escape(text)}</text></g>'
-        )
-        figures.append(
-            f'<figure class="{"flag" if flags else ""}"><img src="../patches/{row}.jpg" alt="Patch of {escape(str(body["level"]))}">'
-            f'<figcaption><b>{escape(text)}</b><br>{escape("at or above " + " and ".join(_NAMES[f] for f in flags)) if flags else "below both thresholds"}</figcaption></figure>'
-        )
-    height, width = (round(side * scale) for side in picture.shape)
-    drawing = (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="Film {escape(film_id)} with six points and the probability of each body">'
-        f'<image href="{escape(film_id)}.jpg" width="{width}" height="{height}"/>{"".join(marks)}</svg>'
+    return escaping.render(
+        'film.html',
+        **common,
+        title=f'Film {film_id}',
+        film_id=film_id,
+        height=round(picture.shape[0] * scale),
+        width=round(picture.shape[1] * scale),
+        bodies=bodies,
+        facing=seen.facing,
+        inverted=bool(seen.inverted.any()),
+        warning=rows.warning.iloc[0],
     )
-    warning = rows.warning.iloc[0]
-    note = f'<p class="note">Unlike the training films: {escape(warning)}.</p>' if warning else ''
-    body = f'<p><a href="../index.html">All films</a></p>{note}<div class="film">{drawing}<div class="bodies">{"".join(figures)}</div></div>'
-    (where / f'{film_id}.html').write_text(_page(f'Film {film_id}', body, about), encoding='utf-8')
 
 # %% ../nbs/method/13a_prediction.ipynb #83ceb655
 def _write_jpeg(path, picture, scale):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import BoundedSemaphore
+from types import SimpleNamespace
 import hashlib
 import math
 import struct
@@ -111,9 +112,10 @@ def _check_size(film, about, available, compressed):
 _SOURCES = dict(DF='film', DI='digital', RG='film', DX='digital', CR='digital')
 
 
-def _source(ds):
+def _source(tags):
     "Digitised or exposed on a detector: the conversion type says it, or else the modality"
-    return _SOURCES.get(ds.get('ConversionType'), _SOURCES.get(ds.get('Modality'), 'unknown'))
+    by_modality = _SOURCES.get(tags.Modality, 'unknown')
+    return _SOURCES.get(tags.ConversionType, by_modality)
 
 
 def _parsed(film, parse, *args, **choices):
@@ -164,42 +166,54 @@ def _data_set(film, stream):
     return ds
 
 # %% ../nbs/method/04_radiograph.ipynb #5d946d9f
+_TAGS = (
+    *('Rows', 'Columns', 'BitsAllocated', 'BitsStored', 'HighBit', 'SamplesPerPixel'),
+    *('PixelRepresentation', 'PhotometricInterpretation', 'NumberOfFrames', 'PixelAspectRatio'),
+    *('Modality', 'ConversionType', 'PatientID', 'PatientOrientation', 'PixelPaddingValue'),
+)
+
+
 def _complete(film, ds):
-    "Fill in tags that are missing where the others leave no choice"
+    "The tags that are looked at, filled in where they are missing and the others leave no choice"
+    tags = SimpleNamespace(**{tag: ds.get(tag) for tag in _TAGS})
     for tag in ('Rows', 'Columns', 'BitsAllocated'):
-        if ds.get(tag) is None:
+        if getattr(tags, tag) is None:
             film.refuse('not a picture, or truncated: the tag is missing', tag)
-    if ds.get('SamplesPerPixel') is None:
-        ds.SamplesPerPixel = PHOTOMETRIC.get(ds.get('PhotometricInterpretation'), 1)
-    if ds.get('PixelRepresentation') is None:
-        ds.PixelRepresentation = 0
-    if ds.SamplesPerPixel > 1 and ds.get('PlanarConfiguration') is None:
+    channels = PHOTOMETRIC.get(tags.PhotometricInterpretation, 1)
+    if tags.PhotometricInterpretation is None and tags.SamplesPerPixel not in (None, 1):
+        film.refuse('the tag is missing', 'PhotometricInterpretation')
+    bits = tags.BitsAllocated if tags.HighBit is None else tags.HighBit + 1
+    for tag, value, told in (
+        ('SamplesPerPixel', channels, False),
+        ('PixelRepresentation', 0, False),
+        ('BitsStored', bits, True),
+        ('PhotometricInterpretation', 'MONOCHROME2', True),
+    ):
+        if getattr(tags, tag) is None:
+            setattr(tags, tag, value)
+            setattr(ds, tag, value)
+            if told:
+                film.tell(f'the tag is missing: read as {value}', tag)
+    if tags.SamplesPerPixel > 1 and ds.get('PlanarConfiguration') is None:
         ds.PlanarConfiguration = 0
-    if ds.get('BitsStored') is None:
-        ds.BitsStored = ds.HighBit + 1 if ds.get('HighBit') is not None else ds.BitsAllocated
-        film.tell(f'the tag is missing: read as {ds.BitsStored}', 'BitsStored')
-    if ds.get('PhotometricInterpretation') is None:
-        if ds.SamplesPerPixel != 1:
-            film.refuse('the tag is missing', 'PhotometricInterpretation')
-        ds.PhotometricInterpretation = 'MONOCHROME2'
-        film.tell('the tag is missing: read as MONOCHROME2', 'PhotometricInterpretation')
+    return tags
 
 # %% ../nbs/method/04_radiograph.ipynb #a35f4f84
-def _check_tags(film, ds):
+def _check_tags(film, ds, tags):
     "Refuse a picture of a kind that is not read, by the tag that says so"
-    if (frames := int(ds.get('NumberOfFrames') or 1)) != 1:
+    if (frames := int(tags.NumberOfFrames or 1)) != 1:
         film.refuse('more than one frame', 'NumberOfFrames', frames)
-    if not 8 <= ds.BitsStored <= 16:
-        film.refuse('8 to 16 bits are read', 'BitsStored', ds.BitsStored)
-    if ds.BitsAllocated not in (8, 16) or ds.BitsAllocated < ds.BitsStored:
+    if not 8 <= tags.BitsStored <= 16:
+        film.refuse('8 to 16 bits are read', 'BitsStored', tags.BitsStored)
+    if tags.BitsAllocated not in (8, 16) or tags.BitsAllocated < tags.BitsStored:
         film.refuse(
-            f'{ds.BitsStored} bits are read from 8 or 16', 'BitsAllocated', ds.BitsAllocated
+            f'{tags.BitsStored} bits are read from 8 or 16', 'BitsAllocated', tags.BitsAllocated
         )
-    if (high := ds.get('HighBit')) is not None and high != ds.BitsStored - 1:
-        film.refuse(f'the {ds.BitsStored} bits stored are not the lowest ones', 'HighBit', high)
-    if ds.PixelRepresentation not in (0, 1):
-        film.refuse('is neither 0 nor 1', 'PixelRepresentation', ds.PixelRepresentation)
-    kind = str(ds.PhotometricInterpretation)
+    if (high := tags.HighBit) is not None and high != tags.BitsStored - 1:
+        film.refuse(f'the {tags.BitsStored} bits stored are not the lowest ones', 'HighBit', high)
+    if tags.PixelRepresentation not in (0, 1):
+        film.refuse('is neither 0 nor 1', 'PixelRepresentation', tags.PixelRepresentation)
+    kind = str(tags.PhotometricInterpretation)
     if kind.startswith('PALETTE'):
         film.refuse('a colour picture, not a radiograph', 'PhotometricInterpretation', kind)
     if kind not in PHOTOMETRIC:
@@ -208,8 +222,8 @@ def _check_tags(film, ds):
             'PhotometricInterpretation',
             kind,
         )
-    if ds.SamplesPerPixel != PHOTOMETRIC[kind]:
-        film.refuse(f'{kind} has another number', 'SamplesPerPixel', ds.SamplesPerPixel)
+    if tags.SamplesPerPixel != PHOTOMETRIC[kind]:
+        film.refuse(f'{kind} has another number', 'SamplesPerPixel', tags.SamplesPerPixel)
     for tag in ('RescaleSlope', 'RescaleIntercept'):
         if tag in ds and ds.get(tag) is None:
             film.refuse('the tag is empty', tag)
@@ -250,9 +264,9 @@ def _check_square(film, rows, columns, column, value):
 _AHEAD = dict(A='right', P='left')  # where a row of the stored film runs to
 
 
-def _facing(film, ds):
+def _facing(film, tags):
     "left or right, where the header says which way the subject faces; None where it does not"
-    towards = ds.get('PatientOrientation')
+    towards = tags.PatientOrientation
     if towards is None or isinstance(towards, str) or len(towards) != 2:
         return
     across, down = (str(x)[:1] for x in towards)
@@ -269,29 +283,29 @@ def _facing(film, ds):
     return _AHEAD.get(across)
 
 # %% ../nbs/method/04_radiograph.ipynb #d447d1b0
-def _patient(ds):
+def _patient(tags):
     "What tells one PatientID from another, without the identifier itself; None where there is none"
-    patient = str(ds.get('PatientID') or '').strip()
+    patient = str(tags.PatientID or '').strip()
     return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest() if patient else None
 
 
-def _dicom_header(film, ds, size):
+def _dicom_header(film, ds, tags, size):
     spacing = _spacing(film, ds)
     if spacing:
         _check_square(film, *spacing[1:], spacing[0], f'{spacing[1]:g} x {spacing[2]:g} mm')
-    elif (aspect := ds.get('PixelAspectRatio')) and len(aspect) == 2:
+    elif (aspect := tags.PixelAspectRatio) and len(aspect) == 2:
         _check_square(film, *map(float, aspect), 'PixelAspectRatio', ':'.join(map(str, aspect)))
     return dict(
         format='DICOM',
-        width=ds.Columns,
-        height=ds.Rows,
-        bits=ds.BitsStored,
-        channels=ds.SamplesPerPixel,
-        photometric=str(ds.PhotometricInterpretation),
-        source=_source(ds),
+        width=tags.Columns,
+        height=tags.Rows,
+        bits=tags.BitsStored,
+        channels=tags.SamplesPerPixel,
+        photometric=str(tags.PhotometricInterpretation),
+        source=_source(tags),
         pixel_mm=spacing[1] if spacing else None,
-        facing=_facing(film, ds),
-        patient=_patient(ds),
+        facing=_facing(film, tags),
+        patient=_patient(tags),
         compression=SYNTAXES[ds.file_meta.TransferSyntaxUID],
         bytes=size,
     )
@@ -311,26 +325,26 @@ def _pixels_at(film, stream, syntax):
 def _sample(film, stream, start, length, step, least=2):
     "Doubt a film that has fewer than `least` levels, of `step` bytes each, in its middle"
     stream.seek(start + length // 2 // step * step)
-    few = stream.read(4096)
+    few = stream.read(512)
     film.doubt |= len({few[i : i + step] for i in range(0, len(few) - step + 1, step)}) < least
 
 # %% ../nbs/method/04_radiograph.ipynb #a4e3c4dd
-def _check_plain(film, stream, ds, about, size):
+def _check_plain(film, stream, syntax, tags, about, size):
     "Do the pixels of a film that is not compressed suffice, and no more?"
-    start, length = _pixels_at(film, stream, ds.file_meta.TransferSyntaxUID)
+    start, length = _pixels_at(film, stream, syntax)
     if length is None:
         film.refuse('compressed, and no tag says how', 'TransferSyntaxUID')
-    halved = ds.PhotometricInterpretation == 'YBR_FULL_422'
-    stored = about | dict(bits=ds.BitsAllocated, channels=2 if halved else about['channels'])
+    halved = tags.PhotometricInterpretation == 'YBR_FULL_422'
+    stored = about | dict(bits=tags.BitsAllocated, channels=2 if halved else about['channels'])
     declared = _check_size(film, stored, min(length, size - start), False)
     if length > declared + 1:
         film.tell(
-            f'{length - declared:,} bytes more than {ds.Columns} x {ds.Rows} pixels need: left out',
+            f'{length - declared:,} bytes more than {tags.Columns} x {tags.Rows} pixels need: left out',
             'PixelData',
             f'{length:,} bytes',
         )
-    least = 3 if 'PixelPaddingValue' in ds else 2
-    _sample(film, stream, start, declared, ds.BitsAllocated // 8, least)
+    least = 3 if tags.PixelPaddingValue is not None else 2
+    _sample(film, stream, start, declared, tags.BitsAllocated // 8, least)
     return declared
 
 # %% ../nbs/method/04_radiograph.ipynb #9ff9ed78
@@ -409,7 +423,7 @@ def _has_end(stream, places, after):
     return _code(stream, places).find(b'\xff\xd9', after) >= 0
 
 # %% ../nbs/method/04_radiograph.ipynb #5c780582
-def _check_coded(film, stream, places, ds, compression):
+def _check_coded(film, stream, places, tags, compression):
     "Refuse a compressed film whose codestream is another picture than its tags say, or has no end"
     parse = _coded_jpeg2000 if compression.startswith('JPEG 2000') else _coded_jpeg
     coded = parse(_code(stream, places, 2**16)) or parse(_code(stream, places))
@@ -418,10 +432,10 @@ def _check_coded(film, stream, places, ds, compression):
             'the compressed film does not begin as its kind does', 'compression', compression
         )
     *size, bits, after = coded
-    if size != [ds.Columns, ds.Rows, ds.SamplesPerPixel] or bits > ds.BitsAllocated:
+    if size != [tags.Columns, tags.Rows, tags.SamplesPerPixel] or bits > tags.BitsAllocated:
         film.refuse(
-            f'the tags say {ds.Columns} x {ds.Rows} pixels, {ds.SamplesPerPixel} channel(s) of '
-            f'{ds.BitsAllocated} bits, the compressed film another size',
+            f'the tags say {tags.Columns} x {tags.Rows} pixels, {tags.SamplesPerPixel} channel(s) of '
+            f'{tags.BitsAllocated} bits, the compressed film another size',
             'size',
             (*size, bits),
         )
@@ -429,20 +443,20 @@ def _check_coded(film, stream, places, ds, compression):
         film.refuse('the compressed film ends before its end marker: truncated')
 
 
-def _check_compressed(film, stream, ds, about, size):
+def _check_compressed(film, stream, syntax, tags, about, size):
     "Is the compressed film whole, and the one picture that its tags say?"
-    _, length = _pixels_at(film, stream, ds.file_meta.TransferSyntaxUID)
+    _, length = _pixels_at(film, stream, syntax)
     if length is not None:
         film.refuse('not compressed, although a tag says so', 'TransferSyntaxUID')
     places = _fragments(film, stream, size)
     available = sum(length for _, length in places)
-    _check_size(film, about | dict(bits=ds.BitsAllocated), available, True)
+    _check_size(film, about | dict(bits=tags.BitsAllocated), available, True)
     if 'RLE' in about['compression']:
-        segments = ds.SamplesPerPixel * ds.BitsAllocated // 8
+        segments = tags.SamplesPerPixel * tags.BitsAllocated // 8
         if (found := int.from_bytes(_code(stream, places, 4), 'little')) != segments:
             film.refuse(f'RLE has {segments} here: damaged', 'segments', found)
     else:
-        _check_coded(film, stream, places, ds, about['compression'])
+        _check_coded(film, stream, places, tags, about['compression'])
     starts = [_code(stream, [place], 4) for place in places[:100]]
     if any(s in (b'\xff\xd8\xff', b'\xff\x4f\xff\x51') for x in starts[1:] for s in (x, x[:3])):
         film.tell('more than one picture, of which the first is read', 'NumberOfFrames', 1)
@@ -514,13 +528,12 @@ def _is_plain(ds):
 def _open_dicom(film, stream, size):
     "What a DICOM film says about itself, checked; and a function that gives levels and padding"
     ds = _data_set(film, stream)
-    _complete(film, ds)
-    _check_tags(film, ds)
-    about = _dicom_header(film, ds, size)
-    film.doubt |= ds.SamplesPerPixel > 1 or not _is_plain(ds)
-    compressed = ds.file_meta.TransferSyntaxUID.is_encapsulated
-    check = _check_compressed if compressed else _check_plain
-    declared = check(film, stream, ds, about, size)
+    tags, syntax = _complete(film, ds), ds.file_meta.TransferSyntaxUID
+    _check_tags(film, ds, tags)
+    about = _dicom_header(film, ds, tags, size)
+    film.doubt |= tags.SamplesPerPixel > 1 or not _is_plain(ds)
+    check = _check_compressed if syntax.is_encapsulated else _check_plain
+    declared = check(film, stream, syntax, tags, about, size)
 
     def levels(voi):
         stream.seek(0)
@@ -542,7 +555,10 @@ GREY_MODES = {  # Pillow's modes that can hold a film: bits
     'P': 8,
     'RGB': 8,
     'RGBA': 8,
+    'CMYK': 8,
+    'YCbCr': 8,
 }
+_COLOURS = ('P', 'RGB', 'RGBA', 'CMYK', 'YCbCr')  # modes of several channels
 
 
 def _picture(film, stream):
@@ -604,7 +620,7 @@ def _picture_header(image, size):
         width=image.width,
         height=image.height,
         bits=16 if _deep_colour(image) else GREY_MODES[image.mode],
-        channels=3 if image.mode in ('P', 'RGB', 'RGBA') else 1,
+        channels=3 if image.mode in _COLOURS else 1,
         photometric='MONOCHROME1' if white_is_zero else 'MONOCHROME2',
         source='unknown',
         pixel_mm=None,
@@ -636,7 +652,8 @@ def _picture_values(film, image, about, data):
             values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             values[..., :3] = values[..., 2::-1]  # OpenCV has blue first
         else:
-            values = np.asarray(image.convert('RGB') if image.mode == 'P' else image)
+            plain = image.mode not in ('P', 'CMYK', 'YCbCr')
+            values = np.asarray(image if plain else image.convert('RGB'))
     except Exception as e:
         film.refuse(
             f'the pixels cannot be read, the file may be truncated ({type(e).__name__})', cause=e

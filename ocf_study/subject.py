@@ -20,22 +20,24 @@ TOP = ['first', 'second', 'third']  # the three highest scores of a person
 
 # %% ../nbs/method/16_subject.ipynb #7afee193
 def people(
-    bodies,  # DataFrame subject_id, label, probability: a row per body
+    bodies,  # DataFrame subject_id, label, probability, perhaps person: a row per body
     subjects,  # DataFrame subject_id, age (missing: not known): a row per person, or per person and visit (the lower age counts)
-    by=('subject_id',),  # what is one person; `('subject_id', 'visit')` for a person at one visit
+    by=('subject_id',),  # what is one person; `('person',)`, or with `visit` a person at one visit
 ) -> pd.DataFrame:  # a row per person: label (any body is 1), bodies, first, second, third, age
     "The three highest scores of each person (Cross 2024); who has fewer bodies repeats the lowest."
     checked(bodies.label, bodies.probability)
     by = list(by)
-    ordered = bodies.sort_values('probability', ascending=False, kind='stable')
-    found = ordered.groupby(by).agg(label=('label', 'max'), bodies=('label', 'size'))
-    place = ordered.groupby(by).cumcount()
+    ages = subjects.groupby('subject_id').age.min()
+    ordered = bodies.assign(age=bodies.subject_id.map(ages).astype(float)).sort_values(
+        'probability', ascending=False, kind='stable'
+    )
+    grouped = ordered.groupby(by)
+    found = grouped.agg(label=('label', 'max'), bodies=('label', 'size'), age=('age', 'min'))
+    place = grouped.cumcount()
     for k, name in enumerate(TOP):
         found[name] = ordered[place == k].set_index(by).probability
     found[TOP] = found[TOP].ffill(axis=1)
-    found = found.reset_index()
-    found['age'] = found.subject_id.map(subjects.groupby('subject_id').age.min()).astype(float)
-    return found
+    return found.reset_index()[[*by, 'label', 'bodies', *TOP, 'age']]
 
 # %% ../nbs/method/16_subject.ipynb #a1e67c18
 RULES = ('maximum', 'top_three', 'logistic', 'gam')
@@ -63,7 +65,7 @@ def scorer(
     rule,  # `maximum`, `top_three`, `logistic` or `gam`
     people=None,  # rows of `people` on which `logistic` and `gam` are fitted; who has no age gets their median
 ):  # function: rows of `people` -> (N,) score in 0-1
-    "One of the four ways from bodies to people."
+    "One of the four ways from bodies to people; `logistic` has a ridge penalty (C = 1)."
     if rule == 'maximum':
         return lambda new: new['first'].to_numpy(float)
     if rule == 'top_three':

@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, description, genant, geometry, manifest, nhanes
+from ocf_study import cohort, description, disclosure, genant, geometry, manifest, nhanes
 from ocf_study.manifest import DataError
 
 SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
@@ -1108,7 +1108,7 @@ def test_flow_always_adds_up(bodies):
 )
 def test_masked_cells_cannot_be_had_from_totals(cells, below):
     counts = pd.DataFrame(cells, columns=list('abc'))
-    hidden = description.suppress(counts, below).map(lambda x: isinstance(x, str))
+    hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
         *zip(hidden.to_numpy(), counts.to_numpy()),
@@ -1152,9 +1152,7 @@ def test_no_masked_cell_follows_from_the_others(cells, below):
         float,
     )
     counts = pd.DataFrame(values.astype(int))
-    hidden = (
-        description.suppress(counts, below).map(lambda x: isinstance(x, str)).to_numpy().ravel()
-    )
+    hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str)).to_numpy().ravel()
     values = values.ravel()
     small = (values > 0) & (values < below)
     assert hidden[small].all()
@@ -1389,3 +1387,353 @@ def test_a_failing_stage_names_nobody(tmp_path, monkeypatch):
     assert (
         not re.search(r'(PO|BI)6\d{3}', failed) and 'C1' in (out / 'work/problems.txt').read_text()
     )
+
+
+# --- grades, levels and points as other tables have them ---
+
+
+def bodies(tables, change):
+    b = pd.read_csv(tables / 'bodies.csv')
+    change(b).to_csv(tables / 'bodies.csv', index=False)
+
+
+def told(tables, **choices):
+    return [str(p) for p in cohort.check(tables, **choices)]
+
+
+def graded(values):
+    return lambda b: b.assign(sq=np.resize(values, len(b)))
+
+
+@pytest.mark.parametrize(
+    'values, kind, message',
+    [
+        ([0, 1, 0, 2, 0, 3], 'error', 'look like Genant grades'),
+        ([0, 0, 0, 1, 0, 1], 'warning', 'no class above 1'),
+        ([0] * 30 + [2, 3], 'warning', 'look like Genant grades'),
+        ([0, 1, 2, 2.5, 3], '', ''),
+        ([0, 3, 0, 6], '', ''),
+    ],
+)
+def test_grades_or_labels_in_the_column_of_the_classes(tables, values, kind, message):
+    bodies(tables, graded(values))
+    found = [x for x in told(tables) if 'no body has label 1' not in x]
+    assert [x.startswith(kind) and message in x for x in found] == [True] * bool(kind)
+
+
+def test_mros_with_grades_is_told_too(root):
+    a = rows(root)
+    write(root, a.assign(XQSQ=np.resize(['0', '1', '0', '2', '0', '3'], len(a))))
+    (p,) = problems(root)
+    assert p.column == 'XQSQ' and 'look like Genant grades' in p.message
+
+
+def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
+    true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
+    words = np.array(['normal', 'mild', 'moderate', 'severe'])
+    for grade in (true.grade.to_numpy(), words[true.grade]):
+        bodies(
+            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
+        )
+        read = cohort.read_tables(tables)
+        assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
+        b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
+        b.to_csv(tables / 'bodies.csv', index=False)
+    bodies(tables, lambda b: b.drop(columns=['sq', 'type']))
+    read = cohort.read_tables(tables)
+    assert (genant.to_grade(read.bodies.sq) == true.grade.to_numpy()).all()
+    assert (read.bodies.label == c.bodies.label).all()
+    assert ['no type, which is taken from the points' in x for x in told(tables)] == [True]
+    bodies(tables, lambda b: b.assign(sq=c.bodies.sq.to_numpy(), grade=3))
+    assert any('contradicts sq' in x for x in told(tables))
+    bodies(tables, lambda b: b.drop(columns='sq').assign(grade=0.5))
+    assert ["grade = '0.5': is not one of 0, 1, 2, 3" in x for x in told(tables)] == [True] * 180
+
+
+def test_labels_alone_are_no_grades(tables, c):
+    bodies(tables, lambda b: b.drop(columns='sq').assign(label=c.bodies.label.to_numpy()))
+    (p,) = cohort.check(tables)
+    assert p.column == 'sq' and 'labels without a severity as grade 0 and 2' in p.message
+
+
+def test_nobody_fractured_is_told_before_a_run(tables):
+    bodies(tables, graded([0]))
+    assert ['no body has label 1' in x for x in told(tables)] == [True]
+    assert not cohort.read_tables(tables).bodies.label.any()
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_other_levels_are_left_out_and_counted(layout, request, c):
+    folder = request.getfixturevalue(layout)
+    name, column = dict(root=('annotations', 'XQVERT'), tables=('bodies', 'level'))[layout]
+    change(folder, name, **{column: {4: 'L5', 5: 'T3'}})
+    assert len(cohort.read(folder).bodies) == len(c.bodies) - 2
+    assert any('left out: 2' in x and 'T3, L5' in x for x in told(folder))
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+@pytest.mark.parametrize('how', ['no columns', 'empty', '(0, 0)'])
+def test_four_corners_are_enough(layout, how, request, c):
+    folder = request.getfixturevalue(layout)
+    name, columns = dict(
+        root=('annotations', ['XQQMX2', 'XQQMY2', 'XQQMX5', 'XQQMY5']),
+        tables=('bodies', ['x2', 'y2', 'x5', 'y5']),
+    )[layout]
+    b = pd.read_csv(folder / f'{name}.csv', dtype=str)
+    value = '0' if how == '(0, 0)' else ''
+    b = (
+        b.drop(columns=columns)
+        if how == 'no columns'
+        else b.assign(**dict.fromkeys(columns, value))
+    )
+    b.to_csv(folder / f'{name}.csv', index=False)
+    p, whole = cohort.points(cohort.read(folder).bodies), cohort.points(c.bodies)
+    np.testing.assert_allclose(p[:, [0, 2, 3, 5]], whole[:, [0, 2, 3, 5]])
+    np.testing.assert_allclose(p[:, 1], (whole[:, 0] + whole[:, 2]) / 2)
+    assert [f'halfway between the corners: {len(p)}' in x for x in told(folder)] == [True]
+
+
+def test_half_a_middle_point_is_an_error(tables):
+    change(tables, 'bodies', x2={3: ''})
+    assert [(p.row, p.column) for p in problems(tables, cohort.read_tables)] == [(5, 'x2')]
+
+
+def test_sas_and_excel_make_the_same_cohort(tables, c):
+    import pyreadstat
+
+    for name in ('films', 'bodies', 'subjects'):
+        d = pd.read_csv(tables / f'{name}.csv')
+        (tables / f'{name}.csv').unlink()
+        if name == 'films':
+            d.to_excel(tables / 'films.xlsx', index=False)
+        else:
+            pyreadstat.write_xport(d, str(tables / f'{name}.xpt'), file_format_version=8)
+    assert not told(tables)
+    pd.testing.assert_frame_equal(cohort.read(tables).bodies, c.bodies, check_dtype=False)
+
+
+def test_a_table_that_is_there_twice_is_told(tables):
+    pd.read_csv(tables / 'films.csv').to_parquet(tables / 'films.parquet')
+    assert ['films.csv: is read, and films.parquet is not' in x for x in told(tables)] == [True]
+
+
+def test_lines_after_a_quoted_line_end(tables):
+    path = tables / 'subjects.csv'
+    s = pd.read_csv(path, dtype=str)
+    s.loc[0, 'race_ethnicity'], s.loc[2, 'age'] = 'two\nlines', 'old'
+    s.to_csv(path, index=False)
+    assert [p.row for p in problems(tables, cohort.read_tables)] == [5]
+
+
+# --- bodies that are wrong together ---
+
+
+def film(c, at=0):
+    return c.bodies.film_id == c.films.film_id[at]
+
+
+def moved(tables, c, change, at=0):
+    "Points of one film, changed."
+    p = cohort.points(c.bodies)
+    on = film(c, at)
+    p[on] = change(p[on])
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+
+
+@pytest.mark.parametrize(
+    'order, facing, said',
+    [
+        ([2, 1, 0, 5, 4, 3], None, 'the subject looks left (`facing`), or x is counted from'),
+        ([2, 1, 0, 5, 4, 3], ['A', 'F'], 'listed from another end'),
+        ([5, 4, 3, 2, 1, 0], None, 'listed from another end'),
+        ([3, 4, 5, 0, 1, 2], None, 'the subject looks left (`facing`)'),
+    ],
+)
+def test_a_film_whose_bodies_are_all_wrong_alike(tables, c, order, facing, said):
+    moved(tables, c, lambda p: p[:, order])
+    if facing:
+        path = tables / c.films.path[0]
+        ds = pydicom.dcmread(path)
+        ds.PatientOrientation = facing
+        ds.save_as(path)
+    n = film(c).sum()
+    found = told(tables)
+    assert len(found) == n and all(said in x and f'all {n} bodies' in x for x in found)
+    after = told(tables, repair=True)
+    if 'listed' in said:
+        assert len(after) == 1 and 'put right: 5' in after[0]
+        read = cohort.read_tables(tables, repair=True)
+        np.testing.assert_allclose(cohort.points(read.bodies), cohort.points(c.bodies))
+    else:
+        assert after == found
+
+
+def test_y_counted_from_the_bottom_is_never_repaired(tables, c):
+    moved(tables, c, lambda p: p * [1, -1] + [0, 420])
+    for repair in (False, True):
+        found = told(tables, repair=repair)
+        assert sum('y is counted from the bottom' in x for x in found) == film(c).sum()
+
+
+def test_one_body_that_is_wrong_alone_is_repaired(tables, c):
+    moved(tables, c, lambda p: np.concatenate([p[:1, [2, 1, 0, 5, 4, 3]], p[1:]]))
+    assert 'put right: 1' in told(tables, repair=True)[0]
+    assert 'bodies of this film' not in told(tables)[0]
+
+
+@pytest.mark.parametrize(
+    'levels, kind, said',
+    [
+        (['L4', 'L3', 'L2', 'L1', 'T12'], 'error', 'levels run upwards, from L4 at the top'),
+        (['T12', 'L2', 'L1', 'L3', 'L4'], 'error', 'lies above L1 (line 4)'),
+        (['T11', 'L1', 'L2', 'L3', 'L4'], 'warning', 'a level left out, or off by one'),
+        (['T12', 'L1', 'L1', 'L3', 'L4'], 'error', 'stands twice on one film, at two places'),
+    ],
+)
+def test_levels_of_a_film_fit_their_places(tables, c, levels, kind, said):
+    b = c.bodies.drop(columns='label')
+    b.loc[film(c), 'level'] = levels
+    b['body_id'] = [f'{f}-{i}' for i, f in enumerate(b.film_id)]
+    b.to_csv(tables / 'bodies.csv', index=False)
+    found = told(tables)
+    assert len(found) == 1 and found[0].startswith(kind) and said in found[0], found
+
+
+def test_two_bodies_on_one_place(tables, c):
+    moved(tables, c, lambda p: p[[0, 1, 1, 3, 4]])
+    (found,) = told(tables)
+    assert 'L2: lies on the points of L1 (line 3)' in found and found.startswith('error')
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_a_level_twice_at_two_places_is_no_second_annotation(layout, request):
+    folder = request.getfixturevalue(layout)
+    name, column, ids = dict(
+        root=('annotations', 'XQVERT', {}), tables=('bodies', 'level', {'body_id': {2: 'other'}})
+    )[layout]
+    grade = 'XQSQ' if layout == 'root' else 'sq'
+    change(folder, name, **{column: {2: 'L1'}, grade: {1: '0', 2: '0'}}, **ids)
+    assert any('twice on one film, at two places' in x for x in told(folder))
+
+
+def test_a_middle_point_far_from_its_end_plate(tables, c):
+    def change(p):
+        p[2, 1] += [0, -30]
+        return p
+
+    moved(tables, c, change)
+    (found,) = told(tables)
+    assert 'point 2 or 5 lies far from its end-plate' in found and found.startswith('warning')
+
+
+@pytest.mark.parametrize(
+    'change, said',
+    [
+        (lambda p: p / 1.7 + [120, 150], 'bodies have another size than on other films'),
+        (lambda p: p / 2.5, 'in the upper left of the film, and are small'),
+        (lambda p: p / [300, 420], 'bodies'),
+    ],
+)
+def test_one_film_with_points_of_another_picture(tables, c, change, said):
+    moved(tables, c, change)
+    assert any(said in x for x in told(tables))
+
+
+def test_parts_of_the_film_are_not_px(tables, c):
+    bodies(tables, lambda b: b.assign(**{x: b[x] / (300 if x < 'y' else 420) for x in cohort.XY}))
+    assert ['between 0 and 1' in x for x in told(tables)] == [True]
+
+
+def test_small_points_in_a_corner_need_no_spacing(tables, c):
+    bodies(tables, lambda b: b.assign(**{x: b[x] / 2.5 for x in cohort.XY}))
+    assert ['in the upper left of the film, and are small' in x for x in told(tables)] == [True]
+
+
+# --- where the subject looks, links, people ---
+
+
+def test_facing_is_told(tables, c):
+    f = pd.read_csv(tables / 'films.csv')
+    f.drop(columns='facing').to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'is not given: right is taken' in found and 'and 37 more' in found
+    for path in c.films.path:
+        ds = pydicom.dcmread(tables / path)
+        ds.PatientOrientation = ['A', 'F']
+        ds.save_as(tables / path)
+    assert ['taken from the tag PatientOrientation' in x for x in told(tables)] == [True]
+    f.assign(facing='left').to_csv(tables / 'films.csv', index=False)
+    found = told(tables, repair=True)
+    assert any('other side than the tag' in x for x in found) and 'looks right' in found[0]
+
+
+def test_links_out_of_the_folder(tables, tmp_path, c):
+    outside = tmp_path / 'archive'
+    (tables / 'PO').rename(outside)
+    (tables / 'PO').symlink_to(outside)
+    inner = tables / c.films.path[c.films.path.str.startswith('BI').idxmax()]
+    inner.rename(tables / 'kept.dcm')
+    inner.symlink_to('../../kept.dcm')  # within the folder: nothing to tell
+    found = problems(tables, cohort.read_tables)
+    assert {p.message.partition(' (')[0] for p in found} == {'leads out of the data folder'}
+    assert all(p.file.startswith('PO') and '`links`' in p.message for p in found)
+    assert len(cohort.read_tables(tables, links=True).bodies) == len(c.bodies)
+    assert {p.severity for p in cohort.check(tables, links=True)} == {'warning'}
+    (tables / 'rendered.json').write_text('{}')
+    assert {p.severity for p in cohort.check(tables)} == {'warning'}
+    tables.rename(tmp_path / 'elsewhere')
+    (tmp_path / 'link').symlink_to(tmp_path / 'elsewhere')  # the folder itself may be one
+    again = told(tmp_path / 'link')
+    assert sum('leads out' in x for x in again) == len(found)
+
+
+def test_two_subjects_with_one_patient(tables, c):
+    def patient(films, value):
+        for path in films.path:
+            ds = pydicom.dcmread(tables / path)
+            ds.PatientID = value
+            ds.save_as(tables / path)
+
+    one, two, three = c.films.subject_id.unique()[:3]
+    patient(c.films[c.films.subject_id.isin([one, two])], 'name of somebody')
+    (found,) = told(tables)
+    assert f'{one} and {two}' in found and 'one PatientID' in found and 'somebody' not in found
+    s = pd.read_csv(tables / 'subjects.csv', dtype=str)
+    s.assign(person=s.subject_id.where(s.subject_id != two, one)).to_csv(
+        tables / 'subjects.csv', index=False
+    )
+    assert not told(tables)
+    s.to_csv(tables / 'subjects.csv', index=False)
+    patient(c.films[c.films.subject_id == three], 'name of somebody')
+    assert not told(tables)  # a stand-in that many share
+
+
+def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
+    bodies(tables, lambda b: b.drop(columns='sq'))
+    (tables / 'subjects.csv').unlink()
+    assert 'column `grade`' in ' '.join(told(tables)) and not told(tables, graded=False)
+    (tables / c.films.path[3]).write_bytes(b'no film')
+    (found,) = told(tables, graded=False)
+    assert 'the film is left out' in found and found.startswith('warning')
+    read = cohort.read_tables(tables, graded=False)
+    assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
+
+
+def test_what_a_cohort_can_show(c, tables, tmp_path):
+    said = cohort.outlook(c, (0.5, 0.25, 0.25))
+    people = c.bodies.groupby('subject_id').label.max()
+    assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')
+    assert f'in test: 5.0 people, {people.sum() / 4:.1f} of them' in said[3]
+    out = subprocess.run(
+        [
+            Path(sys.executable).with_name('ocf-study'),
+            'check',
+            tables,
+            '--pictures',
+            tmp_path / 'p',
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert '20 people' in out.stdout and out.returncode == 0, out.stderr
+    assert {p.stem for p in (tmp_path / 'p').iterdir()} == set(c.films.film_id)

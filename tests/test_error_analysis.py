@@ -223,7 +223,10 @@ def test_people_widen_the_interval():
         apart.gee_high / apart.gee_low
     )
     empty = ea.by_subject(marks & False, correct, pd.Series(subject, index)).iloc[0]
-    assert np.isnan(empty.gee) and empty.gee_note == 'a cell is 0'
+    assert np.isnan(empty.gee) and empty.gee_note == '0 people carry it, under 5'
+    assert together.carriers == len(set(subject[mark])) and apart.carriers == mark.sum()
+    narrow = ea.by_subject(marks, correct, pd.Series(subject, index), 0.5).iloc[0]
+    assert narrow.gee == together.gee and narrow.gee_high < together.gee_high
 
 
 def test_agreement_needs_two_readers_of_the_same_bodies():
@@ -264,11 +267,10 @@ def test_agreement_counts_people():
         and (single.marked_agreement <= single.marked_high).all()
         and (single.marked_high - single.marked_low > 0).all()
     )
-    a, b = (
-        readings[readings.reader == r][CONFOUNDERS].to_numpy().ravel()
-        for r in sorted(set(readings.reader))
-    )
-    assert single.kappa['all'] == pytest.approx(cohen_kappa_score(a, b))
+    each = single.drop(index='all')
+    marked = [(each.both + k) / 80 for k in (each.first_alone, each.second_alone)]
+    chance = (marked[0] * marked[1] + (1 - marked[0]) * (1 - marked[1])).mean()
+    assert single.kappa['all'] == pytest.approx((each.agreement.mean() - chance) / (1 - chance))
     rare = ea.reader_agreement(
         readings.assign(metal=readings.body_id.isin(one.body_id[:4])), subject=subject
     )
@@ -278,3 +280,34 @@ def test_agreement_counts_people():
         and np.isnan(rare.kappa_low.metal)
         and np.isfinite(rare.kappa_low['all'])
     )
+
+
+def test_readers_who_mark_at_random_do_not_agree():
+    "Each marks some confounders often and some rarely; pooled counts would give a kappa of .47."
+    rates = np.where(np.arange(15) < 4, 0.8, 0.02)
+    draw = np.random.default_rng(5)
+    ids = [f'b{k}' for k in range(400)]
+    readings = pd.concat(
+        pd.DataFrame(draw.random((400, 15)) < rates, columns=CONFOUNDERS).assign(
+            body_id=ids, reader=name
+        )
+        for name in ('one', 'two')
+    )
+    table = ea.reader_agreement(readings, subject=pd.Series(np.arange(400) // 4, ids), n=200)
+    assert abs(table.kappa['all']) < 0.05
+    assert table.kappa_low['all'] < 0 < table.kappa_high['all']
+    a, b = (readings[readings.reader == r][CONFOUNDERS].to_numpy().ravel() for r in ('one', 'two'))
+    assert cohen_kappa_score(a, b) > 0.45
+    assert np.isnan(ea.reader_agreement(readings).kappa_low['all'])
+
+
+def test_a_confounder_of_two_people_has_no_gee():
+    "Its sandwich is of two clusters, and gave a p of 1e-27."
+    subject = np.repeat(np.arange(60), 4)
+    index = [f'b{k}' for k in range(240)]
+    wrong = np.random.default_rng(1).random(240) < 0.4
+    marks = pd.DataFrame(dict(few=subject < 2, enough=subject < 8), index)
+    table = ea.table(marks, pd.Series(~wrong, index), pd.Series(subject, index), level=0.9)
+    assert table.carriers.tolist() == [2, 8]
+    assert np.isnan(table.gee_p['few']) and table.gee_note['few'] == '2 people carry it, under 5'
+    assert 0 < table.gee_p['enough'] <= 1

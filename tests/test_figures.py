@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ocf_study import figures, genant, metrics
+from ocf_study import disclosure, figures, genant, metrics
 
 
 @pytest.fixture(autouse=True)
@@ -201,10 +201,13 @@ def test_a_count_of_films_is_not_overwritten(tmp_path, rendered):
     out = run_of(tmp_path, rendered)
     df = pd.DataFrame(dict(split=['train'], films=[7]))
     with pytest.raises(ValueError, match='"films" would be lost'):
-        figures.save_table(df, 't', out, caption='c')
+        figures.save_table(df, 't', out, caption='c', rests_on=disclosure.NOBODY)
     with pytest.raises(ValueError, match='"films" would be lost'):
-        figures.save(plt.figure(), 'f', out, caption='c', alt='a', data=df)
-    figures.save_table(df.rename(columns=dict(films='n_films')), 't', out, caption='c')
+        figures.save(
+            plt.figure(), 'f', out, caption='c', alt='a', data=df, rests_on=disclosure.NOBODY
+        )
+    renamed = df.rename(columns=dict(films='n_films'))
+    figures.save_table(renamed, 't', out, caption='c', rests_on=disclosure.NOBODY)
     assert pd.read_csv(out / 'tables/t.csv').n_films.tolist() == [7]
 
 
@@ -215,6 +218,7 @@ def test_what_is_shown_of_real_people_is_what_is_written(tmp_path):
         't',
         out,
         caption='c',
+        rests_on=disclosure.NOBODY,
     )
     assert (
         'PO6001' not in shown.to_html() + (out / 'tables/t.csv').read_text()
@@ -240,14 +244,42 @@ def test_a_row_without_limits_is_hollow():
 def test_what_the_certificate_masks_is_not_told(tmp_path):
     out = run_of(tmp_path, False)
     (out / 'tables').mkdir()
-    pd.DataFrame(dict(split=['train', 'test'], label1=[40, np.nan], bodies=[300, 100])).to_csv(
-        out / 'tables/certificate.csv', index=False
-    )
-    assert (
-        figures.told(40, 11, out, 'train') == '40'
-        and figures.told(30, 11, out, 'test') == '[masked]'
-    )
-    assert not figures.may_tell(95, 11, out, 'test', 'bodies'), (
-        'five bodies fewer than the certificate has'
-    )
-    assert figures.may_tell(5, 0) and not figures.may_tell(5, 11) and figures.may_tell(0, 11)
+    proof = dict(split=['train', 'test'], label1=[40, np.nan], subjects=[300, 100])
+    pd.DataFrame(proof).to_csv(out / 'tables/certificate.csv', index=False)
+    policy = disclosure.policy(out)
+    assert policy.count(40, 'train') == '40' and policy.count(30, 'test') == '[masked]'
+    assert not policy.tells(95, 'test', 'subjects'), 'five people fewer than the certificate has'
+    assert disclosure.Policy(0).tells(5) and not policy.tells(5) and policy.tells(0)
+
+
+def test_masked_counts_are_never_drawn_as_zero():
+    n = pd.DataFrame({'T': [200, 3], 'L': [300, 40]}, index=pd.Index([0.0, 7.0], name='sq'))
+    n.columns.name = 'region'
+    said = texts(figures.sq_classes(disclosure.masked_counts(n, 11)))
+    assert '<11 thoracic\nmasked lumbar' in said and 'masked thoracic\nmasked lumbar' in said
+    n = pd.DataFrame({0.0: [90, 80], 7.0: [3, 30]}, index=pd.Index(['T8', 'T9'], name='level'))
+    n.columns.name = 'sq'
+    masked = disclosure.masked_counts(n, 11)
+    assert masked.n.isna().all()
+    masked.loc[3, 'n'] = 30
+    said = texts(figures.levels(masked))
+    assert said.count('masked') == 1 and '≥ 30' in said and '0' in said  # none at the other levels
+
+
+@pytest.mark.parametrize('below, saved', [(11, False), (0, True)])
+def test_nothing_of_real_people_is_saved_without_a_declaration(tmp_path, below, saved):
+    out = run_of(tmp_path, False)
+    about = out / 'work/cohort/about.json'
+    about.write_text(f'{{"rendered": false, "data": "x", "limit": {below}}}')
+    df = pd.DataFrame(dict(n=[3]))
+    for save in (
+        lambda: figures.save_table(df, 'a', out, caption='c'),
+        lambda: figures.save(plt.figure(), 'a', out, caption='c', alt='a', data=df),
+        lambda: figures.save(plt.figure(), 'a', out, caption='c', alt='a'),
+    ):
+        if saved:
+            save()
+        else:
+            with pytest.raises(ValueError, match='a: of real people, say what its numbers rest on'):
+                save()
+    assert (out / 'tables').exists() == (out / 'figures').exists() == saved

@@ -1,5 +1,6 @@
 "Bad tables: every fault is found, with its line and its value, and quickly."
 
+from pathlib import Path
 import pickle
 import time
 
@@ -230,3 +231,180 @@ def test_manifest_files_keep_their_schemas():
     corrections = manifest.read_table(manifest.root() / 'corrections.csv', 'corrections')
     assert set(corrections.ID) == {'PO7267', 'PO6538'}
     assert [f['name'] for f in manifest.schema('readings')['fields']][2:-1] == manifest.CONFOUNDERS
+
+
+# --- tables as people have them ---
+
+ROWS = (
+    'subject_id,visit,age,bmi,site\nA1,1,71.5,24.25,x\nA2,2,68,31.5,"two\nlines"\nA3,1,80.5,22,x\n'
+)
+
+
+def as_read(path, name='subjects'):
+    df, told = manifest.cells(path, name)
+    return manifest.read_table(path, name, keep_lines=True), [p.message for p in told]
+
+
+@pytest.mark.parametrize(
+    'change, told',
+    [
+        (lambda t: t, ''),
+        (lambda t: '\ufeff' + t, ''),
+        (lambda t: t.replace('\n', '\r\n'), ''),
+        (lambda t: t.replace(',', ';'), 'semicolons'),
+        (lambda t: t.replace(',', '\t'), 'tabs'),
+        (lambda t: t.replace(',', ';').replace('.', ','), 'semicolons, and numbers have decimal'),
+        (lambda t: 'sep=;\n' + t.replace(',', ';'), 'semicolons'),
+        (lambda t: t.replace('71.5', '"71,5"').replace('24.25', '"24,25"').replace('31.5', '"31,5"')
+         .replace('80.5', '"80,5"'), 'decimal commas'),
+        (lambda t: t.replace('site', 'site,,').replace('x\n', 'x,,\n').replace('"\n', '",,\n'), ''),
+    ],
+)  # fmt: skip
+def test_a_csv_is_read_whatever_separates_it(tmp_path, change, told):
+    path = tmp_path / 'subjects.csv'
+    path.write_text(ROWS, encoding='utf-8')
+    plain, _ = as_read(path)
+    path.write_bytes(change(ROWS).encode())
+    read, said = as_read(path)
+    if not change(ROWS).startswith('sep='):
+        read['site'] = read.site.str.replace('\r', '')  # a quoted line end stays as it is
+        pd.testing.assert_frame_equal(read, plain)
+        assert read.index.tolist() == [2, 3, 5]
+    assert read.age.tolist() == [71.5, 68, 80.5] and read.bmi.tolist() == [24.25, 31.5, 22]
+    assert told in ' '.join(said) and bool(said) == bool(told)
+
+
+def test_a_thousand_is_no_decimal(tmp_path):
+    "1,234 among commas may be either, and 1.234,5 is neither: both stay errors."
+    path = tmp_path / 'subjects.csv'
+    for text in ('subject_id,visit,bmi\nA,1,"1,234"\n', 'subject_id;visit;bmi\nA;1;1.234,5\n'):
+        path.write_text(text)
+        with pytest.raises(DataError, match='bmi = .*is not a finite number'):
+            manifest.read_table(path, 'subjects')
+
+
+def test_unicode_text_of_a_spreadsheet(tmp_path):
+    path = tmp_path / 'subjects.txt'
+    path.write_bytes(ROWS.replace(',', '\t').encode('utf-16'))
+    assert as_read(path)[0].age.tolist() == [71.5, 68, 80.5]
+    path.write_bytes('subject_id,visit,site\nA,1,Köln\n'.encode('cp1252'))
+    with pytest.raises(DataError, match='CSV UTF-8'):
+        manifest.read_table(path, 'subjects')
+
+
+def test_a_workbook_is_read_like_a_csv(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [
+        ['subject_id', 'visit', 'age', 'bmi'],
+        ['A1', 1, 71.5, None],
+        [],
+        [17, 2, '68,5', 31],
+    ]:
+        book.active.append(row)
+    book.create_sheet('notes').append(['=1+1'])
+    book.save(tmp_path / 'subjects.xlsx')
+    read, told = as_read(tmp_path / 'subjects.xlsx')
+    assert read.index.tolist() == [2, 4] and read.subject_id.tolist() == ['A1', '17']
+    assert told == ['of 2 sheets the first, Sheet, is read']
+    (tmp_path / 'subjects.xlsx').write_bytes(b'PK no workbook')
+    with pytest.raises(DataError, match='subjects.xlsx: cannot be read'):
+        manifest.read_table(tmp_path / 'subjects.xlsx', 'subjects')
+
+
+def test_decimal_commas_in_a_workbook(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [['subject_id', 'visit', 'age'], ['A1', 1, '71,5'], ['A2', 1, '68,25']]:
+        book.active.append(row)
+    book.save(tmp_path / 'subjects.xlsx')
+    read, told = as_read(tmp_path / 'subjects.xlsx')
+    assert read.age.tolist() == [71.5, 68.25] and told == ['numbers have decimal commas']
+
+
+def test_parquet_of_other_programs(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / 'subjects.parquet'
+    text = pa.array(['A1', 'A2'])
+
+    def write(**columns):
+        pq.write_table(pa.table(dict(subject_id=text, visit=[1, 2]) | columns), path)
+
+    write(subject_id=text.cast(pa.binary()), site=text.dictionary_encode())
+    read = manifest.read_table(path, 'subjects')
+    assert read.subject_id.tolist() == ['A1', 'A2'] and read.site.tolist() == ['A1', 'A2']
+    for column, message in (
+        (pa.array([b'\xff\xfe', b'a']), 'holds bytes that are not UTF-8'),
+        (pa.array([[1], [2]]), 'holds lists or records'),
+    ):
+        write(site=column)
+        with pytest.raises(DataError, match=f'column site {message}'):
+            manifest.read_table(path, 'subjects')
+
+
+def test_a_table_of_another_schema_is_one_error(tmp_path):
+    path = tmp_path / 'predictions.parquet'
+    bodies(3).to_parquet(path)
+    with pytest.raises(DataError, match='probability: column is missing'):
+        manifest.read_table(path, 'predictions')
+
+
+# --- SAS files: the letters of missing numbers ---
+
+SAS = Path(__file__).parent / 'data' / 'airline.sas7bdat'  # of pandas, see NOTICE there
+
+
+def test_a_sas_file_is_read():
+    df, told = manifest.cells(SAS, 'mros_annotations')
+    assert df.shape == (32, 6) and df.index.tolist() == list(range(2, 34)) and not told
+    assert df.YEAR.astype(float).tolist() == list(range(1948, 1980))
+
+
+def test_letters_of_missing_numbers_are_kept(tmp_path):
+    "SAS writes .A as a NaN whose payload is the letter; the value of the first row is made one."
+    import struct
+
+    kept = SAS.read_bytes()
+    first = struct.pack('<d', float(manifest.cells(SAS, 'mros_annotations')[0].Y.iloc[0]))
+    assert kept.count(first) == 1
+    for letter in 'AMN':
+        tagged = bytes([0, 0, 0, 0, 0, 255 - ord(letter), 255, 255])
+        (tmp_path / 'a.sas7bdat').write_bytes(kept.replace(first, tagged))
+        assert manifest.cells(tmp_path / 'a.sas7bdat', 'mros_annotations')[0].Y.iloc[0] == letter
+
+
+@pytest.mark.parametrize('version', [5, 8])
+def test_letters_of_a_transport_file(tmp_path, version):
+    import pyreadstat
+
+    a = pd.DataFrame(
+        {
+            'id': ['PO1', 'PO22', 'BI3', 'BI4'],
+            'VISIT': [1.0, 2, 1, 1],
+            'XQVERT': ['L1', 'L2', 'T12', 'T11'],
+            'XQSQ': [np.nan, 2.5, np.nan, np.nan],
+            'XQQMX1': [1.5, np.nan, 3, -0.25],
+        }
+    )
+    path = tmp_path / 'annotations.xpt'
+    pyreadstat.write_xport(a, str(path), file_format_version=version)
+    parts = path.read_bytes().split(b'.' + bytes(7))  # a missing number is its sign and zeros
+    assert len(parts) == 5
+    path.write_bytes(
+        parts[0] + b''.join(x + bytes(7) + p for x, p in zip((b'A', b'M', b'.', b'N'), parts[1:]))
+    )
+    df, _ = manifest.cells(path, 'mros_annotations')
+    assert df.ID.tolist() == a.id.tolist()
+    assert df.XQSQ.tolist() == ['A', '2.5', '', 'N']
+    assert df.XQQMX1.isna().tolist() == [False, True, False, False] and df.XQQMX1.iloc[3] == -0.25
+
+
+def test_a_damaged_sas_file_is_one_error(tmp_path):
+    for name in ('a.sas7bdat', 'a.xpt'):
+        (tmp_path / name).write_bytes(SAS.read_bytes()[:700])
+        with pytest.raises(DataError, match=f'{name}: cannot be read'):
+            manifest.cells(tmp_path / name, 'mros_annotations')

@@ -482,7 +482,8 @@ def test_no_technical_cue_gives_the_label_away(read, tmp_path):
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)),
         HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0),
     ):
-        assert 0.45 <= (auc := outcome(features, bodies, model)) <= 0.55, (
+        # by chance 0.42 to 0.52 over seeds: unseen people pull it below a half, a cue only up
+        assert (auc := outcome(features, bodies, model)) <= 0.55, (
             f'{model.__class__.__name__}: AUC {auc:.3f}'
         )
     shape = bodies[['loss_wedge', 'loss_biconcave', 'loss_crush']]

@@ -1,8 +1,10 @@
-"""Prediction of ungraded films: the same numbers on every way in, nothing half written, and no text of a file taken as HTML."""
+"""Prediction of ungraded films: the same numbers on every way in, nothing half written, no HTML."""
 
 from pathlib import Path
 import re
 
+import shutil
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,46 +12,23 @@ from typer.testing import CliRunner
 
 from ocf_study import (
     cohort,
+    genant,
     geometry,
     googlenet,
     manifest,
     patches,
     phantom,
     prediction,
+    radiograph,
     runtime,
     study,
     training,
 )
 
-SIDE = 56  # the network's; patches are 112 px and averaged down
-
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    """A run of three rendered people and a network whose batch normalisation has seen them."""
-    folder = tmp_path_factory.mktemp('prediction') / 'run'
-    phantom.write_cohort(
-        folder / 'work' / 'films', subjects=3, pixel_mm=0.8, prevalence=0.3, workers=1, seed=5
-    )
-    people = cohort.partition(
-        cohort.read(str(folder / 'work' / 'films')), seed=1, fractions=(0.4, 0.3, 0.3)
-    )
-    people.save(folder / 'work' / 'cohort')
-    patches.build(people, folder / 'work' / 'patches.zarr', copies=0, size=2 * SIDE)
-    model = googlenet.build(size=SIDE, bn_momentum=0.0)
-    x, _ = patches.arrays(folder / 'work' / 'patches.zarr')
-    model(patches.averaged(x[:40], SIDE), training=True)
-    (folder / 'work' / 'model').mkdir()
-    model.save(folder / 'work' / 'model' / 'best.keras')
-    table = prediction.predict_store(
-        prediction.predictor(prediction.best(folder), folder / 'work' / 'model' / 'export'),
-        folder / 'work' / 'patches.zarr',
-    )
-    table.loc[table.groupby('split').head(2).index, 'label'] = (
-        1.0  # thresholds need both labels in each split
-    )
-    table.to_parquet(folder / 'work' / 'predictions.parquet')
-    return folder
+def run(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture
@@ -112,7 +91,7 @@ def test_every_back_end_says_the_same(run):
     ],
 )
 def test_a_back_end_that_disagrees_is_never_the_best(backend, off, y, note, monkeypatch):
-    """Made-up probabilities: the two highest of label 0 rise by `off`, past the lowest of label 1 when it is large."""
+    """Made-up probabilities: the two highest of label 0 rise by `off`, past label 1 if large."""
     p = np.r_[np.linspace(0.1, 0.4, 10), np.linspace(0.5, 0.9, 10)].reshape(2, 10).T.ravel()
     wrong = p + off * ((p < 0.45) & (p > 0.35))
     monkeypatch.setattr(prediction, 'has_bfloat16', lambda: True)
@@ -269,13 +248,13 @@ def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path
     films = list((page.parent / 'films').glob('*.html'))
     assert (
         len(films) == 1
-        and 'http' not in page.read_text() + films[0].read_text()
+        and '://' not in page.read_text() + films[0].read_text()
         and 'script' not in films[0].read_text()
     )
     bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @films[0].stem')
     assert (
         films[0].read_text().count('<polygon')
-        == films[0].read_text().count('<figure')
+        == films[0].read_text().count('<figure ')
         == len(bodies)
     )
     shown = re.findall(r'<img src="([^"]+)"', films[0].read_text())
@@ -289,7 +268,7 @@ def test_rendered_films_say_so_on_every_page(run, tmp_path):
     people.bodies = people.bodies[people.bodies.film_id == people.films.film_id[0]]
     page = prediction.predict_cohort(people, run, tmp_path / 'out')
     for file in [page, *(page.parent / 'films').glob('*.html')]:
-        assert 'not radiographs of patients' in file.read_text()
+        assert 'scored here are rendered as well, not radiographs' in file.read_text()
 
 
 def test_text_of_a_file_is_no_html(run, new, tmp_path, monkeypatch):
@@ -299,15 +278,104 @@ def test_text_of_a_file_is_no_html(run, new, tmp_path, monkeypatch):
         assert '<script>' not in file.read_text() and '&lt;script&gt;' in file.read_text()
 
 
-def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path):
-    film = new / pd.read_csv(new / 'films.csv').path[1]
+def _damage(film):
     film.write_bytes(film.read_bytes()[:5000])  # the header is whole, the pixels are not
-    with pytest.raises(ValueError):
+
+
+def _torn(monkeypatch, films):
+    "Pixels that only decoding shows to be damaged"
+    read = cohort.Cohort.read
+
+    def damaged(self, film_id):
+        if film_id in films:
+            raise ValueError('a block of the picture cannot be decoded')
+        return read(self, film_id)
+
+    monkeypatch.setattr(cohort.Cohort, 'read', damaged)
+
+
+@pytest.mark.parametrize('seen', ['in its header', 'in its pixels'])
+def test_a_damaged_film_is_listed_and_the_rest_is_scored(seen, run, new, tmp_path, monkeypatch):
+    films = pd.read_csv(new / 'films.csv')
+    whole = pd.read_csv(
+        prediction.predict_cohort(new, run, tmp_path / 'whole').parent / 'predictions.csv'
+    )
+    if seen == 'in its header':
+        _damage(new / films.path[1])
+    else:
+        _torn(monkeypatch, [films.film_id[1]])
+    out = tmp_path / 'out'
+    done = CliRunner().invoke(
+        study.app, ['predict', str(new), '--run', str(run), '--out', str(out)]
+    )
+    assert done.exit_code == 1 and films.film_id[1] in done.stderr, done.output
+    assert 'Traceback' not in done.output and done.stdout.strip().endswith('index.html')
+    scored = pd.read_csv(out / 'predictions.csv')
+    pd.testing.assert_frame_equal(
+        scored, whole[whole.film_id == films.film_id[0]].reset_index(drop=True)
+    )
+    page = (out / 'index.html').read_text()
+    assert films.film_id[1] in page
+    assert ('could not be read' in page) == (seen == 'in its pixels')
+    assert not (out / 'films' / f'{films.film_id[1]}.html').exists()
+
+
+def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path, monkeypatch):
+    films = pd.read_csv(new / 'films.csv')
+    _torn(monkeypatch, set(films.film_id))
+    with pytest.raises(manifest.DataError) as error:
         prediction.predict_cohort(new, run, tmp_path / 'out')
+    assert all(film in str(error.value) for film in films.film_id)
     assert [p.name for p in tmp_path.iterdir()] == ['new']
     (tmp_path / 'out').mkdir()
     with pytest.raises(FileExistsError):
         prediction.predict_cohort(new, run, tmp_path / 'out')
+
+
+def test_scores_stand_beside_those_of_unfractured_bodies_and_beside_the_heights(run, new, tmp_path):
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    scored = pd.read_csv(page.parent / 'predictions.csv', keep_default_na=False)
+    stored = pd.read_parquet(run / 'work' / 'predictions.parquet')
+    below = stored[(stored.split == 'test') & (stored.label == 0)].probability.to_numpy()
+    expected = [(below < p).mean() for p in scored.probability]
+    np.testing.assert_allclose(scored.higher_than, expected, atol=1 / len(below))
+    bodies = pd.read_csv(new / 'bodies.csv').set_index('body_id').loc[scored.body_id]
+    posterior, middle, anterior = genant.heights(cohort.points(bodies)).T
+    np.testing.assert_allclose(scored.anterior_posterior, anterior / posterior)
+    np.testing.assert_allclose(scored.middle_posterior, middle / posterior)
+    assert scored.grade_by_height.between(0, 3).all() and scored.inverted.dtype == bool
+    text = (page.parent / 'films' / f'{scored.film_id[0]}.html').read_text()
+    assert f'{scored.anterior_posterior[0]:.2f}' in text and 'by height: grade' in text
+    assert f'of {len(below)} unfractured test bodies' in text
+
+
+def test_the_first_sentence_says_what_the_network_has_seen(run, new, tmp_path):
+    "The films scored are real as far as anybody knows; the network's were rendered"
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    for file in [page, *(page.parent / 'films').glob('*.html')]:
+        text = file.read_text()
+        body = re.sub(r'<[^>]+>', ' ', text[text.index('</h1>') :]).split()
+        assert ' '.join(body).startswith(
+            'The network of this page was trained on rendered films only.'
+        )
+        assert 'scored here are rendered' not in text
+
+
+def test_a_film_is_drawn_as_it_is_stored(run, new, tmp_path):
+    "And what is mirrored for the network is said to be"
+    page = prediction.predict_cohort(new, run, tmp_path / 'out')
+    film = pd.read_csv(new / 'films.csv').query('facing == "right"').iloc[0]
+    six = cohort.points(pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id'))
+    text = (page.parent / 'films' / f'{film.film_id}.html').read_text()
+    drawn = cv2.imread(str(page.parent / 'films' / f'{film.film_id}.jpg'), cv2.IMREAD_GRAYSCALE)
+    stored = radiograph.read(new / film.path, facing='left')  # nothing is mirrored
+    scale = drawn.shape[0] / stored.shape[0]
+    polygon = re.search(r'<polygon points="([^"]+)"', text)[1]
+    shown = np.array([xy.split(',') for xy in polygon.split()], float)
+    np.testing.assert_allclose(shown, six[0] * scale, atol=0.5)
+    small = cv2.resize(stored, drawn.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), drawn.ravel())[0, 1] > 0.95
+    assert 'mirrored, so that the subject looks left' in text
 
 
 def test_all_wrong_cells_are_told_at_once(run, new, tmp_path):
@@ -434,7 +502,7 @@ def test_the_side_that_a_film_faces_is_passed_through(run, new, tmp_path):
     other = {'left': 'right', 'right': 'left'}[film.facing]
 
     def read(facing):
-        return prediction._read(new / film.path, tmp_path / 'points.csv', facing)
+        return prediction.films_to_score(new / film.path, tmp_path / 'points.csv', facing)
 
     assert read(film.facing).films.facing.tolist() == [film.facing]
     with pytest.raises(manifest.DataError):
@@ -444,34 +512,99 @@ def test_the_side_that_a_film_faces_is_passed_through(run, new, tmp_path):
 def test_unusual_films_are_named(run):
     known = prediction.domain_of(run)
     films = prediction.describe_films(run, 'train')
-    assert not any(prediction.unusual(facts, ['L1'], known) for facts in films.to_dict('records'))
-    facts = films.iloc[0].to_dict()
+    usual = [not prediction.unusual(f, ['L1'], known) for f in films.to_dict('records')]
+    assert np.mean(usual) > 0.9
+    facts = films.iloc[usual.index(True)].to_dict()
     for quantity in facts:
-        for value in (known['limits'][quantity][0] - 0.001, facts[quantity] * 20):
-            assert prediction.unusual(facts | {quantity: value}, ['L1'], known)
-    for grey in (0, 65535):
-        assert any(
-            'grey level' in s
-            for s in prediction.unusual(facts | {'grey level': float(grey)}, ['L1'], known)
-        )
+        low, high = known['limits'][quantity]
+        for value in (low - 0.001, high * 1.001):
+            (said,) = prediction.unusual(facts | {quantity: value}, ['L1'], known)
+            assert said.startswith(quantity)
     assert prediction.unusual(facts, ['L1', 'L5'], known) == ['level L5 was not in training']
 
 
-def test_description_follows_the_picture():
+def test_description_follows_what_the_network_sees():
     rng = runtime.rng(3, 'film')
-    film = rng.normal(20000, 2000, (200, 160)).clip(0, 65535).astype('uint16')
+    smooth = cv2.GaussianBlur(rng.normal(20000, 20000, (200, 160)), (0, 0), 4)
+    film = (smooth + rng.normal(0, 300, (200, 160))).clip(0, 65535).astype('uint16')
     points = np.array([[[100, 60], [80, 61], [60, 60], [60, 90], [80, 89], [100, 90]]], float)
 
     def facts(picture, six):
-        return prediction.describe(
-            geometry.extract_patches(picture, six), six, picture.shape[1], picture.shape[0]
-        )
+        return prediction.describe(geometry.extract_patches(picture, six))
 
-    a, b = facts(film, points), facts((film // 2).astype('uint16'), points)
-    assert b['grey level'] == pytest.approx(a['grey level'] / 2, rel=0.01) and b[
-        'contrast (grey levels)'
-    ] == pytest.approx(a['contrast (grey levels)'] / 2, rel=0.01)
-    assert b['detail'] == pytest.approx(a['detail'], rel=0.01) and (
-        a['film width (px)'],
-        a['film height (px)'],
-    ) == (160, 200)
+    whole, half = facts(film, points), facts((film // 2).astype('uint16'), points)
+    level, contrast, share, grain = whole
+    for quantity, ratio in ((level, 2), (contrast, 2), (share, 1), (grain, 1)):
+        assert whole[quantity] == pytest.approx(half[quantity] * ratio, rel=0.01)
+    padded = facts(np.pad(film, ((40, 9), (70, 30))), points + [70, 40])
+    assert padded == pytest.approx(whole)
+    for scale in (0.5, 2, 3):
+        copy = cv2.resize(film, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        assert facts(copy, (points + 0.5) * scale - 0.5) == pytest.approx(whole, rel=0.15)
+    squared = ((film / 65535) ** 2 * 65535).astype('uint16')
+    bent = facts(squared, points)
+    assert bent[level] < 0.5 * whole[level] and bent[share] > 1.6 * whole[share]
+
+
+def test_another_size_is_usual_and_another_grey_curve_is_not(tmp_path):
+    phantom.write_cohort(tmp_path / 'films', subjects=12, pixel_mm=0.8, workers=1, seed=5)
+    c = cohort.read(tmp_path / 'films')
+    bodies = {film: cohort.points(rows) for film, rows in c.bodies.groupby('film_id')}
+
+    def facts(change=lambda picture: picture, scale=1):
+        found = {}
+        for film, points in bodies.items():
+            picture = c.read(film)  # all face right, and are mirrored
+            points = (geometry.mirror(points, picture.shape[1]) + 0.5) * scale - 0.5
+            found[film] = prediction.describe(geometry.extract_patches(change(picture), points))
+        return pd.DataFrame(found).T
+
+    plain = facts()
+    known = prediction.domain(plain, ['L1'])
+
+    def share(films):
+        said = [bool(prediction.unusual(f, ['L1'], known)) for f in films.to_dict('records')]
+        return np.mean(said)
+
+    def sized(scale):
+        return lambda p: cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    assert share(plain) < 0.1
+    for scale in (0.5, 0.75, 2):
+        assert share(facts(sized(scale), scale)) < 0.15
+    assert share(facts(lambda p: ((p / 65535) ** 2 * 65535).astype('uint16'))) > 0.7
+
+
+def test_an_export_that_was_changed_is_made_anew(tmp_path):
+    "Of zeros, of the same size, it would say the same of every body"
+    from ocf_study import googlenet
+
+    model = googlenet.build(size=32, aux=False)
+    weights = prediction.export(model, tmp_path, ['openvino']) / 'network.bin'
+    content = weights.read_bytes()
+    weights.write_bytes(bytes(len(content)))
+    assert prediction.export(model, tmp_path, ['openvino']) == tmp_path
+    assert any(weights.read_bytes()) and len(weights.read_bytes()) == len(content)
+    (tmp_path / 'weights.json').write_text('{"onn')
+    prediction.export(model, tmp_path, ['openvino'])
+
+
+@pytest.mark.parametrize(
+    'name', ['work/model/best.keras', 'work/predictions.parquet', 'work/patches.zarr/zarr.json']
+)
+@pytest.mark.parametrize('damage', ['gone', 'changed'])
+def test_nothing_is_predicted_with_files_that_a_run_did_not_leave(name, damage, run, new, tmp_path):
+    from ocf_study import ledger
+
+    copy = tmp_path / 'run'
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns('films', 'export'))
+    checksums = ledger.Checksums(copy / 'work' / 'checksums.json')
+    ledger.write(copy, '40_prediction', {}, checksums, key='a')
+    content = (copy / name).read_bytes()
+    (copy / name).unlink()
+    if damage == 'changed':
+        (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises((ValueError, FileNotFoundError)) as e:
+        prediction.predict_cohort(new, copy, tmp_path / 'out', backend='keras')
+    word = 'has changed' if damage == 'changed' else 'is gone|no trained network'
+    assert re.search(f'{word}', str(e.value)) and not (tmp_path / 'out').exists()

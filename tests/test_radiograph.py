@@ -279,6 +279,20 @@ def test_colour_that_jpeg_leaves_in_greys_is_none(tmp_path):
             assert not said and np.abs(film // 257 - grey.astype(int)).mean() < 4
 
 
+@pytest.mark.parametrize(
+    'suffix, mode',
+    [('jpg', 'RGB'), ('jpg', 'CMYK'), ('tif', 'CMYK')]
+    + [(suffix, mode) for suffix in ('png', 'tif') for mode in ('RGB', 'RGBA', 'P', 'LA')],
+)
+def test_greys_in_every_mode(tmp_path, suffix, mode):
+    grey, path = film_like(), tmp_path / f'film.{suffix}'
+    image = Image.fromarray(grey)
+    (image if mode in ('P', 'LA') else image.convert('RGB')).convert(mode).save(path)
+    film, said = warned(path)
+    off = np.abs(film // 257 - grey.astype(int)).max()
+    assert not said and off <= (20 if suffix == 'jpg' else 0)
+
+
 @pytest.mark.parametrize('tint', [(1, 0.85, 0.65), (0.75, 0.9, 1), (0.8, 1, 0.9)])
 @pytest.mark.parametrize('suffix', ['png', 'jpg', 'dcm'])
 def test_a_tinted_film_is_read_and_told(tmp_path, tint, suffix):

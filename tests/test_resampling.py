@@ -807,3 +807,32 @@ def test_the_slope_of_one_and_the_same_probability_is_not_known():
     assert table.loc[['slope', 'intercept']].isna().all(axis=None) and np.isfinite(
         table.value['in_the_large']
     )
+
+
+def test_the_calibration_slope_covers_with_48_people():
+    "The normal quantile holds 88 to 91 % here: Student's t on the effective people with label 1."
+    held = []
+    for k in range(120):
+        draw, who = np.random.default_rng(k), np.repeat(np.arange(48), 19)
+        x = draw.normal(-4.5, 2, 912)
+        shared = 1.2 * draw.normal(size=48)[who] + draw.normal(size=912)
+        y = norm.cdf(shared / np.hypot(1, 1.2)) < 1 / (1 + np.exp(-x))
+        low, high = calibration.slope(y, 1 / (1 + np.exp(-x)), who).loc['slope', ['low', 'high']]
+        held.append(low <= 1 <= high)
+    assert np.mean(held) > 0.91
+
+
+def test_the_standard_error_of_the_slope_is_that_of_statsmodels():
+    y, p, who = example()
+    import statsmodels.api as sm
+
+    x = np.log(p / (1 - p))
+    theirs = sm.GLM(y, sm.add_constant(x), family=sm.families.Binomial()).fit(
+        cov_type='cluster', cov_kwds=dict(groups=who)
+    )
+    ours = calibration.slope(y, p, who).loc['slope']
+    sizes = np.bincount(who[y == 1]).astype(float)
+    people = sizes.sum() ** 2 / np.sum(sizes**2)
+    reach = stats.t.ppf(0.975, people - 2) * np.sqrt(people / (people - 1)) * theirs.bse[1]
+    assert ours.value == pytest.approx(theirs.params[1], rel=1e-6)
+    assert ours.high - ours.value == pytest.approx(reach, rel=1e-6)

@@ -27,6 +27,7 @@ import pytest
 from ocf_study import explore, metrics, study
 
 ROOT = Path(__file__).resolve().parent.parent
+REAL_PEOPLE = study.REAL_PEOPLE
 FLAGS = [
     '--headless',
     '--no-sandbox',
@@ -183,6 +184,16 @@ def test_nothing_is_fetched_from_elsewhere(pages):
         assert [s for s, _ in page.images if urlparse(s).scheme in ('http', 'https')] == [], name
 
 
+def test_no_page_runs_a_script_of_its_data(site, pages):
+    "A policy lets the site's own scripts run, by file or by hash, and none that stands in a body"
+    for name in pages:
+        text = (site / name).read_text(encoding='utf-8')
+        policy = re.search(r'<head><meta [^>]*Content-Security-Policy" content="([^"]+)"', text)[1]
+        scripts = re.search(r'script-src ([^;]+);', policy)[1]
+        assert 'unsafe' not in scripts and '*' not in scripts, name
+        assert not re.search(r'<[^>]*\son(click|load|error|change|submit)=', text), name
+
+
 def test_every_figure_has_an_alternative_text(pages):
     for name, page in pages.items():
         alts = [(alt or '').strip() for _, alt in page.images]
@@ -196,7 +207,8 @@ def test_no_machinery_shows(pages):
     for name, page in pages.items():
         text = ''.join(page.words)
         assert not re.search(
-            r'PosixPath\(.\.|VBox\(children=|np\.float64\(\d|Alias for field number|^study\.prepare\(|^out = "\."',
+            r'PosixPath\(.\.|VBox\(children=|np\.float64\(\d|Alias for field number|'
+            r'^study\.prepare\(|^out = "\."',
             text,
             re.M,
         ), name
@@ -211,6 +223,8 @@ def test_no_machinery_shows(pages):
 def test_pages_of_rendered_films_say_so(run, pages):
     about = json.loads((ROOT / 'reports' / run / 'provenance.json').read_text())
     for name, page in pages.items():
+        if name in ('pages/results/people.html', f'pages/study/{REAL_PEOPLE}.html'):
+            continue  # these are about people
         if name.startswith(('pages/study/', 'pages/results/')) and about['about']['rendered']:
             text = ' '.join(' '.join(page.words).split())
             assert 'Rendered films' in text and 'says anything about patients' in text, name
@@ -231,7 +245,8 @@ def test_results_lead_to_the_cells(run, site, pages):
     }
     links = {
         h
-        for page in ('pages/results/paper.html', 'pages/results/further.html')
+        for page in pages
+        if page.startswith('pages/results/')
         for h in pages[page].links
         if re.search(r'study/.*#(figure|table)-', h)
     }
@@ -327,7 +342,9 @@ def test_every_page_on_a_phone(address, shown, tab):
 def test_first_page_is_light(address, tab):
     tab.goto(f'{address}/index.html', wait_until='networkidle')
     sizes = tab.evaluate(
-        'Object.fromEntries([...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))'
+        """Object.fromEntries(
+            [...performance.getEntriesByType("resource"),
+             ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))"""
     )
     assert 1e5 < sum(sizes.values()) < 1e6, sizes
 
@@ -354,11 +371,12 @@ def test_keyboard(address, browser):
     tab.close()
 
 
-# The colours of code are those of its words' kinds: one word of each kind is enough, and the page has a third of the elements
+# One word of each kind of code has its colour, too, and leaves a third of the elements
 ONE_OF_A_KIND = """() => {
   const seen = new Set();
   for (const word of document.querySelectorAll('.highlight pre > span')) {
-    const kind = word.className + ' in ' + word.closest('div[class*=highlight-]').parentElement.className;
+    const box = word.closest('div[class*=highlight-]').parentElement;
+    const kind = word.className + ' in ' + box.className;
     if (seen.has(kind)) word.replaceWith(word.textContent); else seen.add(kind);
   }
 }"""
@@ -504,7 +522,7 @@ def _opened(monkeypatch, label, probability):
 
 
 def test_buttons_are_exact_where_probabilities_lie_close_to_0_and_1(monkeypatch):
-    "The thresholds of the demo, 0.99985 and 0.0089, which a slider of step 0.001 rounds to 1 and 0.009"
+    "Thresholds as the demo has them, 0.99985 and 0.0089: no step of a slider rounds them"
     rng = np.random.default_rng(3)
     label = np.r_[np.ones(52, int), np.zeros(860, int)]
     logit = np.where(label, rng.normal(3, 4, 912), rng.normal(-8, 2.5, 912))
