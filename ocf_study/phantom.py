@@ -45,7 +45,7 @@ def height_loss(
     points,  # (N, 6, 2) mm: as they are
     sound,  # (N, 6, 2) mm: before any made fracture
 ) -> pd.DataFrame:  # loss_wedge, loss_biconcave, loss_crush
-    "True shares of lost height: front and middle against the back, and the back against what it was."
+    "True shares of lost height: front and middle against the back, the back against itself before."
     posterior, middle, anterior = genant.heights(points).T
     return pd.DataFrame(
         dict(

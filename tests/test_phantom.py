@@ -1,4 +1,4 @@
-"""What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
+"""Whole rendered cohorts, kills, and that nothing technical tells the label."""
 
 from dataclasses import replace
 import json
@@ -89,7 +89,10 @@ def test_another_seed_is_another_cohort(films, tmp_path):
 
 
 def test_nobody_works_on_for_a_run_that_was_killed(tmp_path):
-    code = f"if __name__ == '__main__':\n    from ocf_study import phantom\n    phantom.write_cohort({str(tmp_path / 'films')!r}, subjects=40, pixel_mm=.8, workers=2)"
+    code = (
+        "if __name__ == '__main__':\n    from ocf_study import phantom\n"
+        f'    phantom.write_cohort({str(tmp_path / "films")!r}, 40, pixel_mm=0.8, workers=2)'
+    )
     (tmp_path / 'run.py').write_text(code)
     process = subprocess.Popen(
         [sys.executable, tmp_path / 'run.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -559,7 +562,7 @@ def test_paper_phantom_is_as_large_as_the_paper():
 
 
 def test_an_end_plate_hardens_when_it_breaks_and_not_before():
-    "The same person's film of each visit, with and without sclerosis: only where the fracture is there already does a line come in"
+    "Sclerosis adds a line only on the visit's film that shows the fracture already"
     p = roster.plan(roster.Settings(subjects=60, prevalence=0.1, visit2=1.0, pixel_mm=2.4))
     seen = {1: set(), 2: set()}
     for name in p.bodies[p.bodies.made & (p.bodies.since == 2)].subject_id.unique():
