@@ -443,7 +443,7 @@ def _settings(cohort, **choices):
 
 
 def _file(path):
-    "What moves when a film's file changes: size, times (ctime cannot be put back), place on the disk"
+    "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
         fs, name = fsspec.core.url_to_fs(str(path))
         about = fs.info(name)

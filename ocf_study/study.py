@@ -909,6 +909,9 @@ def _check(
     links: Annotated[
         bool, typer.Option('--links', help='links may lead to films outside the folder')
     ] = False,
+    pixels: Annotated[
+        bool, typer.Option('--pixels', help='decode each film, also in a folder of more than 200')
+    ] = False,
     pictures: Annotated[
         str, typer.Option(help='folder for a picture of each film with its points')
     ] = '',
@@ -916,7 +919,8 @@ def _check(
     "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
-    choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded, links=links)
+    choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
+    choices |= dict(links=links, pixels=pixels)
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found, graded=not ungraded)
     if pictures:

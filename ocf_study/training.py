@@ -500,7 +500,7 @@ def _restore(path, trainer):
 
 # %% ../nbs/method/12_training.ipynb #32170f91
 def _restore_best(model, out):
-    "The best epoch's weights into `model`: from their file, or, where that has gone, from the state"
+    "The best epoch's weights into `model`: from their file, or from the state where that has gone"
     path = out / 'best.keras'
     with safe_open(out / 'last.safetensors', 'numpy') as f:
         if path.is_file() and runtime.sha256(path) == f.metadata()['best']:
@@ -575,7 +575,7 @@ def fit(
     overwrite: bool = False,  # replace what a training with other settings has left in `out`
     **changes,  # fields of the recipe, by name
 ) -> pd.DataFrame:  # a row per epoch
-    "Train until validation AUC-PR has stopped rising, keep the best epoch; resume a killed training"
+    "Train until validation AUC-PR stops rising, keep the best epoch; resume a killed training"
     recipe, out = replace(recipe or Recipe(), **changes), Path(out)
     settings = dict(
         recipe=asdict(recipe),
