@@ -493,7 +493,7 @@ def _refuse(profile, values, out, anyway):
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
-    "Every error of a data folder at once, on the terminal, where names may stand; then its warnings and what it can show"
+    "Every error of a data folder at once, where names may stand; then warnings, what it can show"
     choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links')}
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found)
@@ -821,7 +821,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with one command. --debug shows the traceback of an error.',
+    help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with '
+    'one command. --debug shows the traceback of an error.',
 )
 weights = typer.Typer(no_args_is_help=True, help='Look at and convert ImageNet checkpoints.')
 app.add_typer(weights, name='weights')
@@ -834,7 +835,8 @@ def _run(
     data: Annotated[
         str,
         typer.Option(
-            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; rendered films when not given"
+            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; "
+            'rendered films when not given'
         ),
     ] = '',
     scheduler: Annotated[str, typer.Option(help='address of a Dask scheduler')] = '',
@@ -859,7 +861,8 @@ def _run(
         raise StudyError(f'--set takes KEY=VALUE, not {", ".join(wrong)}.')
     if own := sorted({k for k, *_ in pairs} & {'profile', 'out', 'until', 'anyway', 'again'}):
         raise StudyError(
-            f'--set gives parameters of notebooks; {own[0]} is an option of the command: --{own[0]}.'
+            f'--set gives parameters of notebooks; {own[0]} is an option of the command: '
+            f'--{own[0]}.'
         )
     more = {k: v for k, v in (('data', data), ('scheduler', scheduler)) if v}
     folder = run(
@@ -900,7 +903,8 @@ def _check(
     film_rule: Annotated[
         str,
         typer.Option(
-            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type'
+            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) '
+            'or spine_type'
         ),
     ] = 'y',
     ungraded: Annotated[
@@ -916,7 +920,7 @@ def _check(
         str, typer.Option(help='folder for a picture of each film with its points')
     ] = '',
 ):
-    "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
+    "Check a cohort without running anything: each error and warning with file, row and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
     choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
@@ -982,9 +986,7 @@ def _verify_split(
         wrong = cohort.verify_split(cohort.load(folder), split, salt)
     for p in wrong:
         print(p)
-    print(
-        f'{"The split is the published one" if not wrong else "The split is not the published one"}: {split}'
-    )
+    print(f'The split is {"not " if wrong else ""}the published one: {split}')
     if wrong:
         raise typer.Exit(1)
 
@@ -1069,7 +1071,7 @@ def _convert(
         str, typer.Option(help='.safetensors to write; beside FILE when not given')
     ] = '',
 ):
-    "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library to be read."
+    "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library."
     from ocf_study import googlenet
 
     with _one_sentence():

@@ -603,3 +603,21 @@ def test_a_hair_beside_the_film_is_no_error():
                 and grey.max() <= 1
                 and (grey != 0.5).any()
             )
+
+
+@pytest.mark.parametrize('marked', [True, False])
+def test_what_is_lost_or_cut_is_rendered_again(tmp_path, marked):
+    "Tables of a folder that says it is complete; a film of one that was stopped"
+    phantom.write_cohort(tmp_path / 'a', subjects=1, pixel_mm=2.0, workers=1)
+    before = {p: p.read_bytes() for p in (tmp_path / 'a').rglob('*') if p.is_file()}
+    film = next(p for p in before if p.suffix == '.dcm')
+    mark = tmp_path / 'a' / 'rendered.json'
+    if marked:
+        film.unlink()
+        for name in ('annotations.csv', 'truth/bodies.parquet'):
+            (tmp_path / 'a' / name).unlink()
+    else:
+        mark.write_text(mark.read_text().replace('"complete": true', '"complete": false'))
+        film.write_bytes(before[film][:600])
+    phantom.write_cohort(tmp_path / 'a', subjects=1, pixel_mm=2.0, workers=1)
+    assert {p: p.read_bytes() for p in before} == before
