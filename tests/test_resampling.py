@@ -863,3 +863,13 @@ def test_one_person_with_two_identifiers_is_drawn_once():
     )
     width = (wide.high - wide.low) / (narrow.high - narrow.low)
     assert width['auc_roc'] > 1.2
+
+
+def test_the_coverage_that_the_guide_shows():
+    "No measure of the main interval is surely below 93 %, nor a pointwise band below it."
+    found = pd.read_csv(Path(__file__).parents[1] / 'nbs' / 'guides' / 'coverage.csv')
+    score = found[(found.kind == 'interval') & (found.interval == 'score')]
+    assert set(score.people) == {48, 160, 681} and set(score.area) == {0.9, 0.965, 0.98}
+    assert (score.coverage + 2 * score.error >= 0.93).all() and score.coverage.mean() > 0.94
+    bands = found[found.kind == 'band']
+    assert (bands.coverage >= 0.93).all()
