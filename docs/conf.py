@@ -1,7 +1,5 @@
 "The site: Sphinx and MyST-NB over the notebooks, offline"
 
-import base64
-import hashlib
 import os
 import re
 import shutil
@@ -118,32 +116,11 @@ def divided(html):
     return re.sub(r'<dt class="sig .*?</dt>', lines, html, flags=re.S)
 
 
-def inline_scripts(html):
-    "What the script elements of a page hold that name no file"
-    return re.findall(r'<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>', html, re.S)
+def remembered(app, pagename, templatename, context, doctree):
+    from_data[pagename] = nbpages.inline_scripts(context.get('body', ''))
 
 
 from_data = {}  # page -> scripts in its body, which are not this site's
-
-
-def remembered(app, pagename, templatename, context, doctree):
-    from_data[pagename] = set(inline_scripts(context.get('body', '')))
-
-
-def guarded(html, pagename):
-    "Let a page run the site's own scripts and none that stands in a notebook, a table or a name"
-    own = set(inline_scripts(html)) - from_data.get(pagename, set())
-    hashes = {
-        base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in own if code
-    }
-    scripts = ' '.join(f"'sha256-{h}'" for h in sorted(hashes))
-    policy = (
-        f"default-src 'self' file:; script-src 'self' file: {scripts}; "
-        "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: data:; "
-        "font-src 'self' file: data:; object-src 'none'; base-uri 'self'"
-    )
-    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    return re.sub(r'<head>', lambda m: m[0] + meta, html, count=1)
 
 
 def lighter(app, exception):
@@ -160,7 +137,8 @@ def lighter(app, exception):
         html = icons.sub('', page.read_text(encoding='utf-8'))
         html = divided(html if page.name == 'search.html' else search.sub('', html))
         name = page.relative_to(out).with_suffix('').as_posix()
-        page.write_text(guarded(html, name), encoding='utf-8')
+        html = nbpages.guarded(html, from_data.get(name, ()))
+        page.write_text(html, encoding='utf-8')
     (out / '_static' / 'scripts' / 'fontawesome.js').unlink(missing_ok=True)
 
 

@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+from base64 import b64encode
 from collections import Counter
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -1096,3 +1098,25 @@ def build(root, run, dest):
     citation(root, dest / 'citation.md')
     landing(root, run, pages, dest / 'landing.md')
     return names
+
+
+# What the theme has made of them
+
+
+def inline_scripts(html):
+    "What the script elements of a page hold that name no file"
+    return re.findall(r'<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>', html, re.S)
+
+
+def guarded(html, from_data):
+    "Let a page run the site's own scripts and none that stands in a notebook, a table or a name"
+    own = set(inline_scripts(html)) - {*from_data, ''}
+    hashes = [b64encode(sha256(code.encode()).digest()).decode() for code in sorted(own)]
+    scripts = ' '.join(f"'sha256-{h}'" for h in hashes)
+    policy = (
+        f"default-src 'self' file:; script-src 'self' file: {scripts}; "
+        "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: data:; "
+        "font-src 'self' file: data:; object-src 'none'; base-uri 'self'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return html.replace('<head>', f'<head>{meta}', 1)

@@ -15,7 +15,7 @@ import numpy as np
 # %% ../nbs/method/02a_exposure.ipynb #07d83264
 BEAM = dict(
     share=(0.55, 0.45), soft=(0.0215, 0.0185), bone=(0.072, 0.047)
-)  # two effective energies (about 52 and 75 keV); attenuation per mm of water and of cortical bone (NIST)
+)  # two effective energies (52 and 75 keV); attenuation per mm of water and cortical bone (NIST)
 
 
 #| export
@@ -35,7 +35,7 @@ class Exposure:
     "How one film was exposed, developed and stored."
 
     source: str = 'film'  # film | digital
-    noise: float = 0.02  # standard deviation of the quantum noise at the spine, share of the signal in a pixel of 0.4 mm
+    noise: float = 0.02  # SD of quantum noise at the spine, share of the signal in 0.4 mm pixels
     blur_mm: float = 0.30  # focal spot, screen and motion, standard deviation
     scatter: float = 0.5  # scattered part of what reaches the film, of the primary
     heel: float = 0.1  # fall of the beam along the film

@@ -166,13 +166,12 @@ class Damaged(ValueError):
 def vouch(
     out: str | Path,  # run folder
     *within: str,  # what the names begin with that are to be used
+    again: tuple | None = None,  # of these, what is read whatever its stamp says; None: all
 ):
     "An error where a file of a run, read as it is, is not what its stage left"
-    out = Path(out)
+    out, again = Path(out), within if again is None else again
     checksums = Checksums(out / 'work' / 'checksums.json')
-    wrong = [
-        w for stage in notes(out) for w in damaged(out, stage, checksums, within, again=within)
-    ]
+    wrong = [w for stage in notes(out) for w in damaged(out, stage, checksums, within, again)]
     if wrong:
         more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
         raise Damaged(

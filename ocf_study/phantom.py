@@ -19,7 +19,9 @@ from threading import Thread
 import cv2
 import numpy as np
 import pandas as pd
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -45,7 +47,7 @@ def height_loss(
     points,  # (N, 6, 2) mm: as they are
     sound,  # (N, 6, 2) mm: before any made fracture
 ) -> pd.DataFrame:  # loss_wedge, loss_biconcave, loss_crush
-    "True shares of lost height: front and middle against the back, and the back against what it was."
+    "True shares of lost height: front and middle against the back, the back against itself before."
     posterior, middle, anterior = genant.heights(points).T
     return pd.DataFrame(
         dict(
@@ -134,7 +136,7 @@ def annotate(
     rows,  # the subject's rows of `fractures`, by level
     settings: Settings,
 ) -> pd.DataFrame:  # a row per body: body_id, SQ class, points in px, and the truth
-    "What the readers wrote down for one film, from the head down; bodies that are not wholly on the film are left out."
+    "What the readers wrote down for one film, from the head down, of bodies wholly on it."
     film, p = s.film, s.person
     names = [level for level in REGION[film.region] if level in rows.index]
     at = [p.levels.index(level) for level in names]
@@ -320,7 +322,7 @@ def _subject(subject_id):
     plan, out = _WORK['plan'], _WORK['out']
     films, rows = scene.scenes(plan, subject_id)
     for film, s in films:
-        if (out / film.path).exists():
+        if _is_film(out / film.path):
             continue
         with atomic(out / film.path) as t:
             write_dicom(t, scene.render(s, plan.settings), film, plan.settings)
@@ -349,6 +351,16 @@ def _write_films(plan, out, workers):
                     found.append(rows)
                     bar.update()
     return pd.concat(found, ignore_index=True)
+
+# %% ../nbs/method/03_phantom.ipynb #98b030a6
+def _is_film(path):
+    "Whether a film is there with all its pixels: a power cut may have left the beginning of one"
+    try:
+        film = dcmread(path)
+        packed = film.file_meta.TransferSyntaxUID.is_compressed
+        return len(film.PixelData) >= (1 if packed else 2 * film.Rows * film.Columns)
+    except (OSError, EOFError, AttributeError, InvalidDicomError):
+        return False
 
 # %% ../nbs/method/03_phantom.ipynb #524f11d8
 def _write_tables(p, bodies, out):
@@ -386,6 +398,7 @@ def _counts(p, bodies):
     )
 
 # %% ../nbs/method/03_phantom.ipynb #e5c6f6e3
+_TRUTH = ('truth/bodies.parquet', 'truth/films.parquet')
 VERSION = 13  # of the renderer: films of two versions are not mixed
 
 
@@ -416,7 +429,8 @@ def write_cohort(
             raise ValueError(
                 f'{out} holds films of other settings: choose another folder, or remove it'
             )
-        if there['complete'] and all((out / path).exists() for path in p.films.path):
+        left = ['annotations.csv', 'subjects.csv', *_TRUTH, *p.films.path]
+        if there['complete'] and all((out / path).exists() for path in left):
             return there
     elif out.exists() and any(out.iterdir()):
         raise ValueError(f'{out} is not empty and holds no rendered films: choose another folder')

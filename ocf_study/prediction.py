@@ -27,6 +27,7 @@ from ocf_study import (
     genant,
     geometry,
     googlenet,
+    ledger,
     manifest,
     metrics,
     patches,
@@ -61,20 +62,20 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / 'weights.json'
     with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
-        made = json.loads(mark.read_text()) if mark.is_file() else {}
+        made = ledger.noted(mark)
         for kind, name in sorted(wanted):
 
-            def sizes():
+            def files():
                 return {
-                    p.name: p.stat().st_size
+                    p.name: runtime.sha256(p)
                     for p in sorted(folder.glob(f'{Path(name).stem}.*'))
                     if (p.suffix == '.onnx') == (kind == 'onnx')
                 }
 
-            if made.get(kind) == [state, sizes()]:
+            if made.get(kind) == [state, files()]:
                 continue
             _export(model, folder / name, kind)
-            made[kind] = [state, sizes()]
+            made[kind] = [state, files()]
             with runtime.atomic(mark) as f:
                 f.write_text(json.dumps(made))
     return folder
@@ -555,6 +556,9 @@ def _scores(c, choices, predict, known, network):
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), films
 
 # %% ../nbs/method/13a_prediction.ipynb #d04248b4
+_USED = ('work/model/best.keras', 'work/cohort/', 'work/predictions.parquet')
+
+
 def predict_cohort(
     data,  # data folder of either layout, a `cohort.Cohort`, or one film
     run,  # run folder with the trained network
@@ -575,6 +579,7 @@ def predict_cohort(
             f'{run} holds no trained network: run `make study` first, '
             'or name another run with --run'
         )
+    ledger.vouch(run, *_USED, 'work/patches.zarr/', again=_USED)
     predict = predictor(best(run), run / 'work' / 'model' / 'export', backend)
     settings = patches.open(run / 'work' / 'patches.zarr').attrs['settings']
     choices = {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}

@@ -194,6 +194,8 @@ def _complete(film, ds):
             setattr(ds, tag, value)
             if told:
                 film.tell(f'the tag is missing: read as {value}', tag)
+    if not tags.NumberOfFrames:
+        ds.pop('NumberOfFrames', None)  # empty or 0
     if tags.SamplesPerPixel > 1 and ds.get('PlanarConfiguration') is None:
         ds.PlanarConfiguration = 0
     return tags
@@ -339,7 +341,8 @@ def _check_plain(film, stream, syntax, tags, about, size):
     declared = _check_size(film, stored, min(length, size - start), False)
     if length > declared + 1:
         film.tell(
-            f'{length - declared:,} bytes more than {tags.Columns} x {tags.Rows} pixels need: left out',
+            f'{length - declared:,} bytes more than {tags.Columns} x {tags.Rows} pixels need: '
+            'left out',
             'PixelData',
             f'{length:,} bytes',
         )
@@ -434,7 +437,8 @@ def _check_coded(film, stream, places, tags, compression):
     *size, bits, after = coded
     if size != [tags.Columns, tags.Rows, tags.SamplesPerPixel] or bits > tags.BitsAllocated:
         film.refuse(
-            f'the tags say {tags.Columns} x {tags.Rows} pixels, {tags.SamplesPerPixel} channel(s) of '
+            f'the tags say {tags.Columns} x {tags.Rows} pixels, '
+            f'{tags.SamplesPerPixel} channel(s) of '
             f'{tags.BitsAllocated} bits, the compressed film another size',
             'size',
             (*size, bits),
@@ -532,6 +536,7 @@ def _open_dicom(film, stream, size):
     _check_tags(film, ds, tags)
     about = _dicom_header(film, ds, tags, size)
     film.doubt |= tags.SamplesPerPixel > 1 or not _is_plain(ds)
+    film.doubt |= 'PixelPaddingRangeLimit' in ds
     check = _check_compressed if syntax.is_encapsulated else _check_plain
     declared = check(film, stream, syntax, tags, about, size)
 
@@ -813,7 +818,8 @@ def header(
     "What a film says about itself; what tags, size or ends show to be unreadable is refused"
     film = _Film(str(path))
     fs, name, size = _locate(film)
-    with _damage(film), fs.open(name, 'rb') as stream:
+    with _damage(film), fs.open(name, 'rb') as opened:
+        stream = getattr(opened, 'f', opened)  # a local file without fsspec's wrapper is faster
         about, levels = _open(film, stream, size)
         if pixels or film.doubt:
             with _DECODERS:

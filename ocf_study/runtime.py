@@ -43,7 +43,7 @@ def rng(
 def atomic(
     path: str | os.PathLike,  # file or folder to write; an existing one is replaced
 ) -> Iterator[Path]:  # write here
-    "Yield a temporary path beside `path`, renamed to it when the block ends well, removed when it does not"
+    "Yield a temporary path beside `path`; a block that ends well renames it, any other removes it"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
@@ -76,8 +76,7 @@ def sha256(
 
 # %% ../nbs/method/00a_runtime.ipynb #5c852839
 def files_named(
-    path: str
-    | os.PathLike,  # a file, or what the names of several begin with, as those of a TF-Slim checkpoint do
+    path: str | os.PathLike,  # a file, or what several names begin with (TF-Slim)
 ) -> list[Path]:  # in the order of their names; none where there is none
     "The files behind one name"
     folder, name = Path(path).parent, Path(path).name
@@ -116,14 +115,14 @@ def one_gpu(
     worker: int,  # its number, from 0
     devices: list,  # of `gpus`
 ) -> dict[str, str]:  # of its environment
-    "What lets a worker see one GPU; more workers than GPUs share them in turn, and none takes more of the memory than it uses"
+    "What lets a worker see one GPU; more workers than GPUs share them, with the memory each uses"
     return dict(
         CUDA_VISIBLE_DEVICES=devices[worker % len(devices)], TF_FORCE_GPU_ALLOW_GROWTH='true'
     )
 
 # %% ../nbs/method/00a_runtime.ipynb #7314d720
 def _nanny(*address, name, devices, **options):
-    "Dask's keeper of a worker process, which sets the variable before the process imports anything of ours, and again in one that takes the place of a dead one"
+    "Dask's keeper of a worker, which sets its GPU before the process imports anything of ours"
     from distributed import Nanny
 
     return Nanny(*address, name=name, env=one_gpu(name, devices), **options)
@@ -184,7 +183,7 @@ def run_all(
 ) -> Iterator[
     tuple
 ]:  # (item, result), in order of completion; result is the Exception where `work` raised one
-    "Run `work` over `items`, keep no more than `ahead` in flight, show progress, and let no item stop the rest"
+    "Run `work` over `items`, at most `ahead` at a time, with progress; no item stops the rest"
     from distributed import as_completed
 
     items = list(items)
@@ -208,7 +207,7 @@ def run_all(
 
 # %% ../nbs/method/00a_runtime.ipynb #d05e3a74
 class _Reported(tqdm):
-    "A bar that is written to a file, for the command line that runs this notebook in another process"
+    "A bar that is written to a file, for the command line that runs this notebook"
 
     def display(self, msg=None, pos=None):
         with atomic(os.environ['OCF_PROGRESS']) as t:
@@ -220,7 +219,7 @@ def progress(
     desc: str,  # what is being done
     total: int | None = None,  # number of items, when it cannot be asked for
 ):  # an iterable, also a context manager
-    "A progress bar: on a terminal, through `ocf-study run` where that runs the notebook, and silence anywhere else"
+    "A progress bar, on a terminal or through `ocf-study run`; silence anywhere else"
     if 'OCF_PROGRESS' in os.environ:
         return _Reported(
             items, desc=desc, total=total, mininterval=0.5, leave=False, file=open(os.devnull, 'w')
@@ -236,11 +235,11 @@ def progress(
 
 # %% ../nbs/method/00a_runtime.ipynb #7087f1dc
 def tensorflow():
-    "The module `tensorflow`, imported without its start-up log, with oneDNN's kernels on every processor"
+    "The module `tensorflow`, imported without its start-up log, with oneDNN's kernels"
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what is logged after start-up
     os.environ.setdefault(
         'TF_ENABLE_ONEDNN_OPTS', '1'
-    )  # TensorFlow itself asks for AVX-512 first; with AVX2 alone a training step takes 1.6 times as long without it
+    )  # TensorFlow asks for AVX-512 first; with AVX2 alone a step takes 1.6 times as long
     if 'tensorflow' not in sys.modules:
         sys.stderr.flush()
         saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -297,7 +296,10 @@ def machine() -> dict:  # JSON-able
         if info.exists()
         else ''
     )
-    names = 'ocf_study numpy scipy pandas opencv-python imgaug xarray zarr dask tensorflow tensorflow-cpu keras optuna scikit-learn statsmodels matplotlib papermill nbdev'
+    names = (
+        'ocf_study numpy scipy pandas opencv-python imgaug xarray zarr dask tensorflow '
+        'tensorflow-cpu keras optuna scikit-learn statsmodels matplotlib papermill nbdev'
+    )
     return dict(
         system=f'{platform.system()} {platform.machine()}',
         processor=processor or platform.processor(),

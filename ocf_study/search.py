@@ -44,7 +44,7 @@ def space(
 
 # %% ../nbs/method/13_search.ipynb #6cd851c8
 def _round_number(study, trial):
-    "Which round a trial is: one that repeats a lost round keeps its number, the others are counted without these"
+    "Which round a trial is: one that repeats a lost round keeps its number"
     if 'round' in trial.user_attrs:
         return trial.user_attrs['round']
     return trial.number - sum(
@@ -66,7 +66,7 @@ class NumberedSampler(optuna.samplers.RandomSampler):
 
 # %% ../nbs/method/13_search.ipynb #648d8d90
 class PerRound(optuna.samplers.BaseSampler):
-    "One of Optuna's samplers, made anew for each round with a seed of its own, so that machines that draw at once draw apart"
+    "One of Optuna's samplers, new for each round with a seed of its own: machines draw apart"
 
     def __init__(self, make: Callable, seed: int = 0):
         self.make, self.seed, self.made = make, seed, (None, None)
@@ -98,7 +98,7 @@ class PerRound(optuna.samplers.BaseSampler):
 
 # %% ../nbs/method/13_search.ipynb #45cd10e8
 def sampler(
-    name: str = 'random',  # random (the paper's), tpe, qmc; gp and cmaes where torch and cmaes are installed
+    name: str = 'random',  # random (the paper's), tpe, qmc; gp (needs torch), cmaes
     seed: int = 0,
 ) -> optuna.samplers.BaseSampler:
     "How the next draw is made"
@@ -207,7 +207,7 @@ LOST = 'lost: its process ended'
 
 # %% ../nbs/method/13_search.ipynb #ec973183
 def _gone(trial, lost_after):
-    "Has the process of a running round ended? Its own machine can tell; any other waits `lost_after` seconds for a sign of life"
+    "Has the process of a running round ended? Elsewhere, after `lost_after` seconds of silence"
     host, pid, born, beat = (trial.user_attrs.get(k) for k in ('host', 'pid', 'born', 'beat'))
     silent = time.time() - (beat or trial.datetime_start.timestamp())
     if host is None:
@@ -313,7 +313,7 @@ def _run_rounds(work, n, scheduler, workers):
 
 # %% ../nbs/method/13_search.ipynb #92d3783d
 def run(
-    objective: Callable,  # (hyper-parameters, watch) -> validation AUC-PR; `watch` takes a row after each epoch
+    objective: Callable,  # (hyper-parameters, watch) -> AUC-PR; `watch` takes each epoch's row
     where: str
     | Path,  # of `storage`: shared by all machines that search, a file under the same path
     rounds: int,  # in all, over all machines and starts; a round that failed counts
@@ -325,10 +325,10 @@ def run(
     pruner: str = '',  # '': every round runs to its end, as in the paper
     seed: int = 0,
     scheduler: str = '',  # address of a Dask scheduler, whose workers must reach the storage
-    workers: int = 0,  # processes on this machine, each with one of its GPUs where there are; 0: in this process
-    lost_after: float = 3600.0,  # seconds without an epoch after which a round of another machine is lost: more than an epoch takes
+    workers: int = 0,  # processes on this machine, one GPU for each; 0: this process
+    lost_after: float = 3600.0,  # seconds without an epoch after which a round elsewhere is lost
 ) -> optuna.Study:
-    "Search until `rounds` are done, here and elsewhere; started again after a kill it goes on, and repeats the rounds that were under way"
+    "Search until `rounds` are done, here and elsewhere; a killed search repeats what was under way"
     opener = partial(open_study, _absolute(where), name, sampler_name, pruner, seed)
     study, distributions = opener(), distributions or space()
     work = partial(
@@ -385,7 +385,8 @@ def _done(table):
     done = table[table.state == 'complete'].dropna(subset=['auc_pr'])
     if done.empty:
         raise ValueError(
-            f'none of the {len(table)} rounds gave a validation AUC-PR; the first error: {next(filter(None, table.error), "none")}'
+            f'none of the {len(table)} rounds gave a validation AUC-PR; '
+            f'the first error: {next(filter(None, table.error), "none")}'
         )
     return done
 
@@ -520,7 +521,7 @@ def importance(
     study: optuna.Study,
     seed: int = 0,  # of the forest
 ) -> pd.Series:  # hyper-parameter -> share of the variance, from high to low; empty below 10 rounds
-    "How much of the variance of the goal each hyper-parameter explains (fANOVA, Hutter et al. 2014)"
+    "How much of the goal's variance each hyper-parameter explains (fANOVA, Hutter et al. 2014)"
     done = [t for t in study.trials if t.state == TrialState.COMPLETE]
     if len(done) < 10 or len({t.value for t in done}) < 2:
         return pd.Series(dtype=float)
@@ -534,7 +535,7 @@ def importance(
 # %% ../nbs/method/13_search.ipynb #b0540d3b
 @dataclass(frozen=True)
 class Objective:
-    "Validation AUC-PR of a training that differs from `recipe` in the hyper-parameters of the round"
+    "Validation AUC-PR of a training with `recipe` and the hyper-parameters of the round"
 
     data: object  # a patch store, or what else `training.fit` takes
     recipe: training.Recipe  # all that is not searched

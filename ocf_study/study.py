@@ -462,7 +462,7 @@ def _refuse(profile, values, out, anyway):
     gpus = anyway or 'gpu' not in needs or runtime.tensorflow().config.list_physical_devices('GPU')
     if not gpus:
         raise StudyError(
-            f'Profile {profile} trains at full size and needs a GPU, and TensorFlow sees none here; '
+            f'Profile {profile} trains at full size and needs a GPU; TensorFlow sees none here. '
             '--anyway starts it all the same.'
         )
     for p in [out, *out.parents]:
@@ -473,7 +473,7 @@ def _refuse(profile, values, out, anyway):
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
-    "Every error of a data folder at once, on the terminal, where names may stand; then its warnings and what it can show"
+    "Every error of a data folder at once, where names may stand; then warnings, what it can show"
     choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links')}
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found)
@@ -801,7 +801,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with one command. --debug shows the traceback of an error.',
+    help='Osteoporotic compression fractures on lateral spine radiographs: the whole study with '
+    'one command. --debug shows the traceback of an error.',
 )
 weights = typer.Typer(no_args_is_help=True, help='Look at and convert ImageNet checkpoints.')
 app.add_typer(weights, name='weights')
@@ -814,7 +815,8 @@ def _run(
     data: Annotated[
         str,
         typer.Option(
-            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; rendered films when not given"
+            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; "
+            'rendered films when not given'
         ),
     ] = '',
     scheduler: Annotated[str, typer.Option(help='address of a Dask scheduler')] = '',
@@ -839,7 +841,8 @@ def _run(
         raise StudyError(f'--set takes KEY=VALUE, not {", ".join(wrong)}.')
     if own := sorted({k for k, *_ in pairs} & {'profile', 'out', 'until', 'anyway', 'again'}):
         raise StudyError(
-            f'--set gives parameters of notebooks; {own[0]} is an option of the command: --{own[0]}.'
+            f'--set gives parameters of notebooks; {own[0]} is an option of the command: '
+            f'--{own[0]}.'
         )
     more = {k: v for k, v in (('data', data), ('scheduler', scheduler)) if v}
     folder = run(
@@ -880,7 +883,8 @@ def _check(
     film_rule: Annotated[
         str,
         typer.Option(
-            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) or spine_type'
+            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) '
+            'or spine_type'
         ),
     ] = 'y',
     ungraded: Annotated[
@@ -889,14 +893,18 @@ def _check(
     links: Annotated[
         bool, typer.Option('--links', help='links may lead to films outside the folder')
     ] = False,
+    pixels: Annotated[
+        bool, typer.Option('--pixels', help='decode each film, also in a folder of more than 200')
+    ] = False,
     pictures: Annotated[
         str, typer.Option(help='folder for a picture of each film with its points')
     ] = '',
 ):
-    "Check a whole cohort without running anything: every error and warning with its file, row, column and value."
+    "Check a cohort without running anything: each error and warning with file, row and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
-    choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded, links=links)
+    choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
+    choices |= dict(links=links, pixels=pixels)
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found, graded=not ungraded)
     if pictures:
@@ -954,12 +962,11 @@ def _verify_split(
         raise StudyError(f'There is no run with a cohort in {run_}.')
     salt = _salt(salt_file) if salt_file else ''
     with _one_sentence():
+        ledger.vouch(run_, 'work/cohort/')
         wrong = cohort.verify_split(cohort.load(folder), split, salt)
     for p in wrong:
         print(p)
-    print(
-        f'{"The split is the published one" if not wrong else "The split is not the published one"}: {split}'
-    )
+    print(f'The split is {"not " if wrong else ""}the published one: {split}')
     if wrong:
         raise typer.Exit(1)
 
@@ -1044,7 +1051,7 @@ def _convert(
         str, typer.Option(help='.safetensors to write; beside FILE when not given')
     ] = '',
 ):
-    "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library to be read."
+    "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library."
     from ocf_study import googlenet
 
     with _one_sentence():

@@ -11,17 +11,19 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
 
@@ -385,26 +387,49 @@ def _validate(trainer, batches):
     )
 
 # %% ../nbs/method/12_training.ipynb #7f587cfa
-def _save_state(path, trainer, history, settings):
-    "All that the next epoch depends on"
+def _checksum(tensors):
+    "Of names and numbers, in the order of the names"
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
+    return total.hexdigest()
+
+
+def _save_state(path, trainer, history, settings, model):
+    "All that the next epoch depends on; the best weights, of `model`, where they are not the last"
     variables = dict(model=trainer.model.weights, optimizer=trainer.optimizer.variables)
+    if _best(history) < len(history) - 1:
+        variables['best'] = model.weights
     tensors = {
         f'{kind}/{i:04d}': np.array(keras.ops.convert_to_numpy(v), order='C')
         for kind, vs in variables.items()
         for i, v in enumerate(vs)
     }
+    about = dict(settings=json.dumps(settings), history=json.dumps(history))
+    about |= dict(checksum=_checksum(tensors), best=runtime.sha256(path.parent / 'best.keras'))
     with runtime.atomic(path) as f:
-        save_file(
-            tensors, f, metadata=dict(settings=json.dumps(settings), history=json.dumps(history))
-        )
+        save_file(tensors, f, metadata=about)
+
+# %% ../nbs/method/12_training.ipynb #8affdea1
+def _whole_state(path):
+    "What a saved state says of itself; None where the file is not what was written"
+    try:
+        with safe_open(path, 'numpy') as f:
+            about, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, OSError, ValueError):
+        return None
+    whole = about and about.get('checksum') == _checksum(tensors)
+    return about if whole else None
 
 # %% ../nbs/method/12_training.ipynb #b46317ed
 def _read_state(path, settings, overwrite):
     "History of a training with these settings (empty if there is none); an error if the folder holds another one"
     if not path.exists():
         return []
-    with safe_open(path, 'numpy') as f:
-        about = f.metadata()
+    about = _whole_state(path)
+    if about is None:
+        print(f'{path.name} is damaged: this training begins anew.')
+        return []
     other = json.loads(about['settings'])
     if other == settings:
         return json.loads(about['history'])
@@ -433,11 +458,27 @@ def _restore(path, trainer):
             for i, v in enumerate(variables):
                 v.assign(f.get_tensor(f'{kind}/{i:04d}'))
 
+# %% ../nbs/method/12_training.ipynb #32170f91
+def _restore_best(model, out):
+    "The best epoch's weights into `model`: from their file, or, where that has gone, from the state"
+    path = out / 'best.keras'
+    with safe_open(out / 'last.safetensors', 'numpy') as f:
+        if path.is_file() and runtime.sha256(path) == f.metadata()['best']:
+            return model.set_weights(load_best(out).get_weights())
+        kind = 'best' if 'best/0000' in f.keys() else 'model'
+        model.set_weights([f.get_tensor(f'{kind}/{i:04d}') for i in range(len(model.weights))])
+    _write_best(model, path)
+
 # %% ../nbs/method/12_training.ipynb #4022990a
+def _best(history):
+    "Which epoch is the best so far, from 0"
+    return int(np.argmax([h['auc_pr'] for h in history])) if history else 0
+
+
 def _ended(history, recipe):
     "Is the training over: all epochs, or no rise for as long as patience lasts"
-    best = int(np.argmax([h['auc_pr'] for h in history])) if history else 0
-    return len(history) >= recipe.epochs or len(history) - 1 - best >= recipe.patience
+    late = len(history) - 1 - _best(history) >= recipe.patience
+    return len(history) >= recipe.epochs or late
 
 # %% ../nbs/method/12_training.ipynb #cdfe7b53
 def _structure(model):
@@ -474,6 +515,10 @@ def _write_history(out, history):
 def _keep(model, trainer, path):
     "The trained weights in the network that was given, written in Keras's own format"
     model.set_weights(trainer.model.get_weights())
+    _write_best(model, path)
+
+
+def _write_best(model, path):
     with runtime.atomic(path) as f:
         model.save(f)
 
@@ -490,7 +535,7 @@ def fit(
     overwrite: bool = False,  # replace what a training with other settings has left in `out`
     **changes,  # fields of the recipe, by name
 ) -> pd.DataFrame:  # a row per epoch
-    "Train until validation AUC-PR has not risen for `patience` epochs, keep the best epoch; a killed training goes on where it stopped"
+    "Train until validation AUC-PR has stopped rising, keep the best epoch; resume a killed training"
     recipe, out = replace(recipe or Recipe(), **changes), Path(out)
     settings = dict(
         recipe=asdict(recipe),
@@ -502,9 +547,9 @@ def fit(
     _sweep(out)
     if history:
         _write_history(out, history)  # a kill may have come before it
+        _restore_best(model, out)
     else:
         _clear(out)
-    kept = False
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
             train, validation, y = _sources(data, recipe, len(history))
@@ -527,16 +572,13 @@ def fit(
                     ) from None
                 if row['auc_pr'] > max((h['auc_pr'] for h in history), default=-1):
                     _keep(model, trainer, out / 'best.keras')
-                    kept = True
                 history.append({k: float(v) if k != 'epoch' else v for k, v in row.items()})
-                _save_state(out / 'last.safetensors', trainer, history, settings)
+                _save_state(out / 'last.safetensors', trainer, history, settings, model)
                 _write_history(out, history)
                 if watch:
                     watch(history[-1])
                 if _ended(history, recipe):
                     break
-    if not kept:
-        model.set_weights(load_best(out).get_weights())
     return pd.DataFrame(history)
 
 # %% ../nbs/method/12_training.ipynb #c50714e4
@@ -562,6 +604,16 @@ def network(
         googlenet.load_checkpoint(model, checkpoint)
     return model
 
+# %% ../nbs/method/12_training.ipynb #217dad10
+def _modules(config, found):
+    "Packages that the layers of a saved network come from"
+    if isinstance(config, dict):
+        found |= {str(config[k]).split('.')[0] for k in ('module',) if config.get(k)}
+    for v in config.values() if isinstance(config, dict) else config:
+        if isinstance(v, (dict, list)):
+            _modules(v, found)
+    return found
+
 # %% ../nbs/method/12_training.ipynb #f717e102
 def load_best(
     folder: str | Path,  # of `fit` or `ensemble`
@@ -572,7 +624,14 @@ def load_best(
         raise FileNotFoundError(
             f'{path} is not there: no epoch of a training was finished in this folder'
         )
-    return keras.saving.load_model(path, compile=False)
+    try:
+        with zipfile.ZipFile(path) as z:
+            strange = _modules(json.loads(z.read('config.json')), set()) - {'keras', 'builtins'}
+        if strange:
+            raise ValueError
+        return keras.saving.load_model(path, compile=False)
+    except Exception:
+        raise ValueError(f'{path} is not a network of this package, or is damaged') from None
 
 # %% ../nbs/method/12_training.ipynb #e98657bc
 def example_patches(

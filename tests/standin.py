@@ -1,13 +1,12 @@
 "A cohort of numbers that counts as real people: no films; predictions that give the paper's table 3"
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ocf_study import cohort, description, disclosure, figures, genant
+from ocf_study import cohort, description, disclosure, figures, genant, manifest
 
 TABLE3 = dict(  # bodies flagged -> fractured ones among them (arithmetic of the paper's table 3)
     zip(
@@ -42,12 +41,12 @@ def bodies_of(split: str, people: int, per_person: int, fractured: int, seed: in
     level = np.array(genant.LEVELS)[place % len(genant.LEVELS)]
     for name in genant.LEVELS:
         at = np.flatnonzero((level == name) & (person % 4 == 0))
-        label[rng.choice(at, (wanted == name).sum(), replace=False)] = True
-    score = np.empty(n)
-    order = ranked(n, fractured)
-    value = np.sort(expit(rng.normal(-5, 2, n)))[::-1]
-    score[rng.permutation(np.flatnonzero(label))] = value[order]
-    score[rng.permutation(np.flatnonzero(~label))] = value[~order]
+        label[rng.choice(at, min((wanted == name).sum(), len(at)), replace=False)] = True
+    score = expit(rng.normal(-4 + 4 * label, 1.5, n))
+    if n > 7000:  # as in the paper
+        order, value = ranked(n, fractured), np.sort(expit(rng.normal(-5, 2, n)))[::-1]
+        score[rng.permutation(np.flatnonzero(label))] = value[order]
+        score[rng.permutation(np.flatnonzero(~label))] = value[~order]
     subject = np.array([f'{"PO BI MN".split()[k % 3]}{split[1]}{k:05d}' for k in person])
     visit = 1 + (place >= len(genant.LEVELS))
     region = np.where(pd.Series(level).isin(genant.LEVELS[:8]), 'T', 'L')
@@ -158,32 +157,26 @@ def _describe(c, out, below):
             figures.save_table(df, name, out, **save)
 
 
-def run(out: Path, **parameters):
+STAGES = ['50_evaluation', '60_error_analysis', '70_beyond', '80_comparison']
+
+
+def run(out: Path, stages=STAGES, readings=(), resamples=20):
     "Stages 50 to 80, each in a fresh kernel."
     import papermill
 
-    from ocf_study import manifest
-
     (out / 'notebooks').mkdir(exist_ok=True)
-    given = {
-        '50_evaluation': {},
-        '60_error_analysis': dict(readings=[str(p) for p in parameters.pop('readings', [])]),
-        '70_beyond': dict(saliency_bodies=0),
+    more = {
+        '50_evaluation': dict(resamples=resamples),
+        '60_error_analysis': dict(resamples=resamples, readings=[str(p) for p in readings]),
+        '70_beyond': dict(resamples=resamples, saliency_bodies=0),
         '80_comparison': {},
     }
-    for stage, more in given.items():
-        notebook = manifest.root().parent / f'nbs/study/{stage}.ipynb'
-        known = {
-            p
-            for c in json.loads(notebook.read_text())['cells']
-            for p in parameters
-            if 'parameters' in c['metadata'].get('tags', []) and f'{p}:' in ''.join(c['source'])
-        }
+    for stage in stages:
         papermill.execute_notebook(
-            str(notebook),
+            str(manifest.root().parent / f'nbs/study/{stage}.ipynb'),
             str(out / 'notebooks' / f'{stage}.ipynb'),
             kernel_name='python3',
             progress_bar=False,
             cwd=str(out),
-            parameters=dict(out='.', **more, **{k: parameters[k] for k in known}),
+            parameters=dict(out='.', **more[stage]),
         )

@@ -41,7 +41,7 @@ with open(Path(out) / 'tables/table1.csv', 'w') as f:
     table = csv.DictWriter(f, rows[0])
     table.writeheader()
     table.writerows(rows)
-note = dict(name='table1', kind='table', stage='80_comparison', caption='Rounds.', alt='', root='elsewhere')
+note = dict(name='table1', kind='table', stage='80_comparison', caption='', alt='', root='there')
 (Path(out) / 'work/artefacts/table-table1.json').write_text(json.dumps(note))
 (Path(out) / 'work/summary/80_comparison.json').write_text(json.dumps(dict(rounds=len(rows))))
 """

@@ -1,4 +1,4 @@
-"The cohort: every kind of bad input, and what must hold for any partition, certificate and masked table"
+"The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
 import json
@@ -153,7 +153,7 @@ def test_known_film_is_read_upside_down(source, tmp_path):
 
 
 def test_a_film_whose_rows_do_not_run_down_is_refused(root):
-    "Where the thoracic film begins lower than the lumbar one ended, y never falls back: no body may be lost as a second annotation."
+    "Where y never falls back, no body is lost as a second annotation."
     a = rows(root)
     first = a.index[a.ID == a.ID[0]]
     for c in SIX_Y:
@@ -505,7 +505,7 @@ def test_all_problems_of_tables_at_once(tables):
 
 
 def test_one_body_id_on_two_films_is_an_error(tables):
-    "Numbered film by film, as a program may do: nothing is taken for a second annotation and dropped"
+    "Numbered film by film, as programs do: nothing is dropped as a second annotation"
     b = pd.read_csv(tables / 'bodies.csv', dtype=str)
     b.assign(body_id=b.groupby('film_id').cumcount().astype(str), sq='0').to_csv(
         tables / 'bodies.csv', index=False
@@ -1208,7 +1208,7 @@ def test_no_masked_step_of_a_flow_follows_from_the_others(seed, below):
 
 
 def test_table1_cannot_be_worked_back(c):
-    "Ages over few people, and a set that differs from another by few, are masked too; a total or a difference gives nothing back."
+    "Ages over few people are masked too; a total or a difference gives nothing back."
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     p.subjects['race_ethnicity'] = np.where(np.arange(len(p.subjects)) % 7, 'White', 'Asian')
     t = description.table1(p, below=4).astype(str)
@@ -1259,7 +1259,7 @@ def test_table1_counts_people_and_masks(c):
 
 
 def test_table1_of_people_of_whom_little_is_known(c):
-    "Without age, weight and race only the number is left; a few whose race nobody wrote down are a small cell like any other."
+    "Without age, weight and race only the number is left; unknown race is a cell like any other."
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
@@ -1322,7 +1322,7 @@ def test_expected_height_follows_the_neighbours():
 
 
 def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
-    "The study's first stage on films that count as real: no identifier, no small count outside work/."
+    "The first stage on films that count as real: no identifier, no small count outside work/."
     import papermill
 
     monkeypatch.setenv('OCF_RUN', '1')

@@ -145,3 +145,19 @@ def test_markup_in_the_sources_of_the_site_is_text():
     table = nbpages.table(pd.DataFrame({SCRIPT: [SCRIPT]}), SCRIPT)
     for text in ('\n'.join(nbpages.banner(about)), '\n'.join(table)):
         assert '<script' not in text and '<img' not in text
+
+
+def test_the_policy_of_the_site_lets_its_own_scripts_run_alone(browser, tmp_path):
+    sys.path.insert(0, str(ROOT / 'docs'))
+    import nbpages
+
+    own = 'document.documentElement.dataset.own = "ran"'
+    body = f'<p>{SCRIPT}</p>'
+    page = tmp_path / 'page.html'
+    html = f'<html><head><script>{own}</script></head><body>{body}</body></html>'
+    page.write_text(nbpages.guarded(html, nbpages.inline_scripts(body)))
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    assert tab.evaluate('document.documentElement.dataset.own') == 'ran'
+    assert tab.title() != 'ran'
+    tab.close()

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -383,6 +384,45 @@ def test_verify_finds_the_shard(cohort, tmp_path, small):
     shard = tmp_path / 'a.zarr/pixels/c/2/0/0'
     shard.write_bytes(shard.read_bytes()[:-1] + b'?')
     assert patches.verify(tmp_path / 'a.zarr') == [2]
+
+
+@pytest.mark.parametrize(
+    'damaged, alone',
+    [
+        (['pixels/c/1/0/0'], True),
+        (['pixels/c/0/0/0', 'pixels/c/2/0/0'], True),
+        (['label/c/0'], False),
+        (['zarr.json'], False),
+        (['shards/zarr.json'], False),
+    ],
+)
+@pytest.mark.parametrize('damage', ['gone', 'cut', 'changed'])
+def test_a_damaged_store_is_mended_by_the_same_call(
+    cohort, store, tmp_path, monkeypatch, damaged, alone, damage
+):
+    "A few shards from the films that reach into them; tables, which hold the labels, with the whole"
+    one, anew, finish = tmp_path / 'one.zarr', [], patches._finish
+    shutil.copytree(store, one)
+    for name in damaged:
+        content = (one / name).read_bytes()
+        (one / name).unlink()
+        half = len(content) // 2
+        if damage != 'gone':
+            rest = b'' if damage == 'cut' else b'?' + content[half + 1 :]
+            (one / name).write_bytes(content[:half] + rest)
+    monkeypatch.setattr(patches, '_finish', lambda *a: anew.append(1) or finish(*a))
+    patches.build(cohort, one, size=SIZE)
+    assert_same(store, one)
+    assert patches.verify(one) == [] and bool(anew) != alone
+
+
+def test_a_film_exported_again_with_its_size_and_time_is_another(tmp_path):
+    path = tmp_path / 'film.png'
+    path.write_bytes(b'a film')
+    before, (a, m) = patches._file(path), (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns)
+    path.write_bytes(b'a copy')
+    os.utime(path, ns=(a, m))
+    assert patches._file(path) != before
 
 
 def test_a_whole_store_is_not_built_again(cohort, store):

@@ -1,4 +1,4 @@
-"""What the chapters of the renderer cannot host: whole cohorts, kills, and that nothing technical tells the label."""
+"""Whole rendered cohorts, kills, and that nothing technical tells the label."""
 
 from dataclasses import replace
 import json
@@ -89,7 +89,10 @@ def test_another_seed_is_another_cohort(films, tmp_path):
 
 
 def test_nobody_works_on_for_a_run_that_was_killed(tmp_path):
-    code = f"if __name__ == '__main__':\n    from ocf_study import phantom\n    phantom.write_cohort({str(tmp_path / 'films')!r}, subjects=40, pixel_mm=.8, workers=2)"
+    code = (
+        "if __name__ == '__main__':\n    from ocf_study import phantom\n"
+        f'    phantom.write_cohort({str(tmp_path / "films")!r}, 40, pixel_mm=0.8, workers=2)'
+    )
     (tmp_path / 'run.py').write_text(code)
     process = subprocess.Popen(
         [sys.executable, tmp_path / 'run.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -482,7 +485,8 @@ def test_no_technical_cue_gives_the_label_away(read, tmp_path):
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)),
         HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0),
     ):
-        assert 0.45 <= (auc := outcome(features, bodies, model)) <= 0.55, (
+        # by chance 0.42 to 0.52 over seeds: unseen people pull it below a half, a cue only up
+        assert (auc := outcome(features, bodies, model)) <= 0.55, (
             f'{model.__class__.__name__}: AUC {auc:.3f}'
         )
     shape = bodies[['loss_wedge', 'loss_biconcave', 'loss_crush']]
@@ -558,7 +562,7 @@ def test_paper_phantom_is_as_large_as_the_paper():
 
 
 def test_an_end_plate_hardens_when_it_breaks_and_not_before():
-    "The same person's film of each visit, with and without sclerosis: only where the fracture is there already does a line come in"
+    "Sclerosis adds a line only on the visit's film that shows the fracture already"
     p = roster.plan(roster.Settings(subjects=60, prevalence=0.1, visit2=1.0, pixel_mm=2.4))
     seen = {1: set(), 2: set()}
     for name in p.bodies[p.bodies.made & (p.bodies.since == 2)].subject_id.unique():
@@ -599,3 +603,21 @@ def test_a_hair_beside_the_film_is_no_error():
                 and grey.max() <= 1
                 and (grey != 0.5).any()
             )
+
+
+@pytest.mark.parametrize('marked', [True, False])
+def test_what_is_lost_or_cut_is_rendered_again(tmp_path, marked):
+    "Tables of a folder that says it is complete; a film of one that was stopped"
+    phantom.write_cohort(tmp_path / 'a', subjects=1, pixel_mm=2.0, workers=1)
+    before = {p: p.read_bytes() for p in (tmp_path / 'a').rglob('*') if p.is_file()}
+    film = next(p for p in before if p.suffix == '.dcm')
+    mark = tmp_path / 'a' / 'rendered.json'
+    if marked:
+        film.unlink()
+        for name in ('annotations.csv', 'truth/bodies.parquet'):
+            (tmp_path / 'a' / name).unlink()
+    else:
+        mark.write_text(mark.read_text().replace('"complete": true', '"complete": false'))
+        film.write_bytes(before[film][:600])
+    phantom.write_cohort(tmp_path / 'a', subjects=1, pixel_mm=2.0, workers=1)
+    assert {p: p.read_bytes() for p in before} == before

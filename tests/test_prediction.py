@@ -3,6 +3,7 @@
 from pathlib import Path
 import re
 
+import shutil
 import cv2
 import numpy as np
 import pandas as pd
@@ -572,3 +573,38 @@ def test_another_size_is_usual_and_another_grey_curve_is_not(tmp_path):
     for scale in (0.5, 0.75, 2):
         assert share(facts(sized(scale), scale)) < 0.15
     assert share(facts(lambda p: ((p / 65535) ** 2 * 65535).astype('uint16'))) > 0.7
+
+
+def test_an_export_that_was_changed_is_made_anew(tmp_path):
+    "Of zeros, of the same size, it would say the same of every body"
+    from ocf_study import googlenet
+
+    model = googlenet.build(size=32, aux=False)
+    weights = prediction.export(model, tmp_path, ['openvino']) / 'network.bin'
+    content = weights.read_bytes()
+    weights.write_bytes(bytes(len(content)))
+    assert prediction.export(model, tmp_path, ['openvino']) == tmp_path
+    assert any(weights.read_bytes()) and len(weights.read_bytes()) == len(content)
+    (tmp_path / 'weights.json').write_text('{"onn')
+    prediction.export(model, tmp_path, ['openvino'])
+
+
+@pytest.mark.parametrize(
+    'name', ['work/model/best.keras', 'work/predictions.parquet', 'work/patches.zarr/zarr.json']
+)
+@pytest.mark.parametrize('damage', ['gone', 'changed'])
+def test_nothing_is_predicted_with_files_that_a_run_did_not_leave(name, damage, run, new, tmp_path):
+    from ocf_study import ledger
+
+    copy = tmp_path / 'run'
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns('films', 'export'))
+    checksums = ledger.Checksums(copy / 'work' / 'checksums.json')
+    ledger.write(copy, '40_prediction', {}, checksums, key='a')
+    content = (copy / name).read_bytes()
+    (copy / name).unlink()
+    if damage == 'changed':
+        (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises((ValueError, FileNotFoundError)) as e:
+        prediction.predict_cohort(new, copy, tmp_path / 'out', backend='keras')
+    word = 'has changed' if damage == 'changed' else 'is gone|no trained network'
+    assert re.search(f'{word}', str(e.value)) and not (tmp_path / 'out').exists()

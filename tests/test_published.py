@@ -18,6 +18,7 @@ TABLES = (
     'figure6',
     'text',
     'related',
+    'cosman2017',
     'differences',
 )
 

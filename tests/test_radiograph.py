@@ -800,6 +800,55 @@ def test_the_header_alone_refuses_what_read_refuses(tmp_path):
         assert refusal(radiograph.header, path) == refusal(radiograph.read, path) != '', what
 
 
+ODD = [
+    *({tag: None} for tag in ('Rows', 'Columns', 'BitsAllocated', 'BitsStored', 'HighBit')),
+    *({tag: None} for tag in ('SamplesPerPixel', 'PixelRepresentation', 'NumberOfFrames')),
+    *({tag: None} for tag in ('PhotometricInterpretation', 'RescaleSlope', 'RescaleIntercept')),
+    *({'Rows': rows} for rows in (0, 1, 59, 61, 65535)),
+    *({'Columns': columns} for columns in (0, 1, 43, 45, 65535)),
+    *({'BitsAllocated': bits} for bits in (1, 8, 12, 32)),
+    *({'BitsStored': bits} for bits in (0, 7, 10, 16, 17)),
+    *({'HighBit': bit} for bit in (0, 15, 16)),
+    *({'SamplesPerPixel': n} for n in (0, 2, 3)),
+    *({'PixelRepresentation': n} for n in (1, 2)),
+    *({'NumberOfFrames': n} for n in (0, 1, 2)),
+    *(
+        {'PhotometricInterpretation': kind}
+        for kind in ('MONOCHROME1', 'RGB', 'HSV', 'PALETTE COLOR')
+    ),
+    *({'RescaleSlope': slope} for slope in (0, -1, 0.001)),
+    *({'PixelPaddingValue': value} for value in (0, 4095, 60000)),
+    dict(PixelPaddingValue=0, PixelPaddingRangeLimit=4095),
+    dict(ModalityLUTSequence=Sequence([])),
+    dict(ModalityLUTSequence=Sequence([Dataset()])),
+    dict(PixelAspectRatio=[0, 0]),
+    dict(PatientOrientation=['A']),
+    dict(PatientOrientation=''),
+]
+
+
+@pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_header_and_read_agree_on_odd_tags(tmp_path, syntax):
+    "Both read a film, or both refuse it with the same sentence, and no warning is lost"
+    whole, refused = dicom(tmp_path / 'whole.dcm', picture(), syntax=syntax), 0
+    for k, tags in enumerate(ODD):
+        ds = pydicom.dcmread(whole)
+        for tag, value in tags.items():
+            if tag.startswith('PixelPadding'):
+                ds.add_new(tag, 'US', value)
+            else:
+                setattr(ds, tag, value)
+        ds.save_as(path := tmp_path / f'{k}.dcm')
+        said = refusal(radiograph.read, path)
+        whole_size = {'Rows', 'Columns'}.isdisjoint(tags)  # of RLE only decoding tells
+        choices = dict(pixels=syntax == RLELossless and not whole_size)
+        assert refusal(radiograph.header, path, **choices) == said, tags
+        refused += bool(said)
+        if not said and not choices['pixels']:
+            warned(path)
+    assert 25 < refused < len(ODD) - 10
+
+
 def test_damage_between_the_ends_needs_the_pixels(tmp_path):
     code = bytearray(lossless_jpeg(picture(shape=(300, 200))))
     code[len(code) // 2 : len(code) // 2 + 400] = bytes(400)

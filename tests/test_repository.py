@@ -125,3 +125,19 @@ def test_conda_environment_uses_the_gpu_lock():
     assert env['dependencies'][-1] == {'pip': ['-r requirements/gpu.txt']}
     ini = (ROOT / 'settings.ini').read_text()
     assert f'python={re.search(r"min_python = (.*)", ini)[1]}' in env['dependencies']
+
+
+def test_only_final_scores_are_called_an_expert_s():
+    "The software's grade follows six points: no page, docstring or message may call it an expert's."
+    sources = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CITATION.cff')]
+    for folder, kind in (('docs', 'md'), ('docs', 'py'), ('nbs', 'ipynb'), ('ocf_study', 'py')):
+        sources += sorted((ROOT / folder).rglob(f'*.{kind}'))
+    told = []
+    for path in sources:
+        text = re.sub(r'"image/[\w+]+": (\[[^]]*\]|"[^"]*")', '', path.read_text())
+        told += [
+            f'{path.relative_to(ROOT)}: {line.strip()[:100]}'
+            for line in text.splitlines()
+            if re.search(r'\bexpert', line, re.I) and 'final' not in line.lower()
+        ]
+    assert told == []

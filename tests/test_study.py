@@ -297,7 +297,7 @@ def named_in(run, names):
 
 
 def test_names_in_tables_are_not_shared_when_a_film_fails(smoke, tmp_path):
-    "Three plain tables, names that do not hold one another, films at the top level, one of a single grey: up to the patches, where it fails"
+    "Three plain tables, names that do not hold one another, one film of a single grey"
     c = cohort.load(smoke / 'work' / 'cohort')
     folder, out = tmp_path / 'films', tmp_path / 'run'
     folder.mkdir()
@@ -503,7 +503,10 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
 
 
 def test_a_process_that_is_killed_is_one_sentence(tmp_path):
-    code = 'import os, psutil, sys; os.write(sys.__stderr__.fileno(), b"last words"); psutil.Process().kill()'
+    code = (
+        'import os, psutil, sys; os.write(sys.__stderr__.fileno(), b"last words"); '
+        'psutil.Process().kill()'
+    )
     import nbformat
 
     nb = nbformat.v4.new_notebook(

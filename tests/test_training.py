@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -561,3 +562,61 @@ def test_a_timed_step_runs_in_the_precision_it_is_named_after(monkeypatch):
     for step in [training._own_step(2, 64, p) for p in ('bfloat16_onednn', 'none')]:
         step()
     assert seen == [True, False]
+
+
+@pytest.mark.parametrize(
+    'name, damage',
+    [
+        ('best.keras', 'gone'),
+        ('best.keras', 'cut'),
+        ('best.keras', 'changed'),
+        ('last.safetensors', 'gone'),
+        ('last.safetensors', 'cut'),
+        ('last.safetensors', 'changed'),
+        ('history.csv', 'gone'),
+    ],
+)
+def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken, tmp_path):
+    "Of one that has ended, and of one that was stopped after an epoch that was not the best"
+    for folder, epochs in (('ended', 0), ('stopped', len(unbroken[1]) - 1)):
+        out = tmp_path / folder
+        shutil.copytree(unbroken[0], out)
+        if epochs:
+            shutil.rmtree(out)
+
+            def stop(row, last=epochs):
+                if row['epoch'] == last:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(network(), data, out, TINY, watch=stop)
+        content = (out / name).read_bytes()
+        (out / name).unlink()
+        if damage == 'cut':
+            (out / name).write_bytes(content[: len(content) // 2])
+        elif damage == 'changed':
+            middle = len(content) // 2
+            (out / name).write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
+        model = network()
+        same(out, training.fit(model, data, out, TINY), unbroken)
+        for a, b in zip(model.get_weights(), training.load_best(unbroken[0]).get_weights()):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_no_network_is_one_sentence_without_advice(data, tmp_path):
+    import zipfile
+
+    network().save(tmp_path / 'best.keras')
+    training.load_best(tmp_path)
+    with zipfile.ZipFile(tmp_path / 'best.keras') as z:
+        parts = {n: z.read(n) for n in z.namelist()}
+    parts['config.json'] = parts['config.json'].replace(b'"keras.layers"', b'"subprocess"', 1)
+    with zipfile.ZipFile(tmp_path / 'best.keras', 'w') as z:
+        for n, content in parts.items():
+            z.writestr(n, content)
+    for content in (None, b'', b'PK not a zip'):
+        if content is not None:
+            (tmp_path / 'best.keras').write_bytes(content)
+        with pytest.raises(ValueError, match='is not a network of this package') as e:
+            training.load_best(tmp_path)
+        assert 'safe_mode' not in str(e.value) and e.value.__suppress_context__
