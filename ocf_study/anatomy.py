@@ -27,7 +27,7 @@ _CORNERS_U, _CORNERS_V = np.array([0, 0.5, 1, 1, 0.5, 0]), np.array([0, 0, 0, 1,
 
 
 def _along(xy, start, stop, axis):
-    "Curve (N, GRID) on the grid between two corners: `axis` runs along it, the other one is its value."
+    "Curve (N, GRID) on the grid between two corners; `axis` runs along it."
     t = (xy[..., axis] - start[:, None, axis]) / (stop[:, None, axis] - start[:, None, axis])
     t = np.concatenate([np.zeros((len(t), 1)), t, np.ones((len(t), 1))], 1)
     y = np.concatenate([start[:, None, 1 - axis], xy[..., 1 - axis], stop[:, None, 1 - axis]], 1)
@@ -39,7 +39,7 @@ def body_curves(
     points,  # (N, 6, 2) DXA px, facing right
     outline,  # (N, 93, 2) DXA px, as `nhanes.outlines` gives them
     mm=nhanes.MM_PER_PIXEL,  # mm per px
-):  # curves (N, 6, GRID) mm in the body's axes, points (N, 6, 2) mm in them, centre (N, 2) mm, angle (N,) radians, y down
+):  # curves (N, 6, GRID), points (N, 6, 2) mm in the body's axes; centre (N, 2) mm; angle (N,)
     "Six curves of each body in its own axes, and where the body stands."
     mm_points, mm_outline = np.asarray(points) * mm, np.asarray(outline) * mm
     centre = mm_points[:, [0, 2, 3, 5]].mean(1)
@@ -115,7 +115,9 @@ class Column:
     levels: tuple  # names, of COLUMN
     curves: np.ndarray  # (B, 6, GRID) mm
     points: np.ndarray  # (B, 6, 2) mm in the body's axes
-    links: np.ndarray  # (B - 1, 3) disc below: shift of the next superior end-plate (mm along, mm down) and its turn (radians)
+    links: (
+        np.ndarray
+    )  # (B - 1, 3) next superior end-plate: shift along and down (mm), turn (radians)
     real: np.ndarray  # (B,) bool: NHANES has this body
 
 
@@ -152,7 +154,7 @@ def column(
 ):  # Column
     "The person's whole column: what NHANES has, and what it lacks from the neighbours."
     at = {level: i for i, level in enumerate(levels)}
-    known = np.array([at.get(l, -1) for l in LEVELS])
+    known = np.array([at.get(level, -1) for level in LEVELS])
     have = np.flatnonzero(known >= 0)
     source = have[np.abs(np.arange(len(LEVELS))[:, None] - have).argmin(1)]  # the nearest one known
     c, p, where, slope = (np.asarray(x)[known[source]] for x in (curves, points, centre, angle))
@@ -180,7 +182,7 @@ def column(
 def stand(
     column,  # Column
     bend=0.0,  # (B - 1,) or one: radians added to each disc, front downwards
-    share: float = 0.5,  # share of a broken body's wedge that the discs take up, so that the back bends less
+    share: float = 0.5,  # share of a fractured body's wedge that the discs take up
     sound=None,  # (B, 6, 2) mm: points before the fractures; None: no body is broken
 ):  # centre (B, 2) mm, angle (B,) radians, L4 at the origin and level
     "Where each body stands: discs joined from L4 up and down."
@@ -217,12 +219,12 @@ _T = np.pi * ((np.arange(SLICES) + 0.5) / SLICES - 0.5)
 Z, SHARE = (
     np.sin(_T),
     np.cos(_T) / np.cos(_T).sum(),
-)  # across the patient, -1 to 1, closer together at the sides where the contour falls back; share of the width
+)  # across the patient, -1 to 1 of half the width, closer together at the sides
 
 
 @lru_cache
 def _spline(n, fine=3):
-    "Matrix (fine*n, n) from the corners of a closed polygon to points of its uniform cubic B-spline: smooth everywhere, a corner rounded by about one step."
+    "Matrix (fine*n, n) from a closed polygon's corners to points of its uniform cubic B-spline."
     t = np.arange(fine)[:, None] / fine
     weights = (
         np.concatenate(
@@ -244,8 +246,8 @@ def slices(
     shell,  # mm of cortex: 0 gives the outer surface
     lean=0.0,  # (B,) radians: leaning to the side (scoliosis, bad positioning)
     twist=0.0,  # (B,) radians: turned about its long axis
-    cortex=1.0,  # (B, 3, GRID) or one: how thick along both end-plates and down the front, against `shell`
-):  # (B, SLICES, 12*(GRID - 1), 2) mm in the body's axes, (B, SLICES) mm across the patient where they lie
+    cortex=1.0,  # (B, 3, GRID) or one: thickness along end-plates and front, against `shell`
+):  # (B, SLICES, 12*(GRID - 1), 2) mm in the body's axes, (B, SLICES) mm across the patient
     "Outline of each slice of each body, a closed smooth curve, the cortex left off."
     z = Z[None, :, None]
     shell = np.broadcast_to(shell, (len(curves),))[:, None, None]
@@ -314,7 +316,7 @@ class Canvas:
         self.pixel_mm, self.mm = pixel_mm, np.zeros((height, width), np.float32)
 
     def _room(self, polygons, spare=0.0):
-        "First and last column and row that hold the polygons (M, 2) mm, `spare` mm around them, and their vertices there in 1/16 px; None off the film."
+        "Window (px) of the polygons, and their vertices in it in 1/16 px; None off the film."
         xy = (
             polygons.reshape(-1, 2)
             if isinstance(polygons, np.ndarray)
@@ -332,7 +334,7 @@ class Canvas:
         return np.s_[low[1] : high[1], low[0] : high[0]], high[::-1] - low[::-1], vertices
 
     def fill(self, polygons, mm):
-        "Add `mm` (one, or one each) of path inside each of the polygons (P, M, 2) mm: where two lie over each other, twice."
+        "Add `mm` (one, or one each) of path inside each of the polygons (P, M, 2) mm."
         if (room := self._room(polygons)) is None:
             return
         at, shape, vertices = room
@@ -347,7 +349,7 @@ class Canvas:
         self.mm[at] += part * np.float32(most / 255)
 
     def bone(self, polygons, mm, cortex_mm, shell=0.8, blur=0.0):
-        "Add one bone, the union of its polygons: `mm` of path inside, `cortex_mm` more along its edge, `shell` mm wide."
+        "Add one bone, the union of its polygons, `cortex_mm` more in a `shell` at its edge."
         if (room := self._room(polygons, 3 * blur)) is None:
             return
         at, shape, vertices = room
@@ -362,7 +364,7 @@ class Canvas:
         self.mm[at] += cv2.GaussianBlur(part, (0, 0), blur / self.pixel_mm) if blur else part
 
     def line(self, xy, mm, stroke, hollow=None):
-        "Add `mm` of path along an open line (M, 2) mm, `stroke` mm wide; `hollow`: mm of path and width of its inside."
+        "Add `mm` of path along an open line (M, 2) mm; `hollow`: mm and width of its inside."
         if (room := self._room([xy], stroke)) is None:
             return
         at, shape, vertices = room
@@ -376,7 +378,7 @@ class Canvas:
         self.mm[at] += mask * np.float32(mm / 255)
 
     def place(self, picture, turn, first):
-        "Add a picture (mm of path): `turn` (2, 2) are mm on the film per pixel of it, `first` (2,) mm is where its first pixel lies."
+        "Add a picture (mm of path): `turn` (2, 2) mm per pixel, `first` (2,) mm its first pixel."
         turn, first, (h, w) = turn / self.pixel_mm, first / self.pixel_mm, picture.shape
         corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ turn.T + first
         low = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
@@ -455,7 +457,8 @@ def rounded(polygon):
     return p
 
 
-# Outlines of an arch from the side (a to the front of the body's centre, s down; mm, in a body 35 mm deep and 28 mm high), corner by corner the same in both regions; a joint's two faces are lines
+# Outlines of an arch from the side: mm to the front of the body's centre and down, in a body 35 mm
+# deep and 28 mm high. Corner by corner the same in both regions; a joint's two faces are lines.
 _L = dict(
     pillar=[
         (-11, -13),
@@ -579,7 +582,7 @@ _THICK = dict(
     lamina=(3.2, 6.0, 1.1),
     transverse=(4.5, 3.0, 1.1),
     spinous=(3.6, 2.2, 1.2),
-)  # mm: half of each part's thickness across the patient, how far in from its edge it has it, and its cortex
+)  # mm: half of a part's thickness, how far in from its edge it has it, and its cortex
 _LUMBAR = dict(
     T10=0.2, T11=0.55, T12=0.8
 )  # how lumbar an arch is; other thoracic ones 0, lumbar ones 1
@@ -597,8 +600,8 @@ _ARCH = dict(
 def arch_model(
     lumbar: float,  # 0 thoracic to 1 lumbar
     variant: int,  # no two are alike
-):  # side, transverse process, middle: (H, W) mm of cortical bone each, as far as `_ARCH` says; the middle with both its halves
-    "Ray sums across an arch: cortex around marrow, and what is cortex alone, the joints' faces and the pars."
+):  # side, transverse process, middle with both its halves: (H, W) mm of cortical bone each
+    "Ray sums across an arch: cortex around marrow, and the joints' faces and pars, cortex alone."
     draw, step = rng(0, 'arch', lumbar, variant), _ARCH['step']
     own = {k: (1 - lumbar) * np.array(_T[k]) + lumbar * np.array(_L[k], float) for k in _L}
     own = {
@@ -697,7 +700,7 @@ def ribs(
     focus,  # as in `arches`
     draw,
 ):
-    "A rib on each side of each thoracic body: back from the joint, round the angle, then down across the bodies below."
+    "A rib on each side of each thoracic body: back from the joint, round the angle, then down."
     fall, back = draw.normal(0.55, 0.10), draw.normal(1.15, 0.12)
     pitch = np.median(np.linalg.norm(np.diff(centre, axis=0), axis=1)) if len(centre) > 1 else 25.0
     d = np.median(depth)
@@ -780,7 +783,7 @@ def pelvis(
     focus,
     draw,
 ):
-    "Both iliac wings, each with its two tables, its brim and the edge of its sciatic notch; the two sides lie far apart in depth."
+    "Both iliac wings, each with two tables, brim and sciatic notch; far apart in depth."
     wing = np.array(
         [
             (-62, 60),

@@ -41,15 +41,17 @@ class Cohort:
     flow: pd.DataFrame  # step, split, subjects, films, bodies, label0, label1
     about: dict = field(
         default_factory=dict
-    )  # root, data (one sentence), rendered, number of warnings, choices of the readers; no identifier
+    )  # root, data (one sentence), rendered, number of warnings, choices; no identifier
     salt: str = field(
         default='', repr=False
     )  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
         return (
-            f'Cohort of {self.films.subject_id.nunique():,} subjects, {len(self.films):,} films, {len(self.bodies):,} bodies '
-            f'({int(self.bodies.label.sum()):,} label 1){", rendered" if self.about.get("rendered") else ""}'
+            f'Cohort of {self.films.subject_id.nunique():,} subjects, '
+            f'{len(self.films):,} films, {len(self.bodies):,} bodies '
+            f'({int(self.bodies.label.sum()):,} label 1)'
+            + (', rendered' if self.about.get('rendered') else '')
         )
 
     def path(self, film_id: str) -> str:  # path or address of the file
@@ -66,7 +68,7 @@ class Cohort:
         )
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
-        "Write subjects, films, bodies, flow (Parquet), about.json and the salt; a folder written again keeps its salt."
+        "Write the tables (Parquet), about.json and the salt, which a folder written again keeps."
         with runtime.atomic(folder) as f:
             f.mkdir()
             for name in _TABLES:
@@ -88,7 +90,7 @@ _SALT = 'salt.txt'
 
 
 def _salt(path, about):
-    "The salt a folder has, else a new one: secret, but for rendered people, whose salt anybody may know."
+    "The salt a folder has, else a new one: secret, except that of rendered people."
     if path.exists():
         return path.read_text()
     return 'rendered people have no secrets' if about.get('rendered') else secrets.token_hex(16)
@@ -99,7 +101,7 @@ def _join(root, path):
 
 
 def _stored_root(root, folder):
-    "A local data folder is stored relative to the cohort's folder, so that a run folder can be moved."
+    "A local data folder is stored relative to the cohort's: a run folder can be moved."
     return str(root) if '://' in str(root) else os.path.relpath(root, folder)
 
 
@@ -128,7 +130,8 @@ def points(
 FAULTS = {
     'missing': 'a graded body needs all six points',
     'coincident': 'two of the six points coincide, or two corners lie less than 1 px apart',
-    'order': 'points in the wrong order: superior above inferior, anterior on the side the subject faces',
+    'order': 'points in the wrong order: superior above inferior, '
+    'anterior on the side the subject faces',
     'convex': 'the four corners are not convex',
     'outside': 'points outside the film',
 }
@@ -194,7 +197,7 @@ def _best_order(points, facing):
 
 
 def _evidence(rows, order):
-    "What a film with all bodies wrong alike says of its axes, and whether the listing alone is to blame."
+    "What a film with all bodies wrong alike says of its axes; is the listing alone to blame?"
     n, facing = len(rows), rows.facing.iloc[0]
     which = f'so are all {n} bodies of this film' if n > 1 else 'the film has no other body'
     y = rows.sort_values('at').y.diff().iloc[1:]
@@ -212,7 +215,7 @@ def _evidence(rows, order):
 
 
 def _alike(bodies, films):
-    "For each body of a film whose bodies are all wrong alike, what is to be said; and whether it can be repaired."
+    "Where all bodies of a film are wrong alike: what is to be said, and can they be repaired?"
     on = films.set_index('film_id').reindex(bodies.film_id)
     facing = on.facing.fillna('right').to_numpy()
     d = pd.DataFrame(
@@ -234,6 +237,16 @@ def _alike(bodies, films):
         said[rows.index], listed[rows.index] = _evidence(rows, rows.order.iloc[0])
     return said, listed
 
+# %% ../nbs/method/05_cohort.ipynb #c0b0de14
+def _films_told(films, file, column, said, severity='warning'):
+    "One Problem for films of which the same is to be told; `films` may have `line`."
+    if films.empty:
+        return []
+    names, n = ', '.join(films.film_id.astype(str).head(3)), len(films)
+    names += f' and {n - 3:,} more' if n > 3 else ''
+    line = int(films.line.iloc[0]) if 'line' in films else None
+    return [Problem(file, line, column, names, said, severity)]
+
 # %% ../nbs/method/05_cohort.ipynb #c0b0de23
 @lru_cache
 def _typical():
@@ -247,7 +260,7 @@ def _typical():
 
 
 def _placed(bodies):
-    "Sound bodies, once a level, from the head down: place, height, and px per mm of a body of that level."
+    "Sound bodies, once a level, from the head down: place, height, px per mm of a normal body."
     p = points(bodies)
     d = bodies[['film_id', 'body_id', 'level', 'line']].assign(
         at=pd.Categorical(bodies.level, genant.LEVELS).codes,
@@ -280,12 +293,14 @@ def _neighbours(d, file):
         )
         problems.append(Problem(file, int(d.line[i]), 'points', d.level[i], said))
     for i in d.index[up & ~(whole & (d.groupby('film_id')['at'].transform('size') > 2))]:
-        said = f'{d.body_id[i]}: lies above {before.level[i]} (line {before.line[i]:.0f}), and levels run down a film'
+        above = f'{before.level[i]} (line {before.line[i]:.0f})'
+        said = f'{d.body_id[i]}: lies above {above}, and levels run down a film'
         problems.append(Problem(file, int(d.line[i]), 'level', d.level[i], said))
     for film, rows in d[whole & (d.groupby('film_id')['at'].transform('size') > 2)].groupby(
         'film_id'
     ):
-        said = f'{film}: levels run upwards, from {rows.level.iloc[-1]} at the top down to {rows.level.iloc[0]}'
+        top, foot = rows.level.iloc[-1], rows.level.iloc[0]
+        said = f'{film}: levels run upwards, from {top} at the top down to {foot}'
         problems.append(Problem(file, int(rows.line.iloc[0]), 'level', rows.level.iloc[0], said))
     middle = np.cumsum(_typical()) - _typical() / 2
     between = middle[d['at']] - middle[before['at'].fillna(0).astype(int)]
@@ -297,7 +312,10 @@ def _neighbours(d, file):
     )
     odd = ((ratio / usual) > STEP) | ((ratio / usual) < 1 / STEP)
     for i in d.index[odd]:
-        said = f'{d.body_id[i]}: lies {ratio[i] / usual[i]:.1f} times as far from {before.level[i]} as others of this film from theirs: is a level left out, or off by one?'
+        said = (
+            f'{d.body_id[i]}: lies {ratio[i] / usual[i]:.1f} times as far from {before.level[i]} '
+            'as is usual on this film: is a level left out, or off by one?'
+        )
         problems.append(Problem(file, int(d.line[i]), 'level', d.level[i], said, 'warning'))
     return problems
 
@@ -334,7 +352,7 @@ def _middles(bodies, file):
 
 
 def _scales(d, films, file):
-    "Warnings for films whose bodies have not the size that their pixels, the film or other films imply."
+    "Warnings for films whose bodies have another size than pixels, film or other films imply."
     by = d.groupby('film_id')
     f = films.set_index('film_id').join(
         pd.DataFrame(
@@ -364,7 +382,8 @@ def _scales(d, films, file):
         (
             wrong,
             lambda m: (
-                f'bodies are {size[m].median():.2f} times as high as usual, by the pixels of {mm[m].median():g} mm: {cause}'
+                f'bodies are {size[m].median():.2f} times as high as usual, '
+                f'by the pixels of {mm[m].median():g} mm: {cause}'
             ),
         ),
         (small, lambda m: f'all bodies lie in the upper left of the film, and are small: {cause}'),
@@ -387,8 +406,6 @@ def together(
 ) -> list[Problem]:
     "What cannot be right, or is unlikely, of the bodies of one film beside one another."
     d = _placed(bodies)
-    if not (points(bodies) > 1.5).any():
-        return []  # no px, which is told before
     return _neighbours(d, file) + _middles(bodies, file) + _scales(d, films, file)
 
 # %% ../nbs/method/05_cohort.ipynb #8e0da7b7
@@ -429,7 +446,7 @@ def count(
 # %% ../nbs/method/05_cohort.ipynb #405f925e
 def flow_of(
     bodies: pd.DataFrame,  # every annotated body
-    exclusions: list,  # (name, boolean mask over `bodies`), in order; a body leaves at the first mask that holds
+    exclusions: list,  # (name, mask over `bodies`), in order; a body leaves at the first that holds
     start: str = 'annotated',  # name of the first row
     end: str = 'included',  # name of the last row
 ) -> pd.DataFrame:  # step, split, subjects, films, bodies, label0, label1
@@ -484,7 +501,7 @@ def write_example(
     size: tuple = (300, 420),  # px, width and height of a film
     seed: int = 0,
 ) -> Path:  # the folder
-    "A tiny folder in MrOS's layout, of noise: one visit, two films and nine bodies a subject. To read, and to break in tests."
+    "A tiny folder in MrOS's layout, of noise: one visit, two films and nine bodies a subject."
     root, rng, rows = Path(root), runtime.rng(seed, 'cohort example'), []
     for s in range(subjects):
         subject = f'{("PO", "BI")[s % 2]}{6000 + s}'
@@ -585,7 +602,7 @@ class Inspection:
 
 # %% ../nbs/method/05_cohort.ipynb #63a7398c
 def _read(root, name, schema, change=None):
-    "A table indexed by line (None if it is no table), changed before it is looked at, and what its schema does not allow."
+    "A table indexed by line, changed before it is checked (None: no table), and its problems."
     try:
         df, problems = manifest.cells(_join(root, name), schema, name)
     except DataError as e:
@@ -654,7 +671,7 @@ def _of_method(df, file, column):
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de04
 def _with_midpoints(df, file, names, graded=None):
-    "Points 2 and 5 where they are missing, halfway between their corners; `names` are the columns x1, y1 .. y6."
+    "Missing points 2 and 5 halfway between their corners; `names` are the columns x1, y1 .. y6."
     if not {n for i, n in enumerate(names) if i // 2 not in (1, 4)} <= set(df):
         return df, []
     absent = [n for n in names if n not in df]
@@ -704,9 +721,15 @@ def _doubtful_classes(sq, file, column, cure):
     if not number.isin([0, 1, 2, 3]).all() or not (number > 0).any():
         return []
     if not n:
-        said = f'has no class above 1, so every body has label 0. Labels and mABQ codes say nothing of severity: {cure}'
+        said = (
+            'has no class above 1, so every body has label 0. '
+            f'Labels and mABQ codes say nothing of severity: {cure}'
+        )
         return [Problem(file, None, column, None, said, 'warning')]
-    said = f'has no class of 2.5, 4, 4.5, 5, 6 or 7 among {len(number):,} bodies. These look like Genant grades, whose 2 is moderate; class 2 is mild. {cure}'
+    said = (
+        f'has no class of 2.5, 4, 4.5, 5, 6 or 7 among {len(number):,} bodies. '
+        f'These look like Genant grades, whose 2 is moderate; class 2 is mild: {cure}'
+    )
     return [
         Problem(file, None, column, '0, 1, 2, 3', said, 'error' if n >= _CERTAIN else 'warning')
     ]
@@ -800,16 +823,6 @@ def _headers(root, films, workers, pixels=False):
     ).rename(columns={'facing': 'stated'}), problems
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de11
-def _films_told(films, file, column, said, severity='warning'):
-    "One Problem for films of which the same is to be told; `films` may have `line`."
-    if films.empty:
-        return []
-    names, n = ', '.join(films.film_id.astype(str).head(3)), len(films)
-    names += f' and {n - 3:,} more' if n > 3 else ''
-    line = int(films.line.iloc[0]) if 'line' in films else None
-    return [Problem(file, line, column, names, said, severity)]
-
-
 def _facing(films, file):
     "Films with the side to which the subject looks, and what is told of it."
     given = films.facing if 'facing' in films else pd.Series(np.nan, films.index)
@@ -839,7 +852,10 @@ def _shared_patients(films, subjects, file):
     for _, two in d.groupby('patient', sort=False):
         if len(two) == 2 and not (two.person.notna().all() and two.person.nunique() == 1):
             who = ' and '.join(two.subject_id)
-            said = 'have films with one PatientID, as no others do. If they are one person, say so in a column `person` of subjects'
+            said = (
+                'have films with one PatientID, as no others do. '
+                'If they are one person, say so in a column `person` of subjects'
+            )
             problems.append(Problem(file, None, 'subject_id', who, said, 'warning'))
     return problems
 
@@ -882,14 +898,14 @@ def _with_headers(root, films, file, workers, links, pixels):
     return films, leaving + unread + sides
 
 # %% ../nbs/method/05_cohort.ipynb #67394a94
-def _point_problems(bodies, films, file, repair=False):
-    "A Problem for each body whose points cannot be right; `bodies` has `line`."
+def _point_problems(bodies, films, file):
+    "A Problem for each body whose points cannot be right, and which points may be."
     on = films.set_index('film_id').reindex(bodies.film_id)
     width, height = (pd.to_numeric(on[c]).fillna(np.inf).to_numpy() for c in ('width', 'height'))
     p = points(bodies)
     if len(p) and 0 <= np.nanmin(p) and np.nanmax(p) <= 1.5:
         said = 'all points lie between 0 and 1: px of the stored film are needed, not parts of it'
-        return [Problem(file, None, 'points', None, said)]
+        return [Problem(file, None, 'points', None, said)], np.zeros(len(p), bool)
     faults = point_faults(p, on.facing.fillna('right').to_numpy(), width, height)
     alike = _alike(bodies, films)[0].to_numpy() if faults.order.any() else np.full(len(p), '')
     problems = []
@@ -908,11 +924,11 @@ def _point_problems(bodies, films, file, repair=False):
             for f in FAULTS
             if faults[f][i]
         ]
-    return problems
+    return problems, ~faults.any(axis=1).to_numpy()
 
 
 def _merge_doubles(bodies, file):
-    "Second annotations of a body: a mask of those to drop, and a Problem where labels or places differ."
+    "Second annotations: a mask of those to drop, and a Problem where labels or places differ."
     key = ['film_id', 'level']
     second = bodies.duplicated(key).to_numpy()
     problems = []
@@ -921,7 +937,8 @@ def _merge_doubles(bodies, file):
         p = points(rows)[:, [0, 2, 3, 5]]
         apart = np.linalg.norm(np.diff(p.mean(1), axis=0), axis=1).max()
         if apart > np.median(genant.heights(points(rows))[:, [0, 2]]) / 2:
-            said = f'{rows.body_id.iloc[0]}: this level stands twice on one film, at two places (lines {lines})'
+            body = rows.body_id.iloc[0]
+            said = f'{body}: this level stands twice on one film, at two places (lines {lines})'
             problems.append(
                 Problem(file, int(rows.line.iloc[-1]), 'level', rows.level.iloc[0], said)
             )
@@ -932,14 +949,15 @@ def _merge_doubles(bodies, file):
                     int(rows.line.iloc[-1]),
                     'sq',
                     ', '.join(f'{s:g}' for s in rows.sq),
-                    f'{rows.body_id.iloc[0]} is annotated more than once (lines {lines}) with different labels',
+                    f'{rows.body_id.iloc[0]} is annotated more than once (lines {lines}) '
+                    'with different labels',
                 )
             )
     return second, problems
 
 # %% ../nbs/method/05_cohort.ipynb #985e54dc
 def _row_order(b, file, film_rule):
-    "Graded rows that do not run down their film: where such a row was placed by its y, its film may be the wrong one."
+    "Graded rows that do not run down their film, which may be the wrong one if y decided it."
     graded = b[b.letter == '']
     at = graded.level.map(genant.LEVELS.index)
     before = at.groupby(graded.film_id).shift()
@@ -951,7 +969,8 @@ def _row_order(b, file, film_rule):
             int(r.line),
             'XQVERT',
             r.level,
-            f'{r.film_id}: this level does not follow the one before on this film: rows run down the spine, and a second annotation stands beside the first',
+            f'{r.film_id}: this level does not follow the one before on this film: '
+            'rows run down the spine, and a second annotation stands beside the first',
         )
         for r in wrong.itertuples()
     ]
@@ -989,7 +1008,8 @@ def _mros_bodies(a, file, film_rule):
                 int(line),
                 'XQQMY',
                 k,
-                'y falls back more than once: rows do not run down the L film, then down the T film (film_rule="spine_type" goes by SPINE_TYPE)',
+                'y falls back more than once: rows do not run down the L film, '
+                'then down the T film (film_rule="spine_type" goes by SPINE_TYPE)',
             )
             for k, line in b.line[fell > 1].groupby(key[fell > 1]).first().items()
         ]
@@ -1124,8 +1144,9 @@ def _mros(root, film_rule, workers, links=False, pixels=False):
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, file)
     subjects, unknown = _subjects(root, b)
-    problems += more + unread + _point_problems(graded, films, file) + doubles + unknown
-    problems += together(graded[~second], films, file)
+    wrong, sound = _point_problems(graded, films, file)
+    problems += more + unread + wrong + doubles + unknown
+    problems += together(graded[~second & sound], films, file)
     if subjects is not None:
         problems += _shared_patients(films, subjects, 'subjects')
     if any(p.severity == 'error' for p in problems):
@@ -1157,7 +1178,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False):
 def read_mros(
     root,  # folder or fsspec address in MrOS's layout
     workers: int = 8,  # threads that read film headers
-    film_rule: str = 'y',  # y: where y falls back the T film begins (published code); spine_type: as the column says
+    film_rule: str = 'y',  # y: the T film begins where y falls back (published code); or spine_type
     links: bool = False,  # may links lead to real people's films outside the folder?
 ) -> Cohort:
     "Read a folder in MrOS's layout, or raise a DataError with everything that is wrong."
@@ -1185,7 +1206,7 @@ def _graded_table(df, file):
 
 
 def _ungraded_table(df, file):
-    "What is done to bodies that nobody need have graded: marked, with a grade for a schema that wants one."
+    "What is done to bodies that need no grade: they are marked, with one that the schema takes."
     if any(c in df and df[c].notna().any() for c in ('sq', 'grade')):
         return _graded_table(df, file)
     df, outside = _of_method(df, file, 'level')
@@ -1195,7 +1216,7 @@ def _ungraded_table(df, file):
 
 
 def _read_three(root, graded):
-    "The sound rows of the three tables, names of their files, and problems; no tables where one cannot be read."
+    "Sound rows of the three tables (None where one is unreadable), their files, and problems."
     tables, sound, files, problems = {}, {}, {}, []
     change = {'bodies': _graded_table if graded else _ungraded_table}
     for name in ('films', 'bodies', 'subjects'):
@@ -1220,7 +1241,7 @@ def _inside(path):
 
 
 def _disagreements(films, bodies, files, unsound):
-    "Where the three tables contradict one another, or themselves; rows of bodies may be `unsound`, and missing here."
+    "Where the three tables contradict one another; `unsound` rows of bodies are missing here."
     on = films.set_index('film_id').reindex(bodies.film_id)
     problems = [
         Problem(
@@ -1318,7 +1339,8 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
     problems += sides + _shared_patients(films, t['subjects'], files['subjects'])
     bodies, repaired = _as_bodies(bodies, films, repair)
     if repaired.any():
-        said = f'bodies whose points were listed in another order, which is put right: {repaired.sum()}'
+        n = repaired.sum()
+        said = f'bodies whose points were listed in another order, which is put right: {n}'
         problems.append(Problem(files['bodies'], None, None, None, said, 'warning'))
     second, doubles = _merge_doubles(bodies, files['bodies'])
     if 'ungraded' in bodies:
@@ -1326,8 +1348,8 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
             Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film')
             for r in bodies[second].itertuples()
         ]
-    problems += _point_problems(bodies, films, files['bodies']) + doubles
-    problems += together(bodies[~second], films, files['bodies'])
+    wrong, sound = _point_problems(bodies, films, files['bodies'])
+    problems += wrong + doubles + together(bodies[~second & sound], films, files['bodies'])
     if any(p.severity == 'error' for p in problems):
         return Inspection(problems, None, films, bodies)
     flow = flow_of(bodies, [('second annotation', second)])
@@ -1368,7 +1390,7 @@ def _without_bad_films(films, bodies, unread):
 
 
 def _as_bodies(bodies, films, repair):
-    "Bodies with all columns of the study, repaired where asked and where the axes are not to blame, and which those were."
+    "Bodies with all columns, and which were repaired: where asked, and no axis is to blame."
     on = films.set_index('film_id').reindex(bodies.film_id)
     bodies = bodies.assign(
         label=genant.to_label(bodies.sq),
@@ -1383,19 +1405,19 @@ def _as_bodies(bodies, films, repair):
 
 # %% ../nbs/method/05_cohort.ipynb #47464620
 def read_tables(
-    root,  # folder with subjects, films and bodies, of any kind in `manifest.SUFFIXES`, and the films
+    root,  # folder with the films and subjects, films, bodies of a kind in `manifest.SUFFIXES`
     repair: bool = False,  # put points right that were listed from the wrong end
     workers: int = 8,  # threads that read film headers
     graded: bool = True,  # must bodies have a grade, and subjects a table?
     links: bool = False,  # may links lead to real people's films outside the folder?
 ) -> Cohort:
-    "Read three tables that keep the published schemas, or raise a DataError with everything that is wrong."
+    "Read three tables that keep the published schemas, or raise a DataError with every error."
     return _tables(root, repair, graded, workers, links).sound()
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de41
 def read_film(
     film,  # DICOM, PNG, TIFF or JPEG file
-    points,  # table of any kind in `manifest.SUFFIXES`: level, x1, y1 .. x6, y6 in px of the stored film
+    points,  # table of a kind in `manifest.SUFFIXES`: level, x1, y1 .. x6, y6 in px as stored
     facing: str = '',  # left or right, where the subject on it looks; '': as its tag says, or right
     repair: bool = True,  # put points right that were listed from the wrong end
 ) -> Cohort:  # sq and label are missing
@@ -1445,7 +1467,10 @@ def inspect(
         return _mros(root, film_rule, workers, links, pixels)
     if _exists(_join(root, _find_table(root, 'bodies'))):
         return _tables(root, repair, graded, workers, links, pixels)
-    said = 'neither annotations.csv (MrOS) nor bodies.csv (three tables) is here, nor either as .tsv, .txt, .parquet, .xlsx, .sas7bdat or .xpt'
+    said = (
+        'neither annotations.csv (MrOS) nor bodies.csv (three tables) is here, '
+        f'nor either as {", ".join(manifest.SUFFIXES[1:])}'
+    )
     return Inspection([Problem(str(root), None, None, None, said)])
 
 
@@ -1480,7 +1505,7 @@ def read(
 # %% ../nbs/method/05_cohort.ipynb #94b00de8
 def persons(
     subject_ids,  # (N,) subjects, repeated ones once
-    subjects,  # DataFrame subject_id, perhaps person (missing: nobody else's); a row per subject or visit
+    subjects,  # DataFrame subject_id, perhaps person (missing: nobody else's), per subject or visit
 ) -> pd.Series:  # index subject_id -> the first subject_id of the same person
     "One name for each person, who may have several identifiers."
     known = (
@@ -1566,26 +1591,31 @@ def outlook(
     fractions: tuple = (0.765, 0.085, 0.15),  # of `partition`
     stratify: bool = False,  # of `partition`
 ) -> list[str]:
-    "What a cohort can and cannot show, in sentences: people and fractured bodies, and those expected in each split."
+    "What a cohort can and cannot show: people and fractured bodies expected in each split."
     person = persons(cohort.bodies.subject_id, cohort.subjects)
     ones = cohort.bodies.groupby(cohort.bodies.subject_id.map(person)).label.sum()
     n, sick, bodies = len(ones), int((ones > 0).sum()), int(ones.sum())
     said = [
-        f'{n:,} people, {len(cohort.bodies):,} bodies; label 1: {bodies:,} bodies of {sick:,} people.'
+        f'{n:,} people, {len(cohort.bodies):,} bodies; '
+        f'label 1: {bodies:,} bodies of {sick:,} people.'
     ]
     said += [
-        f'Expected in {split}: {n * f:.1f} people, {sick * f:.1f} of them with label 1 ({bodies * f:.1f} bodies).'
+        f'Expected in {split}: {n * f:.1f} people, '
+        f'{sick * f:.1f} of them with label 1 ({bodies * f:.1f} bodies).'
         for split, f in zip(SPLITS, fractions)
     ]
     test = [x * fractions[2] for x in (sick, n - sick)]
     if min(test) < FEWEST:
         said.append(
-            f'About {test[0]:.1f} people with label 1 and {test[1]:.1f} without will be in the test set. Below {FEWEST} of either no interval is given: this shows that the study runs, not how well the network does.'
+            f'About {test[0]:.1f} people with label 1 and {test[1]:.1f} without will be in the '
+            f'test set. Below {FEWEST} of either no interval is given: '
+            'this shows that the study runs, not how well the network does.'
         )
     none = max((1 - f) ** sick for f in fractions)
     if not stratify and none > 0.01:
         said.append(
-            f'A split without label 1 comes up with one seed in {1 / none:.0f}: `stratify` keeps some in each.'
+            f'A split without label 1 comes up with one seed in {1 / none:.0f}: '
+            '`stratify` keeps some in each.'
         )
     return said
 
@@ -1593,10 +1623,10 @@ def outlook(
 def downsample(
     bodies: pd.DataFrame,  # with label, split and region
     ratio: float = 2.5,  # label 0 for each label 1 that stay; 0: keep all
-    by: str = 'region',  # region: within L and within T (published code); '': over all (paper's text)
+    by: str = 'region',  # region: within L and T apart (published code); '': over all (paper)
     seed: int = 0,
 ) -> np.ndarray:  # (N,) bool, False where a training body of label 0 is left out
-    "Which bodies are used: all of validation and test, and in training `ratio` of label 0 per label 1."
+    "Which bodies are used: all, but in training only `ratio` of label 0 per label 1."
     if not ratio >= 0:
         raise ValueError(f'ratio is label 0 for each label 1, at least 0, not {ratio}')
     used = np.ones(len(bodies), bool)
@@ -1638,7 +1668,7 @@ def pixel_hashes(
     cohort: Cohort,
     workers: int = 8,  # threads that read films
 ) -> pd.Series:  # film_id -> hash of the picture
-    "A hash of each film's pixels, whatever its name and header say; films that cannot be read are listed in a DataError."
+    "A hash of each film's pixels, or a DataError that lists the films that cannot be read."
 
     def one(film):
         try:
@@ -1660,7 +1690,7 @@ def pixel_hashes(
 # %% ../nbs/method/05_cohort.ipynb #f00e6410
 def certificate(
     cohort: Cohort,  # partitioned
-    hashes: pd.Series = None,  # film_id -> hash, from `pixel_hashes`; None: pixels are not looked at, and it says so
+    hashes: pd.Series = None,  # film_id -> hash, from `pixel_hashes`; None: it says `not looked at`
 ) -> dict:  # JSON-able
     "What proves that the splits have nothing in common; raises LeakError where they do."
     b = cohort.bodies
@@ -1731,7 +1761,8 @@ def confined(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(found + '\n')
         raise ValueError(
-            f'problems with the data: {len(found.splitlines())}; they name subjects and stand in work/{Path(path).name}'
+            f'problems with the data: {len(found.splitlines())}; '
+            f'they name subjects and stand in work/{Path(path).name}'
         ) from None
 
 # %% ../nbs/method/05_cohort.ipynb #3b70992c

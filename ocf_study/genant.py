@@ -85,7 +85,7 @@ def sq_class(
 def heights(
     points,  # (N, 6, 2) px
 ):  # (N, 3) posterior, middle, anterior height, px
-    "Three heights of a body, each the distance from a superior point to the inferior point below it."
+    "Three heights of a body, each from a superior point to the inferior point below it."
     points = np.asarray(points, float)
     if points.shape[-2:] != (6, 2):
         raise ValueError(f'six points a body, (N, 6, 2), are needed, not {points.shape}')
@@ -96,7 +96,7 @@ def neighbour_height(
     posterior,  # (N,) posterior height, px
     level,  # (N,) T4..L4
     film,  # (N,) what the bodies of one film share; only they are neighbours
-    profile=None,  # (13,) typical posterior height from T4 to L4, any unit; None: the same at every level
+    profile=None,  # (13,) typical posterior height from T4 to L4, any unit; None: all alike
     reach: int = 1,  # bodies looked at above and below
 ):  # (N,) px; NaN for a body without neighbours
     "Posterior height expected of each body: the mean of its neighbours', brought to its level."
@@ -126,7 +126,7 @@ def neighbour_height(
 # %% ../nbs/method/00_genant.ipynb #53001c58
 def deformities(
     points,  # (N, 6, 2) px
-    neighbour=None,  # (N,) expected posterior height, px, as from `neighbour_height`; None: no crush is looked for
+    neighbour=None,  # (N,) px, of `neighbour_height`; None: no crush is looked for
 ) -> (
     pd.DataFrame
 ):  # N rows: wedge, biconcave, crush (NaN without neighbours), each the share of height lost

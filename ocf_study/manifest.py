@@ -99,13 +99,14 @@ def root() -> Path:
     )
     if not folder.is_dir():
         raise FileNotFoundError(
-            f'no folder {folder}: install from a checkout, or set OCF_DATA_MANIFEST to its data_manifest'
+            f'no folder {folder}: install from a checkout, '
+            'or set OCF_DATA_MANIFEST to its data_manifest'
         )
     return folder
 
 # %% ../nbs/method/01_manifest.ipynb #5c734653
 def schema(
-    name: str,  # subjects, films, bodies, predictions, readings, mros_annotations, corrections, or one of the published tables
+    name: str,  # subjects, films, bodies, mros_annotations, ..., or one of the published tables
 ) -> dict:
     "Frictionless Table Schema of a table."
     path = root() / 'schema' / f'{name}.json'
@@ -119,9 +120,8 @@ def schema(
     }
     if name in package:
         return package[name]
-    raise ValueError(
-        f'no schema {name!r} (known: {", ".join(sorted([x.stem for x in path.parent.glob("*.json")] + [*package]))})'
-    )
+    known = ', '.join(sorted([x.stem for x in path.parent.glob('*.json')] + [*package]))
+    raise ValueError(f'no schema {name!r} (known: {known})')
 
 # %% ../nbs/method/01_manifest.ipynb #323fc8e4
 CONFOUNDERS = [
@@ -144,7 +144,7 @@ CONFOUNDERS = [
 
 # %% ../nbs/method/01_manifest.ipynb #71d5e332
 def _lines(df):
-    "Line of the file for each row: the index where `read_table` made it, else as if the table had just been written."
+    "Line of the file for each row: the index of `cells`, or as if the table were just written."
     return df.index.to_numpy() if df.index.name == 'line' else np.arange(2, len(df) + 2)
 
 
@@ -167,7 +167,7 @@ def _number(column, field):
 
 
 def _parse(df, spec):
-    "The columns of the schema with its types (numbers and booleans as float), and a mask of the cells that could not be read, by column."
+    "Typed columns of the schema (booleans as float), and by column the cells that are unreadable."
     parsed, unread = {}, {}
     for field in spec['fields']:
         if (name := field['name']) not in df:
@@ -184,7 +184,7 @@ def _parse(df, spec):
 # %% ../nbs/method/01_manifest.ipynb #6db87b1b
 @lru_cache
 def _constraints(text):
-    "pandera's reading of a schema: constraints of single cells alone; types and keys are looked at here, where the line is known."
+    "pandera's reading of a schema: constraints of single cells, without types and keys."
     from pandera.io.pandas_io import (
         from_frictionless_schema,
     )  # seconds: not everybody who imports this module checks a table
@@ -262,7 +262,7 @@ def _repeated(parsed, spec, lines):
 
 
 def _annotated_twice(parsed, lines):
-    "Bodies that stand again: with the same label the second row is superfluous; with another, on another film or at another level it is an error."
+    "Bodies that stand again: superfluous with one label, film and level, an error otherwise."
     if not {'body_id', 'sq'} <= set(parsed):
         return
     label = parsed.sq.map(SQ_CLASSES.set_index('sq').label)
@@ -290,7 +290,8 @@ def _annotated_twice(parsed, lines):
         yield (
             i,
             'body_id',
-            f'stands on line {lines[first]} already, with {"the same" if agree else "another"} label',
+            f'stands on line {lines[first]} already, '
+            f'with {"the same" if agree else "another"} label',
             'warning' if agree else 'error',
         )
 
@@ -376,7 +377,7 @@ def check_references(
     return problems
 
 # %% ../nbs/method/01_manifest.ipynb #4b576e69
-MOST_CELLS = 50_000_000  # of a table, of which a small file can hold any number; the paper's bodies have 2.5 million
+MOST_CELLS = 50_000_000  # of a table, of which a small file can hold any number; MrOS: 2.5 million
 
 
 def _refuse_size(rows, columns):
@@ -438,7 +439,7 @@ def _table(rows, file):
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de04
 def _decimal_points(df, separator, spec, typed=False):
-    "The table with decimal points, and whether it had commas; `typed` numbers have points of their own."
+    "The table with decimal points, and whether it had commas; `typed`: some cells are numbers."
     numbers = [
         x['name']
         for x in spec['fields']
@@ -529,7 +530,7 @@ def _workbook(stream, file):
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de08
 def _xpt_letters(data, n):
-    "Letters of the missing numbers of the first table of a transport file: (n, columns), '' elsewhere."
+    "Letters of missing numbers in a transport file's first table: (n, columns), else ''."
 
     def record(kinds):
         return next(data.find(b'HEADER RECORD*******' + k) for k in kinds if k in data)
@@ -675,9 +676,8 @@ def published(
     "A table of the paper, each row with a pointer to where it stands."
     path = root() / 'published' / f'{name}.csv'
     if not path.is_file():
-        raise ValueError(
-            f'nothing published as {name!r} (known: {", ".join(sorted(x.stem for x in path.parent.glob("*.csv")))})'
-        )
+        known = ', '.join(sorted(x.stem for x in path.parent.glob('*.csv')))
+        raise ValueError(f'nothing published as {name!r} (known: {known})')
     return pd.read_csv(path)
 
 # %% ../nbs/method/01_manifest.ipynb #9c76a86d
@@ -961,7 +961,7 @@ def _text_agrees():
 
 # %% ../nbs/method/01_manifest.ipynb #5500909a
 def arithmetic() -> pd.DataFrame:  # what, where, printed, low, high, agrees
-    "Printed numbers beside what follows from other printed numbers: tables 1, 3, 4, figure 6, abstract and text."
+    "Numbers of the tables, figure 6, abstract and text beside what follows from other numbers."
     s, counts = published('text').set_index('key').value, implied_counts()
     fractured = 1 / (1 + s.downsample_ratio)
     flagged = (

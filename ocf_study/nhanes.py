@@ -378,7 +378,7 @@ def outlines(
 # %% ../nbs/method/02_nhanes.ipynb #6a5ddb10
 def contour(
     outline: np.ndarray,  # (N, 93, 2) px, from `outlines`
-    rim: str = 'outer',  # outer | inner | mean: which rim of the end-plates and of the posterior wall
+    rim: str = 'outer',  # outer | inner | mean: rim of end-plates and posterior wall
 ) -> np.ndarray:  # (N, 36, 2) px, closed polygon from the superior-posterior tip, which ends it
     "One closed outline of each body."
 

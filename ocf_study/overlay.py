@@ -6,6 +6,7 @@
 __all__ = ['BLUE', 'ORANGE', 'WHITE', 'draw', 'write']
 
 # %% ../nbs/method/05b_overlay.ipynb #0e5b0003
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -74,7 +75,7 @@ def write(
         try:
             stored = radiograph.read(f'{root}/{film.path}', facing='left', flip_vertical=upside)
         except DataError as e:
-            problems += e.problems
+            problems += [replace(p, file=film.path) for p in e.problems]
             continue
         title = ', '.join(filter(None, [film.film_id, f'faces {film.facing}', note]))
         picture = draw(stored, cohort.points(bodies), bodies.level, title)

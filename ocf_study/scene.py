@@ -44,7 +44,7 @@ def _bodies():
 
 
 def _upright(column, bend, sound, sacral):
-    "The column on its feet: L5 and sacrum turned until the sacrum has its slope on a film that stands T8 above L4; no annotated body moves."
+    "The column upright: L5 and sacrum turned to the sacrum's slope; no annotated body moves."
     where, slope = anatomy.stand(column, bend, sound=sound)
     at = column.levels.index
     more = np.clip(
@@ -99,7 +99,7 @@ def person(
     )
     depth = np.ptp(c[:, 4:].mean(-1), axis=1)
     wide = (
-        np.array([0.70 if l[0] in 'LS' else 0.56 for l in column.levels])
+        np.array([0.70 if level[0] in 'LS' else 0.56 for level in column.levels])
         * depth
         * (1 + draw.normal(0, 0.03))
     )
@@ -145,11 +145,11 @@ def scene(
     draw = rng(settings.seed, 'pose', film.film_id)
     h, w = FILM_MM
     levels, names = person.levels, REGION[film.region]
-    index = [levels.index(l) for l in names]
+    index = [levels.index(level) for level in names]
     scale = draw.uniform(1.04, 1.11)
     top, low = (
-        person.centre[levels.index(l)]
-        for l in (('T8', 'L4') if film.region == 'L' else ('T4', 'T10'))
+        person.centre[levels.index(level)]
+        for level in (('T8', 'L4') if film.region == 'L' else ('T4', 'T10'))
     )
     tilt = np.arctan2(low[0] - top[0], low[1] - top[1]) + draw.normal(0, 0.05)
     centre = turn(person.centre[None], np.array([tilt]))[0] * scale
@@ -348,11 +348,11 @@ def _bones(s, use, whole, marrow, other, metered, seed):
             rng(seed, 'arch', p.id, p.levels[i]),
             s.focus,
         )
-    anatomy.sacrum(other, s.points[[p.levels.index(l) for l in ('S1', 'S2', 'S3', 'S4')]])
+    anatomy.sacrum(other, s.points[[p.levels.index(f'S{i}') for i in range(1, 5)]])
 
 # %% ../nbs/method/02d_scene.ipynb #24992782
 def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across and down
-    "Grain around each body along its own axes: longer down than across, the more so the less mineral there is."
+    "Grain around each body along its own axes: longer down than across, more so with less bone."
     cells = np.maximum(cells / px, 1)
     grid = draw.standard_normal(
         [int(n / c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32
@@ -385,7 +385,7 @@ def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across a
 def materials(
     s: Scene,
     settings: Settings,
-):  # soft (mm of water), bone (mm of cortical bone in place of water), spine (bool): where the exposure is metered
+):  # soft (mm of water), bone (mm in place of water), spine (bool, where exposure is metered)
     "What the beam crosses."
     p, f, px = s.person, s.film, settings.pixel_mm
     shape = tuple(round(x / px) for x in FILM_MM)
@@ -532,7 +532,7 @@ def _pocket(gas, centre, radii, tilt, mm, draw):
 
 
 def _bowel(shape, mm, line, top, low, draw):
-    "Chains of gas pockets in front of the spine, a few of them over it: mm of water that is not there."
+    "Chains of gas pockets in front of the spine, a few over it: mm of water that is not there."
     gas = np.zeros(shape, np.float32)
     if draw.random() < 0.5:
         _pocket(

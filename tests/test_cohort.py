@@ -1,4 +1,4 @@
-"The cohort: every kind of bad input, and what must hold for any partition, certificate and masked table"
+"The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
 import json
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -152,7 +153,7 @@ def test_known_film_is_read_upside_down(source, tmp_path):
 
 
 def test_a_film_whose_rows_do_not_run_down_is_refused(root):
-    "Where the thoracic film begins lower than the lumbar one ended, y never falls back: no body may be lost as a second annotation."
+    "Where y never falls back, no body is lost as a second annotation."
     a = rows(root)
     first = a.index[a.ID == a.ID[0]]
     for c in SIX_Y:
@@ -504,7 +505,7 @@ def test_all_problems_of_tables_at_once(tables):
 
 
 def test_one_body_id_on_two_films_is_an_error(tables):
-    "Numbered film by film, as a program may do: nothing is taken for a second annotation and dropped"
+    "Numbered film by film, as programs do: nothing is dropped as a second annotation"
     b = pd.read_csv(tables / 'bodies.csv', dtype=str)
     b.assign(body_id=b.groupby('film_id').cumcount().astype(str), sq='0').to_csv(
         tables / 'bodies.csv', index=False
@@ -1207,7 +1208,7 @@ def test_no_masked_step_of_a_flow_follows_from_the_others(seed, below):
 
 
 def test_table1_cannot_be_worked_back(c):
-    "Ages over few people, and a set that differs from another by few, are masked too; a total or a difference gives nothing back."
+    "Ages over few people are masked too; a total or a difference gives nothing back."
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     p.subjects['race_ethnicity'] = np.where(np.arange(len(p.subjects)) % 7, 'White', 'Asian')
     t = description.table1(p, below=4).astype(str)
@@ -1258,7 +1259,7 @@ def test_table1_counts_people_and_masks(c):
 
 
 def test_table1_of_people_of_whom_little_is_known(c):
-    "Without age, weight and race only the number is left; a few whose race nobody wrote down are a small cell like any other."
+    "Without age, weight and race only the number is left; unknown race is a cell like any other."
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
@@ -1321,7 +1322,7 @@ def test_expected_height_follows_the_neighbours():
 
 
 def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
-    "The study's first stage on films that count as real: no identifier, no small count outside work/."
+    "The first stage on films that count as real: no identifier, no small count outside work/."
     import papermill
 
     monkeypatch.setenv('OCF_RUN', '1')
@@ -1737,3 +1738,14 @@ def test_what_a_cohort_can_show(c, tables, tmp_path):
     )
     assert '20 people' in out.stdout and out.returncode == 0, out.stderr
     assert {p.stem for p in (tmp_path / 'p').iterdir()} == set(c.films.film_id)
+
+
+def test_a_mean_of_one_person_has_no_sd():
+    ids = [f'P{k}' for k in range(8)]
+    subjects = pd.DataFrame(dict(subject_id=ids, visit=1, age=70.0 + np.arange(8), bmi=25.0))
+    bodies = pd.DataFrame(
+        dict(subject_id=ids, split=['train'] * 4 + ['validation'] * 3 + ['test'], used=True)
+    )
+    one = SimpleNamespace(subjects=subjects, bodies=bodies)
+    table = description.table1(one).set_index('row').loc['Age at Visit 1, mean (SD)']
+    assert table['Test set'] == '77.0 (no SD)' and table['Validation set'] == '75.0 (1.0)'
