@@ -1,4 +1,5 @@
 # make study: set up and rerun the whole study · make test: set up and pass every test
+# make setup: set up ./ocf-study, the command · make gpu: the same with TensorFlow's GPU build, in .venv-gpu
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info[:2] in [(3,11),(3,12),(3,13)] and print("$(p)")' 2>/dev/null)))
 LOCK ?= requirements/cpu.txt
 PROFILE ?= demo
@@ -7,7 +8,12 @@ VENV := .venv$(filter-out -cpu,-$(basename $(notdir $(LOCK))))
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-.PHONY: study test browser check docs lab bench lock
+.PHONY: setup gpu study test browser check docs lab bench lock
+
+setup: $(BIN)/.installed
+
+gpu:
+	$(MAKE) setup LOCK=requirements/gpu.txt
 
 study: $(BIN)/.installed
 	ocf-study run --profile $(PROFILE) --out $(OUT)

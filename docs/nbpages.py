@@ -728,6 +728,7 @@ TITLES = {
     'certificate': 'Certificate of the split',
     'patches': 'Patches of each split',
     'backends': 'Agreement of the back-ends',
+    'ppv_rule': 'The top 0.75 % beside a PPV of 90 %',
     'real_and_made': 'Real and made fractures',
     'six_points': 'What six points tell alone',
     'morphometry': 'The network beside six points',

@@ -86,6 +86,10 @@ def table1(
         if (pair := f'SMD ({numbered[SETS[0]]},{numbered[other]})') in t:
             out[f'SMD, {other[:-4].lower()} and training'] = t[pair]
     out = out.reset_index(names=['row', 'level'])
+    for r in out.index[out.row.str.contains(', mean')]:
+        known = d.groupby('set')[out.row[r].partition(', mean')[0]].count()
+        for s in known.index[(known == 1) & known.index.isin(list(out))]:
+            out.loc[r, s] = str(out.loc[r, s]).partition(' (')[0] + ' (no SD)'
     return _mask_table1(out, d, below) if below else _without_nan(out)
 
 # %% ../nbs/method/05a_description.ipynb #22bd2d20

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'NOT_SHOWN', 'MASKED_NOTE', 'SQ_COLORS', 'MEASURES', 'style', 'stamped', 'save',
-           'save_table', 'saved', 'record', 'sq_classes', 'flow', 'patch_steps', 'inversion_steps', 'levels', 'roc',
-           'pr', 'measures_table', 'confusion', 'by_level', 'calibration', 'forest']
+           'keep', 'save_table', 'saved', 'record', 'sq_classes', 'flow', 'patch_steps', 'inversion_steps', 'levels',
+           'roc', 'pr', 'measures_table', 'confusion', 'by_level', 'calibration', 'forest']
 
 # %% ../nbs/method/17_figures.ipynb #eaf19ab8
 import json
@@ -161,6 +161,20 @@ def save(
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='figure', caption=caption, alt=alt, files=files, masked=hidden)
     return fig
+
+# %% ../nbs/method/17_figures.ipynb #4917c0c8
+def keep(
+    fig: Figure,  # holds what may not be shared
+    name: str,  # its name
+    out: str | Path,  # run folder
+) -> None:
+    "Write a figure to the run's `work/private` alone, and close it unseen."
+    folder = Path(out) / 'work' / 'private'
+    folder.mkdir(parents=True, exist_ok=True)
+    with runtime.atomic(folder / f'{name}.png') as path:
+        fig.savefig(path, format='png')
+    plt.close(fig)
+    print(f'It shows a real person, and is kept as work/private/{name}.png.')
 
 # %% ../nbs/method/17_figures.ipynb #ee168c3c
 def _shared(df, out):

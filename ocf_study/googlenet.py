@@ -24,7 +24,8 @@ import keras
 from keras import layers
 
 # %% ../nbs/method/11_googlenet.ipynb #40004063
-BLOCKS = {  # name -> TF-Slim's name and the filters of 1x1, 3x3 reduce, 3x3, "5x5" reduce, "5x5", pool projection
+BLOCKS = {  # name -> TF-Slim's name and the filters of 1x1, 3x3 reduce, 3x3, "5x5" reduce, "5x5",
+    # pool projection
     'inception3a': ('Mixed_3b', 64, 96, 128, 16, 32, 32),
     'inception3b': ('Mixed_3c', 128, 128, 192, 32, 96, 64),
     'inception4a': ('Mixed_4b', 192, 96, 208, 16, 48, 64),
@@ -72,7 +73,8 @@ class _Maker:
         return layers.ReLU(name=name)(x)
 
     def pool(self, x, name, size=3):
-        # torch's ceil_mode adds a row after the last only where one is left over: "valid" on odd sides, "same" on even ones
+        # torch's ceil_mode adds a row after the last only where one is left over: "valid" on odd
+        # sides, "same" on even ones
         valid = self.dialect == 'torchvision' and size == 3 and x.shape[1] % 2
         return layers.MaxPooling2D(size, 2, 'valid' if valid else 'same', name=name)(x)
 
@@ -153,7 +155,7 @@ def _freeze(model, last):
 # %% ../nbs/method/11_googlenet.ipynb #b8b5a6a7
 def build(
     dialect: str = 'slim',  # "slim" (TF-Slim's inception_v1, as in the paper) | "torchvision"
-    aux: bool = True,  # with the two auxiliary heads: outputs [logit, aux1, aux2]; False: the logit alone
+    aux: bool = True,  # with the two heads: outputs [logit, aux1, aux2]; False: the logit alone
     dropout: float = 0.2,  # share of the 1024 features dropped before the output
     bn_momentum: float = 0.9,  # of the moving mean and variance of every batch normalisation
     size: int = 224,  # side of the patch, px
@@ -335,7 +337,8 @@ def _torch_state(path):
         import torch
     except ImportError:
         raise ValueError(
-            'a .pth file is read by torch, which is not installed; `ocf-study weights convert` it where torch is'
+            'a .pth file is read by torch, which is not installed; '
+            '`./ocf-study weights convert` it where torch is'
         ) from None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -369,7 +372,7 @@ _IGNORED = re.compile(r'^aux[12]\.|num_batches_tracked$|^global_step$')
 
 
 def _dialect(shapes):
-    "The dialect of a set of names and shapes, or an error that says what is missing and what is left over."
+    "The dialect of a set of names and shapes, or an error that says what differs."
     shapes = {name: shape for name, shape in shapes.items() if not _IGNORED.search(name)}
     tables = {
         dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T)) for dialect in DIALECTS
@@ -439,15 +442,17 @@ def read_checkpoint(
 # %% ../nbs/method/11_googlenet.ipynb #9928062f
 def load_checkpoint(
     model: keras.Model,  # as `build` makes it, in the file's dialect
-    path,  # .pth, .safetensors, or a TF-Slim checkpoint; for ResNet-50 the .h5 of keras.applications
+    # .pth, .safetensors, or a TF-Slim checkpoint; for ResNet-50 the .h5 of keras.applications
+    path,
 ) -> dict:  # what was loaded: dialect, tensors, sha256 by file
-    "ImageNet weights into every layer but the output (unless it has 1000 classes) and the auxiliary heads."
+    "ImageNet weights into every layer but the auxiliary heads and an output of one class."
     if model.name == 'resnet50':
         return _load_resnet50(model, path)
     dialect, stored, sums = read_checkpoint(path)
     if model.name != f'googlenet_{dialect}':
         raise ValueError(
-            f'{Path(path).name} is of the dialect {dialect}, the network is {model.name}: build it with dialect={dialect!r}'
+            f'{Path(path).name} is of the dialect {dialect}, the network is {model.name}: '
+            f'build it with dialect={dialect!r}'
         )
     for name, _, layer, weight in names(dialect).itertuples(index=False):
         target, value = getattr(model.get_layer(layer), weight), from_file(stored[name], dialect)
@@ -480,7 +485,7 @@ def convert(
     path,  # .pth or TF-Slim checkpoint
     out=None,  # .safetensors; None: beside `path`
 ) -> Path:
-    "The same tensors under the same names as .safetensors, which needs neither torch nor TensorFlow to be read."
+    "The same tensors under the same names as .safetensors, read without torch or TensorFlow."
     from safetensors.numpy import save_file
 
     dialect, stored, sums = read_checkpoint(path)
@@ -501,7 +506,7 @@ def convert(
 def show(
     path,  # .pth, .safetensors, or a TF-Slim checkpoint
 ) -> dict:  # name -> text or number
-    "What a file of weights is: dialect, size, checksum, whether the manifest knows it, and the input it expects."
+    "What a file of weights is: dialect, size, checksum, whether it is known, and its input."
     dialect, stored, sums = read_checkpoint(path)
     known = accepted()
     return {

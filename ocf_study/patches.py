@@ -101,6 +101,7 @@ class _Film:
     path: str
     facing: str
     flip_vertical: bool
+    turned: bool  # the grey scale is turned back to what is stored, against the film's tag
     body_ids: np.ndarray  # (B,)
     points: np.ndarray  # (B, 6, 2) px of the stored film
     wanted: np.ndarray  # (B,) bool: gets a patch
@@ -110,6 +111,8 @@ class _Film:
     def read(self):
         "Grey levels and points, the subject facing left"
         grey = radiograph.read(self.path, self.facing, self.flip_vertical)
+        if self.turned:
+            grey = np.invert(grey)
         points = (
             self.points if self.facing == 'left' else geometry.mirror(self.points, grey.shape[1])
         )
@@ -189,7 +192,7 @@ def _addresses(cohort):
     return [f'{root}/{path}' if root else path for path in cohort.films.path]
 
 
-def _plan(cohort, settings):
+def _plan(cohort, settings, obey_tag=True):
     "A `_Film` for each film that has a body to cut, in the order of film_id"
     train, used = (
         (cohort.bodies['split'] == 'train').to_numpy(),
@@ -210,6 +213,7 @@ def _plan(cohort, settings):
             address[film_id],
             film['facing'],
             bool(film.get('flip_vertical', False)),
+            not obey_tag and film.get('photometric') == 'MONOCHROME1',
             mine['body_id'].to_numpy(str),
             mine[coordinates].to_numpy(float).reshape(-1, 6, 2),
             mine['_wanted'].to_numpy(),
@@ -439,7 +443,7 @@ def _settings(cohort, **choices):
 
 
 def _file(path):
-    "What moves when a film's file changes: size, times (ctime cannot be put back), place on the disk"
+    "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
         fs, name = fsspec.core.url_to_fs(str(path))
         about = fs.info(name)
@@ -583,6 +587,7 @@ def build(
     detector: str = inversion.DEFAULT,  # of the inversion test
     variant: str = 'paper',  # of the geometry and of the draws
     tie: str = 'random',  # what decides a tied vote: random or own
+    obey_tag: bool = True,  # turn MONOCHROME1 films first; False: the inversion test alone decides
     scheduler: str = '',  # address of a Dask scheduler
     workers: int = 0,  # processes on this machine
     max_failed: float = 0.05,  # stop when more than this share of the films has failed
@@ -590,9 +595,9 @@ def build(
 ) -> pd.DataFrame:  # a row per film, as `report`
     "Cut, vote on, augment and store the patches of all films; a killed build is resumed"
     choices = dict(seed=seed, size=size, copies=copies, detector=detector, variant=variant, tie=tie)
-    settings = _settings(cohort, **choices)
+    settings = _settings(cohort, **choices, obey_tag=obey_tag)
     _guard(store, settings, overwrite)
-    films = list(_plan(_from_anywhere(cohort) if scheduler else cohort, choices))
+    films = list(_plan(_from_anywhere(cohort) if scheduler else cohort, choices, obey_tag))
 
     @contextmanager
     def client():
@@ -866,6 +871,7 @@ def detections(
     variant: str = 'paper',  # of the geometry
     scheduler: str = '',  # address of a Dask scheduler
     workers: int = 0,  # processes on this machine
+    obey_tag: bool = True,  # as in `build`
 ) -> (
     pd.DataFrame
 ):  # film_id, body_id, detector, evidence (negative: inverted; NaN: no end-plate found)
@@ -879,6 +885,7 @@ def detections(
     plan = _plan(
         _from_anywhere(whole) if scheduler else whole,
         dict(detectors=detectors, size=size, variant=variant),
+        obey_tag,
     )
     with runtime.client(scheduler, workers) as client:
         found = [
@@ -936,7 +943,7 @@ def steps(
         ]
         if of:
             panels.append(
-                (f'8 contrast{branch}', patch := augmentation.photometric(patch, draw), {})
+                (f'8 contrast, noise{branch}', patch := augmentation.photometric(patch, draw), {})
             )
         panels.append((f'9 z-score{branch}', standardise(patch), {}))
     return panels

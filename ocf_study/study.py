@@ -449,22 +449,42 @@ def _no_database(storage):
         return [f'The storage cannot be used ({type(e).__name__}); it takes the URL of a database']
 
 # %% ../nbs/method/18_study.ipynb #bb445fc3
+_LACKING = {
+    'data': 'Profile {profile} reads films that you have: say where with --data FOLDER '
+    '(profile paper-phantom renders the same number).',
+    'checkpoint': 'Profile {profile} starts from ImageNet weights, as the paper does, and its '
+    'learning rate falls too fast for any other start: say where they are with '
+    '--set checkpoint=FILE, or train from nothing with --set checkpoint=none.',
+}
+
+
+def _lacks(need, values):
+    "Whether a profile needs data or weights that no parameter names"
+    return need in _LACKING and not any(mine.get(need) for mine in values.values())
+
+
+def _no_gpu():
+    "What to do where TensorFlow sees no GPU; empty where it sees one"
+    tf = runtime.tensorflow()
+    if tf.config.list_physical_devices('GPU'):
+        return ''
+    if not tf.sysconfig.get_build_info()['is_cuda_build']:
+        cure = 'This environment has the build without: `make gpu` sets up the one with'
+    else:
+        cure = 'TensorFlow sees none: `nvidia-smi` says whether the driver does'
+    return f'{cure}. --anyway starts without a GPU.'
+
+
 def _refuse(profile, values, out, anyway):
     "What must be there before a profile starts"
     if absent := _absent(values):
         raise StudyError(f'{listed(absent, sep=". ")}.')
-    needs, data = profile_named(profile).get('needs', []), values['00_cohort']['data']
-    if 'data' in needs and not data:
-        raise StudyError(
-            f'Profile {profile} reads films that you have: say where with --data FOLDER '
-            '(profile paper-phantom renders the same number).'
-        )
-    gpus = anyway or 'gpu' not in needs or runtime.tensorflow().config.list_physical_devices('GPU')
-    if not gpus:
-        raise StudyError(
-            f'Profile {profile} trains at full size and needs a GPU; TensorFlow sees none here. '
-            '--anyway starts it all the same.'
-        )
+    needs = profile_named(profile).get('needs', [])
+    lacking = [_LACKING[need].format(profile=profile) for need in needs if _lacks(need, values)]
+    if 'gpu' in needs and not anyway and (cure := _no_gpu()):
+        lacking.append(f'Profile {profile} trains at full size and needs a GPU. {cure}')
+    if lacking:
+        raise StudyError(' '.join(lacking))
     for p in [out, *out.parents]:
         if p.exists():
             if not p.is_dir() or not os.access(p, os.W_OK):
@@ -569,7 +589,7 @@ def run(
 
 
 def _relative(path, out):
-    return os.path.relpath(path, out) if path not in ('', 'none') else path
+    return os.path.relpath(path, out) if path not in ('', 'none') else ''
 
 # %% ../nbs/method/18_study.ipynb #33f2d90e
 def _run_stages(values, out, until, again, console, bars):

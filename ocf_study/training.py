@@ -55,13 +55,16 @@ class Recipe:
     patience: int = int(
         _TEXT['patience']
     )  # epochs without a rise of the validation AUC-PR before it stops
-    schedule: str = 'paper'  # paper: in steps; cosine: along a cosine, to the rate divided by the decay once for every epoch
+    # paper: in steps; cosine: along a cosine, to the rate divided by the decay once for every epoch
+    schedule: str = 'paper'
     warmup: int = 0  # steps over which the rate rises from 0 (not stated)
     steps: int = 0  # in an epoch; 0: every patch once
     aux_weight: float = 0.3  # of each auxiliary loss (Szegedy et al. 2015)
     label_smoothing: float = 0.0  # labels 0 and 1 become s/2 and 1 - s/2
     augmented: bool = True  # with the augmented copies; False: table 4's first row
+    weight_decay: float = 0.0  # of every kernel, times the rate (not stated; TF-Slim's own: 4e-5)
     shrink: int = 1  # patches are averaged over squares of so many px
+    copied: int = 3  # grey channels that a folded first kernel stands for; 1: it moves as one
     precision: str = 'none'  # one of PRECISIONS
     jit: bool = False  # compile the step with XLA, which is not deterministic
     deterministic: bool = True  # the same result for the same seed on one machine
@@ -73,7 +76,7 @@ class Recipe:
                 raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
         wrong = [
             f'{n} {getattr(self, n)} is not positive'
-            for n in ('learning_rate', 'pos_weight', 'batch', 'epochs', 'shrink')
+            for n in ('learning_rate', 'pos_weight', 'batch', 'epochs', 'shrink', 'copied')
             if not getattr(self, n) > 0
         ]
         wrong += [
@@ -82,6 +85,7 @@ class Recipe:
             if not 0 <= getattr(self, n) < 1
         ]
         wrong += [f'decay {self.decay} is below 1'] if not self.decay >= 1 else []
+        wrong += [] if self.weight_decay >= 0 else [f'weight_decay {self.weight_decay} is negative']
         wrong += (
             ['XLA has no deterministic gradient of max pooling: jit=True needs deterministic=False']
             if self.jit and self.deterministic
@@ -125,7 +129,7 @@ def rate(
 
 # %% ../nbs/method/12_training.ipynb #d60c0abc
 def _stream(x, y, batch, seed=None, epoch=0):
-    "Arrays as `tf.data`, in a new order at each epoch; whole numbers are grey levels, to be z-scored"
+    "Arrays as `tf.data`, in a new order at each epoch; whole numbers are z-scored grey levels"
     x, y, epochs = np.asarray(x), np.asarray(y, np.float32), iter(range(epoch, 1 << 31))
     x = x[..., None] if x.ndim == 3 else x
 
@@ -151,8 +155,13 @@ def _stream(x, y, batch, seed=None, epoch=0):
     )
 
 # %% ../nbs/method/12_training.ipynb #6d8b4749
-def _sources(data, recipe, epoch):
-    "Training and validation as `tf.data`, and the labels of validation: from a store, or a pair whose members are (x, y) or `tf.data` already"
+def _copied(x, channels):
+    "Grey patches as so many equal channels; others as they are"
+    return tf.repeat(x, channels, -1) if x.shape[-1] == 1 else x
+
+
+def _sources(data, recipe, epoch, channels=1):
+    "Training and validation as `tf.data`, and the labels of validation: from what `fit` takes"
     if isinstance(data, (str, os.PathLike)):
         wanted = dict(split='train') if recipe.augmented else dict(split='train', kind='original')
         train = patches.dataset(data, wanted, recipe.batch, shuffle_seed=recipe.seed, epoch=epoch)
@@ -173,6 +182,10 @@ def _sources(data, recipe, epoch):
                 lambda x, label: (tf.nn.avg_pool2d(x, recipe.shrink, recipe.shrink, 'VALID'), label)
             )
             for d in (train, validation)
+        )
+    if channels > 1:
+        train, validation = (
+            d.map(lambda x, label: (_copied(x, channels), label)) for d in (train, validation)
         )
     return train, validation, y
 
@@ -197,7 +210,8 @@ def _steps(train, y, recipe):
         raise ValueError('no training patches')
     if len(set(y)) < 2:
         raise ValueError(
-            f'validation holds {int(y.sum())} label 1 of {len(y)} patches: AUC-PR needs both labels, so early stopping has no measure'
+            f'validation holds {int(y.sum())} label 1 of {len(y)} patches: '
+            'AUC-PR needs both labels, so early stopping has no measure'
         )
     return min(recipe.steps or whole, whole) if whole > 0 else recipe.steps
 
@@ -238,7 +252,7 @@ class _FusedBatchNormalization(keras.layers.BatchNormalization):
 
 # %% ../nbs/method/12_training.ipynb #ca0e9689
 def _twin(model, recipe):
-    "The network that is trained in the place of `model`: fused, with the recipe's dropout and precision, weights copied"
+    "The network trained in place of `model`: fused, with the recipe's dropout and precision"
 
     def clone(layer):
         config, cls = layer.get_config(), type(layer)
@@ -280,6 +294,25 @@ def _first(logits):
         tf.cast(logits[0] if isinstance(logits, (list, tuple)) else logits, tf.float32), (-1,)
     )
 
+# %% ../nbs/method/12_training.ipynb #582d72b9
+class _Adam(keras.optimizers.Adam):
+    "Adam, by which a folded kernel moves as far as the copies it stands for"
+
+    times = {}  # place of a variable -> steps that it gets at once
+
+    def update_step(self, gradient, variable, learning_rate):
+        steps = self.times.get(self._get_variable_index(variable), 1)
+        super().update_step(gradient, variable, learning_rate * steps)
+
+
+def _times(model, copied):
+    "Place of GoogLeNet's or ResNet's folded first kernel among the trained variables"
+    first = next((layer for layer in model.layers if layer.name == 'conv1_conv'), None)
+    if first is None or first.kernel.shape[2] > 1:
+        return {}
+    places = enumerate(model.trainable_variables)
+    return {i: copied for i, v in places if v is first.kernel}
+
 # %% ../nbs/method/12_training.ipynb #cda702d3
 class _Trainer:
     "A network in training: its optimiser, its compiled step, and all that decides how it goes on"
@@ -300,11 +333,15 @@ class _Trainer:
         )
         with self.strategy.scope() if self.strategy else tf.device(devices[0] if devices else None):
             self.model = _twin(model, recipe)
-            self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
+            self.optimizer = _Adam(
+                recipe.learning_rate, weight_decay=recipe.weight_decay or None, name='adam'
+            )
+            self.optimizer.exclude_from_weight_decay(var_names=['bias', 'beta', 'gamma'])
+            self.optimizer.times = _times(self.model, recipe.copied)
             if not self.strategy:
-                self.optimizer._all_reduce_sum_gradients = (
-                    lambda gradients: gradients
-                )  # of one device there is nothing to sum, and Keras's way of it keeps every compiled step in memory for good
+                # of one device there is nothing to sum, and Keras's way of it keeps every compiled
+                # step in memory for good
+                self.optimizer._all_reduce_sum_gradients = lambda gradients: gradients
             if recipe.precision == 'mixed_float16':
                 self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)
@@ -338,7 +375,7 @@ class Diverged(RuntimeError):
 
 # %% ../nbs/method/12_training.ipynb #26939948
 def _seed_dropout(model, seed, epoch):
-    "Random layers start each epoch from a state that seed, layer and epoch decide: nothing of it needs saving"
+    "Random layers start each epoch from a state that seed, layer and epoch decide"
     for i, layer in enumerate(model._flatten_layers()):
         if (generator := getattr(layer, 'seed_generator', None)) is not None:
             generator.state.assign(
@@ -364,7 +401,9 @@ def _epoch(trainer, batches, steps, epoch):
     values = np.array([float(v) for v in values])
     if not np.isfinite(values).all():
         raise Diverged(
-            f'loss is {values[~np.isfinite(values)][0]} at step {np.argmin(np.isfinite(values)) + 1} of epoch {epoch + 1}, rate {rate(epoch * steps, steps, recipe):.3g}'
+            f'loss is {values[~np.isfinite(values)][0]} '
+            f'at step {np.argmin(np.isfinite(values)) + 1} of epoch {epoch + 1}, '
+            f'rate {rate(epoch * steps, steps, recipe):.3g}'
         )
     seconds = time.perf_counter() - start
     return dict(loss=values.mean(), seconds=seconds, waiting=waited / seconds)
@@ -377,7 +416,8 @@ def _validate(trainer, batches):
     )
     if not np.isfinite(z).all():
         raise Diverged(
-            f'{(~np.isfinite(z)).sum()} of {len(z)} validation patches have a logit that is no number'
+            f'{(~np.isfinite(z)).sum()} of {len(z)} validation patches '
+            'have a logit that is no number'
         )
     p = expit(z.astype(float))
     return dict(
@@ -423,7 +463,7 @@ def _whole_state(path):
 
 # %% ../nbs/method/12_training.ipynb #b46317ed
 def _read_state(path, settings, overwrite):
-    "History of a training with these settings (empty if there is none); an error if the folder holds another one"
+    "History of a training with these settings, empty if there is none; no other training's"
     if not path.exists():
         return []
     about = _whole_state(path)
@@ -460,7 +500,7 @@ def _restore(path, trainer):
 
 # %% ../nbs/method/12_training.ipynb #32170f91
 def _restore_best(model, out):
-    "The best epoch's weights into `model`: from their file, or, where that has gone, from the state"
+    "The best epoch's weights into `model`: from their file, or from the state where that has gone"
     path = out / 'best.keras'
     with safe_open(out / 'last.safetensors', 'numpy') as f:
         if path.is_file() and runtime.sha256(path) == f.metadata()['best']:
@@ -482,7 +522,7 @@ def _ended(history, recipe):
 
 # %% ../nbs/method/12_training.ipynb #cdfe7b53
 def _structure(model):
-    "Layers, shapes and what is frozen; not the names, of which Keras numbers some through the process"
+    "Layers, shapes and what is frozen; not the names, some of which Keras numbers"
     return runtime.fingerprint(
         [
             (type(layer).__name__, [list(w.shape) for w in layer.weights], layer.trainable)
@@ -535,7 +575,7 @@ def fit(
     overwrite: bool = False,  # replace what a training with other settings has left in `out`
     **changes,  # fields of the recipe, by name
 ) -> pd.DataFrame:  # a row per epoch
-    "Train until validation AUC-PR has stopped rising, keep the best epoch; resume a killed training"
+    "Train until validation AUC-PR stops rising, keep the best epoch; resume a killed training"
     recipe, out = replace(recipe or Recipe(), **changes), Path(out)
     settings = dict(
         recipe=asdict(recipe),
@@ -552,7 +592,7 @@ def fit(
         _clear(out)
     if not _ended(history, recipe):
         with _settings_of_process(recipe):
-            train, validation, y = _sources(data, recipe, len(history))
+            train, validation, y = _sources(data, recipe, len(history), model.input_shape[-1])
             steps = _steps(train, y, recipe)
             trainer = _Trainer(model, recipe, devices)
             if history:
@@ -658,7 +698,7 @@ def curves(
     history: pd.DataFrame,  # of `fit`
     axs=None,  # two axes; default: a new figure
 ):  # the figure
-    "Learning curves: the loss in training, both areas on the validation patches, and the epoch that is kept"
+    "Learning curves: loss, both areas on the validation patches, and the epoch that is kept"
     import matplotlib.pyplot as plt
 
     axs = (
@@ -682,20 +722,19 @@ def curves(
 # %% ../nbs/method/12_training.ipynb #638dd936
 def predict(
     model,  # `keras.Model`: logits
-    x,  # (N, H, W) or (N, H, W, 1): whole numbers are grey levels, floats are z-scored; or `tf.data` of (patches, label)
+    # (N, H, W) or (N, H, W, 1): whole numbers are grey levels, floats are z-scored; or `tf.data` of
+    # (patches, label)
+    x,
     batch: int = 64,  # patches at one time
 ) -> np.ndarray:  # (N,) float64 probability of label 1
     "Probability of a moderate to severe fracture for each patch"
     batches = x if isinstance(x, tf.data.Dataset) else _stream(x, np.zeros(len(x)), batch)
-    side = model.input_shape[1]  # a network trained on patches averaged down gets them so
+    side, channels = model.input_shape[2:]  # patches are averaged and copied as in training
     logit = tf.function(
         lambda v: _first(model(v, training=False)), [tf.TensorSpec((None, *model.input_shape[1:]))]
     )
-    return expit(
-        np.concatenate(
-            [np.empty(0), *(logit(patches.averaged(v.numpy(), side)).numpy() for v, _ in batches)]
-        ).astype(float)
-    )
+    seen = (_copied(patches.averaged(v.numpy(), side), channels) for v, _ in batches)
+    return expit(np.concatenate([np.empty(0), *(logit(v).numpy() for v in seen)]).astype(float))
 
 # %% ../nbs/method/12_training.ipynb #22ff92f5
 def average(
@@ -852,7 +891,7 @@ def _own_step(batch, size, precision, deterministic=False):
 
 # %% ../nbs/method/12_training.ipynb #84f3750b
 def _rates(steps, batch, seconds):
-    "Patches per second of each step, timed in turns so that what else the machine does meets all alike"
+    "Patches per second of each step, timed in turns so that other work meets all alike"
     for step in steps.values():
         step()
     took = {name: [] for name in steps}
@@ -866,8 +905,12 @@ def _rates(steps, batch, seconds):
 
 # %% ../nbs/method/12_training.ipynb #96b17115
 def _rates_alone(batch, size, precision, seconds):
-    "Patches per second of a free and of a determined step, each in processes of its own, for determinism once on stays on"
-    code = 'import sys, json; from ocf_study import training as t; b, s, p, d, n = json.loads(sys.argv[1]); print(t._rates(dict(own=t._own_step(b, s, p, d)), b, n)["own"])'
+    "Patches per second of a free and of a determined step, each in a process of its own"
+    code = (
+        'import sys, json; from ocf_study import training as t; '
+        'b, s, p, d, n = json.loads(sys.argv[1]); '
+        'print(t._rates(dict(own=t._own_step(b, s, p, d)), b, n)["own"])'
+    )
 
     def run(deterministic):
         done = subprocess.run(

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -1737,3 +1738,14 @@ def test_what_a_cohort_can_show(c, tables, tmp_path):
     )
     assert '20 people' in out.stdout and out.returncode == 0, out.stderr
     assert {p.stem for p in (tmp_path / 'p').iterdir()} == set(c.films.film_id)
+
+
+def test_a_mean_of_one_person_has_no_sd():
+    ids = [f'P{k}' for k in range(8)]
+    subjects = pd.DataFrame(dict(subject_id=ids, visit=1, age=70.0 + np.arange(8), bmi=25.0))
+    bodies = pd.DataFrame(
+        dict(subject_id=ids, split=['train'] * 4 + ['validation'] * 3 + ['test'], used=True)
+    )
+    one = SimpleNamespace(subjects=subjects, bodies=bodies)
+    table = description.table1(one).set_index('row').loc['Age at Visit 1, mean (SD)']
+    assert table['Test set'] == '77.0 (no SD)' and table['Validation set'] == '75.0 (1.0)'

@@ -163,7 +163,7 @@ def test_panels_keep_their_order_and_their_branch():
         ('6 cut out', grey, {}),
         ('9 z-score', grey, {}),
         ('6 cut out (training)', grey, {}),
-        ('8 contrast (training)', grey, {}),
+        ('8 contrast, noise (training)', grey, {}),
         ('9 z-score (training)', grey, {}),
     ]
     fig = figures.patch_steps(panels)

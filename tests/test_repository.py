@@ -132,6 +132,7 @@ def test_only_final_scores_are_called_an_expert_s():
     sources = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CITATION.cff')]
     for folder, kind in (('docs', 'md'), ('docs', 'py'), ('nbs', 'ipynb'), ('ocf_study', 'py')):
         sources += sorted((ROOT / folder).rglob(f'*.{kind}'))
+    sources = [path for path in sources if 'pages' not in path.parts]  # built from the others
     told = []
     for path in sources:
         text = re.sub(r'"image/[\w+]+": (\[[^]]*\]|"[^"]*")', '', path.read_text())

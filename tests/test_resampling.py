@@ -836,3 +836,40 @@ def test_the_standard_error_of_the_slope_is_that_of_statsmodels():
     reach = stats.t.ppf(0.975, people - 2) * np.sqrt(people / (people - 1)) * theirs.bse[1]
     assert ours.value == pytest.approx(theirs.params[1], rel=1e-6)
     assert ours.high - ours.value == pytest.approx(reach, rel=1e-6)
+
+
+def test_one_person_with_two_identifiers_is_drawn_once():
+    "Each person has two identifiers whose bodies are alike: half as many people as identifiers say."
+    draw = np.random.default_rng(3)
+    twin = np.repeat(np.arange(60), 20)
+    score = draw.normal(size=60)[twin] + 0.3 * draw.normal(size=1200)
+    label = (draw.random(1200) < 1 / (1 + np.exp(3 - 1.5 * draw.normal(size=60)[twin]))).astype(int)
+    p = norm.cdf(score + label)
+    subjects = pd.DataFrame(dict(subject_id=[f's{k:03d}' for k in range(120)]))
+    subjects['person'] = [f'NHANES {k // 2}' for k in range(120)]
+    bodies = pd.DataFrame(
+        dict(
+            body_id=[f'b{k}' for k in range(1200)],
+            subject_id=[f's{k // 10:03d}' for k in range(1200)],
+            label=label,
+            split='test',
+        )
+    )
+    test = metrics.evaluated(bodies.assign(probability=p), bodies, 'test', subjects=subjects)
+    assert test.person.nunique() == 60 and test.subject_id.nunique() == 120
+    wide, narrow = (
+        bootstrap(test.label, test.probability, test[unit], n=600).set_index('measure')
+        for unit in ('person', 'subject_id')
+    )
+    width = (wide.high - wide.low) / (narrow.high - narrow.low)
+    assert width['auc_roc'] > 1.2
+
+
+def test_the_coverage_that_the_guide_shows():
+    "No measure of the main interval is surely below 93 %, nor a pointwise band below it."
+    found = pd.read_csv(Path(__file__).parents[1] / 'nbs' / 'guides' / 'coverage.csv')
+    score = found[(found.kind == 'interval') & (found.interval == 'score')]
+    assert set(score.people) == {48, 160, 681} and set(score.area) == {0.9, 0.965, 0.98}
+    assert (score.coverage + 2 * score.error >= 0.93).all() and score.coverage.mean() > 0.94
+    bands = found[found.kind == 'band']
+    assert (bands.coverage >= 0.93).all()

@@ -564,6 +564,75 @@ def test_a_timed_step_runs_in_the_precision_it_is_named_after(monkeypatch):
     assert seen == [True, False]
 
 
+def two_layers(channels):
+    "GoogLeNet's first layers in small: in deeper ones rounding grows from step to step"
+    he = keras.initializers.HeNormal(seed=5)
+    x = patch = keras.Input((32, 32, channels))
+    for name, filters, side in (('conv1', 8, 7), ('conv2', 12, 3)):
+        x = L.Conv2D(filters, side, 2, use_bias=False, kernel_initializer=he, name=f'{name}_conv')(
+            x
+        )
+        x = L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
+    x = L.Dropout(0.2, name='dropout')(L.GlobalAveragePooling2D()(x))
+    return keras.Model(patch, L.Dense(1, kernel_initializer=he, name='logit')(x))
+
+
+@pytest.mark.parametrize('steps', [1, 6])
+def test_a_folded_kernel_is_trained_as_its_three_copies_are(steps, tmp_path):
+    "Steps of Adam give the weights of channels=3, to rounding; moved as one copy, a third as far"
+    pair = [training.example_patches(n, size=32, seed=n) for n in (96, 24)]
+    colour, folded, alone = two_layers(3), two_layers(1), two_layers(1)
+    apart = 1e-6
+
+    def first(model):
+        return np.asarray(model.get_layer('conv1_conv').kernel).sum(2, keepdims=True)
+
+    start = first(colour)
+    for grey in (folded, alone):
+        for mine, theirs in zip(grey.weights, colour.weights):
+            mine.assign(theirs if mine.shape == theirs.shape else start)
+    recipe = training.Recipe(
+        learning_rate=1e-3, batch=16, epochs=1, steps=steps, decay=1.0, pos_weight=1.0, seed=1
+    )
+    for name, model, copied in (('three', colour, 3), ('one', folded, 3), ('alone', alone, 1)):
+        training.fit(model, pair, tmp_path / name, recipe, copied=copied)
+    assert np.abs(first(colour) - start).mean() > 2e-3
+    assert np.abs(first(folded) - first(colour)).max() < apart
+    if steps == 1:  # afterwards it goes another way
+        third = np.median(np.abs(first(colour) - start) / np.abs(first(alone) - start))
+        assert third == pytest.approx(3, abs=1e-3)
+    for mine, theirs in zip(folded.weights, colour.weights):
+        if mine.shape == theirs.shape:
+            assert np.abs(np.asarray(mine) - np.asarray(theirs)).mean() < apart, mine.path
+    p = [training.predict(model, pair[1][0]) for model in (colour, folded)]
+    assert p[0] == pytest.approx(p[1], abs=10 * apart)
+
+
+def test_googlenet_has_the_kernel_that_is_folded():
+    for copied, channels, expected in ((3, 1, [3]), (1, 1, [1]), (3, 3, [])):
+        model = training.googlenet.build(size=32, channels=channels, aux=False)
+        times = training._times(model, copied)
+        assert list(times.values()) == expected
+        assert [model.trainable_variables[i].path for i in times] == ['conv1_conv/kernel'] * len(
+            times
+        )
+    assert training._times(training.googlenet.build(size=32, freeze='conv1'), 3) == {}
+
+
+def test_weight_decay_shrinks_kernels_alone(data, tmp_path):
+    recipe = replace(TINY, epochs=1, steps=1, learning_rate=1e-2)
+    networks = [network() for _ in range(2)]
+    for decay, model in zip((0.0, 0.5), networks):
+        training.fit(model, data, tmp_path / str(decay), recipe, weight_decay=decay)
+    start, (plain, decayed) = network(), networks
+    for before, a, b in zip(start.weights, plain.weights, decayed.weights):
+        apart = np.asarray(a) - np.asarray(b)
+        expected = 0.5e-2 * np.asarray(before) if before.name == 'kernel' else 0 * apart
+        assert np.allclose(apart, expected, atol=2e-6), before.path
+    with pytest.raises(ValueError, match='weight_decay -1 is negative'):
+        training.Recipe(weight_decay=-1)
+
+
 @pytest.mark.parametrize(
     'name, damage',
     [
