@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import stub
@@ -150,8 +151,8 @@ def slow(tmp_path, monkeypatch):
 
 
 def alive(pids):
-    found = [f'/proc/{p}/status' for p in pids]
-    return [p for p in found if os.path.exists(p) and 'zombie' not in open(p).read()]
+    found = [Path(f'/proc/{p}/status') for p in pids]
+    return [p for p in found if p.exists() and 'zombie' not in p.read_text()]
 
 
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
