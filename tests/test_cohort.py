@@ -16,7 +16,16 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ocf_study import cohort, description, disclosure, genant, geometry, manifest, nhanes
+from ocf_study import (
+    cohort,
+    description,
+    disclosure,
+    genant,
+    geometry,
+    manifest,
+    nhanes,
+    resampling,
+)
 from ocf_study.manifest import DataError
 
 SIX_X, SIX_Y = ([f'XQQM{c}{i}' for i in range(1, 7)] for c in 'XY')
@@ -1721,6 +1730,7 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):
+    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')
