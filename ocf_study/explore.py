@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from html import escape
 from io import BytesIO
 import json
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -511,7 +512,8 @@ def run_picker(
     "Choose among the runs on this machine."
     from ipywidgets import Dropdown
 
-    there = {p.name: p.resolve() for p in [*runs(reports), *([Path(first)] if first else [])]}
+    folders = [*runs(reports), *([Path(first)] if first else [])]
+    there = {p.resolve().name: Path(os.path.relpath(p)) for p in folders}
     if not there:
         raise FileNotFoundError(
             f'no run with predictions in {reports}. Make one first: `make study` takes about ten '
@@ -519,7 +521,7 @@ def run_picker(
         )
     return Dropdown(
         options=there,
-        value=Path(first).resolve() if first else next(iter(there.values())),
+        value=Path(os.path.relpath(first)) if first else next(iter(there.values())),
         description='Run',
     )
 
@@ -705,9 +707,10 @@ def follow(
 
     def shown(function):
         def now():
+            before = set(plt.get_fignums())
             said = function(_open(pick.value))
-            if isinstance(said, Figure):
-                plt.close(said)  # or the notebook would show it once more at the end of the cell
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)  # or the notebook would show it once more at the end of the cell
             return said
 
         place = display(now(), display_id=True)
