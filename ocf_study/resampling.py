@@ -351,6 +351,8 @@ def score(
     level=0.95,  # of confidence
 ):  # low, high
     "Wilson's score interval over the design effect that the resamples show, with Student's t."
+    if len(draws) < 2:
+        return np.nan, np.nan
     free = max(people, 2) - 1
     few = 1 + 1 / free
     t = float(stats.t.isf((1 - level) / 2, free))

@@ -208,7 +208,7 @@ def rule(
     parameter: str,
 ) -> dict:  # a JSON Schema; empty where anything of its kind may be given
     "What a parameter may be: an entry of its own, or one for the notebook that has another meaning"
-    known = _rules(manifest.root() / 'schema' / 'parameters.json')
+    known = _rules(manifest.root() / 'parameters.json')
     return known.get(f'{stage}.{parameter}', known.get(parameter, {}))
 
 

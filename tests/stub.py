@@ -67,7 +67,7 @@ def write(folder, extra=''):
     study = folder / 'nbs' / 'study'
     (study / 'profiles').mkdir(parents=True)
     (folder / 'data_manifest' / 'schema').mkdir(parents=True)
-    rules = 'schema/parameters.json'
+    rules = 'parameters.json'
     (folder / 'data_manifest' / rules).write_text((ROOT / 'data_manifest' / rules).read_text())
     cells = {
         '00_cohort': COHORT,
