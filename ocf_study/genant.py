@@ -224,7 +224,7 @@ def fit_reader(
     model = OrderedModel(grade, x[:, None], distr='probit')
     found = model.fit(method='bfgs', disp=False).params
     limits = np.exp(model.transform_threshold_params(found)[1:-1] / found[0])
-    return Reader(tuple(limits.round(4).tolist()), round(1 / found[0], 4))
+    return Reader(tuple(limits.round(4).tolist()), round(float(1 / found[0]), 4))
 
 # %% ../nbs/method/00_genant.ipynb #d41f776b
 def z_scores(

@@ -177,7 +177,7 @@ def by_design(
         return value, np.nan, np.nan
     se = np.sqrt(np.mean((copies - value) ** 2)) / (value * (1 - value))
     reach = student.ppf((1 + level) / 2, units) * se
-    return value, *expit(logit(value) + reach * np.array([-1, 1]))
+    return float(value), *expit(logit(value) + reach * np.array([-1, 1])).tolist()
 
 # %% ../nbs/method/02e_survey.ipynb #ff23fca2
 KAPPAS = {  # cost of each disagreement, rows software's grade, columns final score
