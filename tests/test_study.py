@@ -480,7 +480,7 @@ def test_a_failing_notebook_is_kept_and_named(tmp_path):
         '--until',
         '00_cohort',
         '--set',
-        '00_cohort.subjects=0',
+        '00_cohort.subjects=1',
     )
     assert (
         done.returncode == 1
