@@ -535,7 +535,7 @@ def test_buttons_are_exact_where_probabilities_lie_close_to_0_and_1(monkeypatch)
         assert card.value == explore.card(sweep.at(t.value))
         now = sweep.at(t.value)
         assert now['tp'] + now['fp'] == t.flags(run.bodies.probability).sum() > 0
-        assert explore.written(t) in card.value and explore.written(t) not in ('0', '1')
+        assert metrics.written(t) in card.value and metrics.written(t) not in ('0', '1')
     assert 'top 0.75 %' in buttons.children[0].description
 
 
