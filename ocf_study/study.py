@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import Future
@@ -229,6 +230,7 @@ def _cleaned(source, target, work=None, values=None, out=None):
 @contextlib.contextmanager
 def _environment(**values):
     "Environment variables for the kernels that start meanwhile"
+    tempfile.gettempdir()  # Python asks once: this process keeps its own folder
     old = {k: os.environ.get(k) for k in values}
     os.environ.update(values)
     try:
