@@ -383,3 +383,18 @@ def test_a_salt_that_is_none_is_one_sentence(salt, says, tmp_path):
     with pytest.raises(study.StudyError, match=says):
         study._salt(tmp_path / 'salt')
     assert manifest.root().is_dir()
+
+
+def test_a_process_that_starts_kernels_keeps_its_own_temporary_folder(tmp_path):
+    (tmp_path / 'scratch').mkdir()
+    code = f"""
+import os, tempfile
+from ocf_study import study
+before = os.environ.get('TMPDIR')
+with study._environment(TMPDIR={str(tmp_path / 'scratch')!r}):
+    tempfile.gettempdir()
+assert os.environ.get('TMPDIR') == before
+print(tempfile.gettempdir())
+"""
+    said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() != str(tmp_path / 'scratch')
