@@ -366,7 +366,7 @@ def _scales(d, films, file):
     size = f.scale * mm
     wrong = (size < MM[0]) | (size > MM[1])
     corner = (f.right < 0.55 * width) & (f.low < 0.55 * height) & (f.n > 2)
-    small = corner & height / f.scale > TALL & ~wrong
+    small = corner & (height / f.scale > TALL) & ~wrong
     relative = f.scale / height
     far = pd.Series(False, f.index)
     for _, rows in f.groupby('region'):
@@ -696,6 +696,7 @@ def _with_midpoints(df, file, names, graded=None):
 # %% ../nbs/method/05_cohort.ipynb #c0b0de06
 _WORDS = {'none': 0, 'normal': 0, 'mild': 1, 'moderate': 2, 'severe': 3}
 _CERTAIN = 20  # bodies of class 2 or 3 among which the other classes would show
+_STRAY = 0.05  # other codes, as a part of classes 2 and 3, that are still taken for slips
 
 
 def _shape_type(df):
@@ -718,7 +719,8 @@ def _doubtful_classes(sq, file, column, cure):
     "What is told of classes that look like grades or labels."
     number = pd.to_numeric(sq, errors='coerce').dropna()
     n = int(number.isin([2, 3]).sum())
-    if not number.isin([0, 1, 2, 3]).all() or not (number > 0).any():
+    other = int((~number.isin([0, 1, 2, 3])).sum())
+    if other > _STRAY * n or not (number > 0).any():
         return []
     if not n:
         said = (
@@ -727,12 +729,12 @@ def _doubtful_classes(sq, file, column, cure):
         )
         return [Problem(file, None, column, None, said, 'warning')]
     said = (
-        f'has no class of 2.5, 4, 4.5, 5, 6 or 7 among {len(number):,} bodies. '
+        f'{other or "no"} bodies of {len(number):,} have a class of 2.5, 4, 4.5, 5, 6 or 7. '
         f'These look like Genant grades, whose 2 is moderate; class 2 is mild: {cure}'
     )
-    return [
-        Problem(file, None, column, '0, 1, 2, 3', said, 'error' if n >= _CERTAIN else 'warning')
-    ]
+    values = ', '.join(f'{x:g}' for x in np.unique(number))
+    certain = n >= _CERTAIN and not other and (number == 2).any()  # 3 has label 1 either way
+    return [Problem(file, None, column, values, said, 'error' if certain else 'warning')]
 
 
 def _classes(df, file):
@@ -757,12 +759,14 @@ def _classes(df, file):
         return df, []
     shape = pd.Series(_shape_type(df), df.index)
     type = df.type if 'type' in df else pd.Series(np.nan, df.index)
+    type = type.map(lambda x: x.strip().casefold() if isinstance(x, str) else x)
     type = type.astype(object).where(grade > 0)
     by_shape = grade.isin([1, 2, 3]) & type.isna()
     sound = grade.isin([0, 1, 2, 3]) & type.fillna('wedge').isin(genant.TYPES)
     sq = pd.Series(np.nan, df.index, dtype=object)
     sq[sound] = genant.sq_class(grade[sound].astype(int), type.fillna(shape)[sound])
     wrong = df.grade.notna() & ~grade.isin([0, 1, 2, 3])
+    misnamed = type.notna() & ~type.isin(genant.TYPES)  # told where the columns are checked
     problems = [
         Problem(file, int(line), 'grade', df.grade[line], 'is not one of 0, 1, 2, 3')
         for line in df.index[wrong]
@@ -770,7 +774,7 @@ def _classes(df, file):
     if by_shape.any():
         said = f'bodies with a grade and no type, which is taken from the points: {by_shape.sum()}'
         problems.append(Problem(file, None, 'type', None, said, 'warning'))
-    return df.assign(sq=sq.mask(wrong, 0), grade=grade.mask(wrong), type=type), problems
+    return df.assign(sq=sq.mask(wrong | misnamed, 0), grade=grade.mask(wrong), type=type), problems
 
 # %% ../nbs/method/05_cohort.ipynb #60e992b4
 WHOLE = 200  # films of a folder up to which each is decoded to check it

@@ -446,6 +446,8 @@ def _decimal_points(df, separator, spec, typed=False):
         if x['name'] in df and (x['type'] != 'string' or 'pattern' in x.get('constraints', {}))
     ]
     text = df[numbers].stack()
+    if text.empty:
+        return df, False
     commas = text[text.str.fullmatch(r'[+-]?\d+,\d+')]
     counted = [x['name'] for x in spec['fields'] if x['name'] in df and x['type'] != 'string']
     points = text[text.index.get_level_values(1).isin(counted)].str.fullmatch(r'[+-]?\d+\.\d+')

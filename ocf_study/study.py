@@ -489,7 +489,9 @@ def _refuse(profile, values, out, anyway):
         raise StudyError(' '.join(lacking))
     for p in [out, *out.parents]:
         if p.exists():
-            if not p.is_dir() or not os.access(p, os.W_OK):
+            if not p.is_dir():
+                raise StudyError(f'{p} is a file, not a folder for a run.')
+            if not os.access(p, os.W_OK):
                 raise StudyError(f'No permission to write to {p}.')
             break
 

@@ -1421,6 +1421,8 @@ def graded(values):
         ([0, 1, 0, 2, 0, 3], 'error', 'look like Genant grades'),
         ([0, 0, 0, 1, 0, 1], 'warning', 'no class above 1'),
         ([0] * 30 + [2, 3], 'warning', 'look like Genant grades'),
+        ([0, 1, 0, 2, 0, 3] * 20 + [4], 'warning', 'look like Genant grades'),
+        ([0, 0, 3], 'warning', "sq = '0, 3'"),
         ([0, 1, 2, 2.5, 3], '', ''),
         ([0, 3, 0, 6], '', ''),
     ],
@@ -1429,6 +1431,25 @@ def test_grades_or_labels_in_the_column_of_the_classes(tables, values, kind, mes
     bodies(tables, graded(values))
     found = [x for x in told(tables) if 'no body has label 1' not in x]
     assert [x.startswith(kind) and message in x for x in found] == [True] * bool(kind)
+
+
+def test_types_are_read_in_any_case_and_a_misspelt_one_is_named_once(tables, c):
+    true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
+    kind = true.type.str.capitalize().to_numpy()
+    bodies(tables, lambda b: b.drop(columns='sq').assign(grade=true.grade.to_numpy(), type=kind))
+    assert not told(tables)
+    assert cohort.read_tables(tables).bodies.sq.tolist() == c.bodies.sq.tolist()
+    wrong = np.where(true.grade.to_numpy() > 0, 'wegde', '')
+    bodies(tables, lambda b: b.assign(type=wrong))
+    found = [x for x in told(tables) if x.startswith('error')]
+    assert len(found) == (true.grade > 0).sum() and all("type = 'wegde'" in x for x in found)
+
+
+def test_an_empty_table_of_unknown_columns_names_those_that_are_missing(tables):
+    (tables / 'bodies.csv').write_text('a;b\n1;2\n')
+    found = told(tables)
+    assert any('x1: column is missing' in x for x in found)
+    assert not any('accessor' in x for x in found)
 
 
 def test_mros_with_grades_is_told_too(root):

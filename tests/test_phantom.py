@@ -57,6 +57,10 @@ def films(tmp_path_factory):
     return out
 
 
+def test_nothing_is_told_of_rendered_films(films):
+    assert cohort.check(films) == []
+
+
 def test_same_seed_same_bytes_whatever_the_number_of_processes(films, tmp_path):
     phantom.write_cohort(tmp_path / 'again', **SMALL | dict(workers=2))
     assert bytes_of(films) == bytes_of(tmp_path / 'again')
