@@ -25,6 +25,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
+from scipy.stats import hypergeom
 from . import genant, manifest, nhanes, radiograph, runtime
 from .manifest import DataError, Problem
 
@@ -1590,6 +1591,14 @@ FEWEST = (
 )
 
 
+def _without(sick, n, fractions):
+    "Chance that some split gets none of the people with label 1, who are drawn with the others."
+    ends = np.rint(np.cumsum([0, *fractions]) * n).astype(int)
+    sizes = np.diff(ends)
+    one, two = (hypergeom.pmf(0, n, sick, k).sum() for k in (sizes, n - sizes))
+    return float(one - two) if sick else 1.0
+
+
 def outlook(
     cohort: Cohort,
     fractions: tuple = (0.765, 0.085, 0.15),  # of `partition`
@@ -1615,10 +1624,10 @@ def outlook(
             f'test set. Below {FEWEST} of either no interval is given: '
             'this shows that the study runs, not how well the network does.'
         )
-    none = max((1 - f) ** sick for f in fractions)
+    none = _without(sick, n, fractions)
     if not stratify and none > 0.01:
         said.append(
-            f'A split without label 1 comes up with one seed in {1 / none:.0f}: '
+            f'A split without label 1 comes up with {none:.0%} of the seeds: '
             '`stratify` keeps some in each.'
         )
     return said

@@ -1750,6 +1750,17 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
 
 
+@pytest.mark.parametrize('sick, n', [(1, 12), (3, 20), (9, 200), (40, 45), (0, 8)])
+def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
+    "Against 20,000 divisions of the people, with the sizes that `partition` gives the splits"
+    fractions = (0.64, 0.16, 0.2)
+    of = cohort._draw(range(n), fractions, np.random.default_rng(0))
+    sizes = pd.Series(of).value_counts().reindex(cohort.SPLITS).fillna(0).astype(int)
+    draw, places = np.random.default_rng(1), np.repeat(range(3), sizes)
+    drawn = [len(set(draw.permutation(places)[:sick])) < 3 for _ in range(20_000)]
+    assert cohort._without(sick, n, fractions) == pytest.approx(np.mean(drawn), abs=0.015)
+
+
 def test_what_a_cohort_can_show(c, tables, tmp_path):
     assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
