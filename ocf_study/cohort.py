@@ -897,6 +897,8 @@ def _leaving(root, paths, allowed):
     inside, folders, links = os.path.realpath(local) + os.sep, {}, {}
     for path in paths:
         folder = os.path.dirname(path)
+        if not os.path.exists(os.path.join(local, path)):
+            continue  # whoever reads it says so
         if folder not in folders:
             folders[folder] = os.path.realpath(os.path.join(local, folder)) + os.sep
         if not folders[folder].startswith(inside):
@@ -1457,7 +1459,8 @@ def read_film(
     "One film and its points, which nobody need have graded, as a cohort."
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
+        said = {p: manifest.no_file(*fsspec.core.url_to_fs(str(p))) for p in missing}
+        raise DataError([Problem(str(p), None, None, None, said[p]) for p in missing])
     name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
 
     def change(df, file):

@@ -1778,6 +1778,23 @@ def test_links_out_of_the_folder(tables, tmp_path, c):
     assert sum('leads out' in x for x in again) == len(found)
 
 
+def test_what_stands_in_place_of_a_film_is_told_once(tables, c):
+    first, second, third, fourth = (tables / p for p in c.films.path[:4])
+    for path in (first, second, third, fourth):
+        path.unlink()
+    first.symlink_to('/nowhere/gone.dcm')
+    os.mkfifo(second)
+    third.mkdir()
+    found = {p.value: p.message for p in problems(tables, cohort.read_tables)}
+    assert len(problems(tables, cohort.read_tables)) == 4
+    assert [found[p] for p in c.films.path[:4]] == [
+        'a link to a file that is not there',
+        'a pipe, a socket or a device, not a film',
+        'a folder, not a film',
+        'no such film',
+    ]
+
+
 def test_two_subjects_with_one_patient(tables, c):
     def patient(films, value):
         for path in films.path:
