@@ -624,7 +624,6 @@ def no_file(
         return 'a link to a file that is not there'
     return f'no such {what}'
 
-
 # %% ../nbs/method/01_manifest.ipynb #a1c0de11
 def cells(
     address,  # of the file: a local path or any fsspec address
