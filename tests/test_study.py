@@ -11,11 +11,14 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from PIL import Image
 
-from ocf_study import cohort, inversion, ledger, manifest, resampling, study
+from ocf_study import cohort, inversion, ledger, manifest, patches, resampling, study
+from ocf_study.frame import Film, Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
@@ -48,6 +51,30 @@ def test_every_table_and_figure_of_the_paper(smoke):
     ]
     figures = {p.name for p in (smoke / 'figures').iterdir()}
     assert {f'{n}.{kind}' for n in names for kind in ('svg', 'png')} <= figures
+
+
+def test_figure_3_is_of_an_inverted_film_and_names_the_noise(smoke):
+    (note,) = [
+        a for a in study._artefacts(smoke) if (a['kind'], a['name']) == ('figure', 'figure3')
+    ]
+    assert ', which is inverted.' in note['caption'] and 'adds noise' in note['caption']
+    c = cohort.load(smoke / 'work' / 'cohort')
+    seen = patches.report(smoke / 'work' / 'patches.zarr').set_index('film_id')
+    voted = seen.index[seen.votes_inverted > seen.votes / 2]
+    of_training = c.bodies[(c.bodies.split == 'train') & c.bodies.used].film_id.isin(voted)
+    assert of_training.any()
+
+
+def test_figure_3_shows_the_negative_of_an_inverted_patch():
+    six = np.array([[30, 40], [50, 38], [70, 40], [70, 60], [50, 62], [30, 60]], float)
+    grey = np.random.default_rng(0).integers(0, 65535, (100, 100)).astype(np.uint16)
+    panels = patches.steps(Film.of_stored(grey, six[None], Frame('left')), inverted=True, size=32)
+    by_title = {title: image for title, image, _ in panels}
+    for branch in ('', ' (training)'):
+        np.testing.assert_array_equal(
+            by_title[f'7 inverted{branch}'], 65535 - by_title[f'6 cut out{branch}']
+        )
+    assert (by_title['8 contrast, noise (training)'] != by_title['7 inverted (training)']).any()
 
 
 def test_tables_and_figures_say_what_the_films_are(smoke):
@@ -412,6 +439,15 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, (
         'pixels of people'
     )
+    for name in ('figure3', 'figure4'):
+        kept = tmp_path / 'run' / 'work' / 'private' / f'{name}.png'
+        with Image.open(kept) as picture, Image.open(smoke / f'figures/{name}.png') as shown:
+            assert picture.format == 'PNG' and min(picture.size) > min(shown.size) / 3
+            assert len(set(picture.convert('L').getdata())) > 100
+        assert name not in {a['name'] for a in study._artefacts(tmp_path / 'run')}
+    page = (tmp_path / 'run/notebooks/10_preprocessing.ipynb').read_text()
+    assert page.count('It shows a real person, and is kept as work/private/') == 2
+    assert 'image/png' not in page
     assert 'endered' not in (tmp_path / 'run' / 'index.html').read_text()
 
 
