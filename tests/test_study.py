@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import papermill
 import pydicom
 import pytest
 from PIL import Image
@@ -75,6 +76,38 @@ def test_figure_3_shows_the_negative_of_an_inverted_patch():
             by_title[f'7 inverted{branch}'], 65535 - by_title[f'6 cut out{branch}']
         )
     assert (by_title['8 contrast, noise (training)'] != by_title['7 inverted (training)']).any()
+
+
+def test_the_ratio_is_tried_without_a_test_person(smoke, tmp_path, monkeypatch):
+    "Only films of training and validation people are there; a second call trains nothing"
+    c = cohort.load(smoke / 'work' / 'cohort')
+    shutil.copytree(smoke / 'work' / 'cohort', tmp_path / 'work' / 'cohort')
+    (tmp_path / 'tables').mkdir()
+    shutil.copy(smoke / 'tables' / 'certificate.csv', tmp_path / 'tables')
+    wanted = c.bodies[c.bodies.split != 'test'].film_id
+    for path in c.films[c.films.film_id.isin(wanted)].path:
+        (tmp_path / 'work' / 'films' / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(smoke / 'work' / 'films' / path, tmp_path / 'work' / 'films' / path)
+    given = dict(out=str(tmp_path), ratios=[1.0, 2.5], resamples=50)
+    monkeypatch.setenv('OCF_RUN', '1')
+    monkeypatch.setenv('OCF_STAGE', '91_ratio')
+    trained = {}
+    for turn in range(2):
+        papermill.execute_notebook(
+            str(study.stages()['91_ratio']),
+            str(tmp_path / f'{turn}.ipynb'),
+            given,
+            kernel_name='python3',
+            progress_bar=False,
+            cwd=str(study.stages()['91_ratio'].parent),
+        )
+        places = sorted((tmp_path / 'work' / 'ratio').glob('*/last.safetensors'))
+        trained[turn] = {p: p.stat().st_mtime_ns for p in places}
+    assert len(trained[0]) == 4 and trained[0] == trained[1]
+    table = pd.read_csv(tmp_path / 'tables' / 'ratio.csv')
+    assert table.ratio.tolist() == [1, 2.5] and table.reached.tolist() == [1, 2.5]
+    assert table.auc_pr.between(table.low, table.high).all() and (table.sd_seeds > 0).all()
+    assert table.difference.iloc[1] == table.difference_high.iloc[1] == 0
 
 
 def test_tables_and_figures_say_what_the_films_are(smoke):
