@@ -24,7 +24,6 @@ from ocf_study import (
     geometry,
     manifest,
     nhanes,
-    resampling,
 )
 from ocf_study.manifest import DataError
 
@@ -1751,7 +1750,6 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):
-    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')
