@@ -73,9 +73,8 @@ def styled(
 ):  # `pandas.io.formats.style.Styler`, to be formatted further
     "A table to be styled, in which text stays text."
     text = df.map(_escaped).rename(index=_escaped, columns=_escaped)
-    return text.rename_axis(index=_escaped, columns=_escaped).style.set_caption(
-        escape(caption) or None
-    )
+    named = text.rename_axis(index=_escaped, columns=_escaped)
+    return named.style.set_caption(escape(caption))
 
 # %% ../nbs/method/00c_escaping.ipynb #e5c0000f
 POLICY = (
