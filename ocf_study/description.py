@@ -44,7 +44,10 @@ def _sets(cohort):
         b.split != '',
     ]
     return pd.concat(
-        [wide.loc[b[m].subject_id.unique()].assign(set=name) for name, m in zip(SETS, members)]
+        [
+            wide.loc[b[m].subject_id.unique()].assign(set=name)
+            for name, m in zip(SETS, members, strict=True)
+        ]
     )
 
 
@@ -120,7 +123,7 @@ def _adds_up(shape, by_column):
     cells = np.arange(np.prod(shape)).reshape(shape)
     lines = [*(cells if shape[1] > 1 else []), *(cells.T if by_column else [])]
     relations = np.zeros((len(lines), cells.size))
-    for r, line in zip(relations, lines):
+    for r, line in zip(relations, lines, strict=True):
         r[line], r[line[-1]] = 1, -1
     return relations
 
@@ -132,7 +135,7 @@ def _mask_table1(out, d, below):
     def masked(rows, n):
         hidden = _hidden_sets(n.reindex(columns=SETS, fill_value=0), below)
         for r, (_, h), (_, k) in zip(
-            rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows()
+            rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows(), strict=True
         ):
             for s in SETS:
                 if s in out and h[s]:
@@ -178,7 +181,7 @@ def _flow_relations(flow):
     ]
     sums += [
         {row[3]: 1, row[4]: 1, row[2]: -1}
-        for row, r in zip(cells, flow.itertuples())
+        for row, r in zip(cells, flow.itertuples(), strict=True)
         if r.label0 + r.label1 == r.bodies
     ]
     for i in flow.index[thinned]:
@@ -189,7 +192,7 @@ def _flow_relations(flow):
             if flow.split[i] != 'train' or COUNTS[k] == 'label1'
         ]
     relations = np.zeros((len(sums), cells.size))
-    for r, s in zip(relations, sums):
+    for r, s in zip(relations, sums, strict=True):
         r[list(s)] = list(s.values())
     return relations
 

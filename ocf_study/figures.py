@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -29,6 +30,7 @@ COLORS = dict(
     zip(
         ('blue', 'orange', 'green', 'red', 'purple', 'brown', 'pink', 'grey', 'yellow', 'sky'),
         sns.color_palette('colorblind').as_hex(),
+        strict=True,
     )
 )
 LABEL_COLORS = {0: COLORS['blue'], 1: COLORS['orange']}  # normal to mild, moderate to severe
@@ -321,9 +323,9 @@ def sq_classes(
         )
     for ax in (axs[0, 0], axs[0, 2]):
         ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[0]), 0.13))
-    for ax, kind in zip(axs[1], genant.TYPES):
+    for ax, kind in zip(axs[1], genant.TYPES, strict=True):
         ax.set_title(kind, fontsize=9, pad=3)
-    for ax, severity in zip(axs[:, 0], genant.SEVERITIES):
+    for ax, severity in zip(axs[:, 0], genant.SEVERITIES, strict=True):
         ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
     handles = [
         mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), 0.3), label=t)
@@ -443,7 +445,7 @@ def flow(
             _flow_arrow(ax, (middle, -k - 0.5), (middle + 0.53, -k - 0.5))
         last = low
     for x, (column, color) in enumerate(
-        zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))
+        zip(columns, cycle((COLORS['green'], COLORS['purple'], COLORS['blue'])))
     ):
         above, start = last, middle
         for k, (_, row) in enumerate(column.iterrows(), len(trunk)):
@@ -476,7 +478,8 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         )
     for line in overlay.get('lines', []):
         ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
-    for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])):
+    colors = cycle((COLORS['yellow'], COLORS['orange']))
+    for polygon, color in zip(overlay.get('polygons', []), colors):
         ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
     drawn = [
         np.asarray(p).reshape(-1, 2)
@@ -503,7 +506,7 @@ def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
     rows = [
         [h] * bool(h) + list(row)
-        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))
+        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))), strict=True)
     ]
     fig, axs = plt.subplots(
         len(rows),
@@ -513,8 +516,8 @@ def _panel_rows(rows, cell=1.6, heads=()):
     )
     for ax in axs.flat:
         ax.axis('off')
-    for row, line in zip(rows, axs):
-        for panel, ax in zip(row, line):
+    for row, line in zip(rows, axs, strict=True):
+        for panel, ax in zip(row, line, strict=False):  # the end of a short row stays empty
             if isinstance(panel, str):
                 ax.text(
                     0.5,
@@ -538,9 +541,17 @@ def patch_steps(
     step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
 
     def branch(training):
-        return {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+        return {
+            k: p
+            for k, p in zip(step, panels, strict=True)
+            if k > 5 and ('training' in p[0]) == training
+        }
 
-    film, every, copies = [p for k, p in zip(step, panels) if k < 6], branch(False), branch(True)
+    film, every, copies = (
+        [p for k, p in zip(step, panels, strict=True) if k < 6],
+        branch(False),
+        branch(True),
+    )
     kept = sorted({*every, *copies})
     rows = [(film, '')] + [
         ([b.get(k) for k in kept], head)
@@ -563,8 +574,8 @@ SQ_COLORS = {
     0: '.85',
     **{
         sq: sns.light_palette(COLORS[hue], 7)[depth]
-        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
-        for sq, hue in zip(sqs, ('blue', 'orange', 'green'))
+        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)), strict=True)
+        for sq, hue in zip(sqs, ('blue', 'orange', 'green'), strict=True)
     },
 }
 
@@ -597,7 +608,7 @@ def levels(
             label=f'{c.sq:g}  {c.severity} {c.type}',
         )
         base += height
-    for x, (level, total) in enumerate(zip(n.index, base.astype(int))):
+    for x, (level, total) in enumerate(zip(n.index, base.astype(int), strict=True)):
         ax.annotate(
             f'{total:,}' if level not in masked else f'≥ {total:,}' if total else 'masked',
             (x, total),
@@ -645,11 +656,8 @@ def _curve(ax, x, y, band, thresholds, at, **line):
             label='pointwise band',
         )
     ax.plot(x, y, color=COLORS['blue'], lw=1.6, **line)
-    for (name, t), marker, color in zip(
-        (thresholds or {}).items(),
-        'os^D',
-        (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']),
-    ):
+    colors = cycle((COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']))
+    for (name, t), marker, color in zip((thresholds or {}).items(), cycle('os^D'), colors):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)
     ax.set(xlim=(0, 1), ylim=(0, 1.005), aspect='equal')
     ax.xaxis.set_major_formatter('{x:.1f}')
@@ -813,6 +821,7 @@ def by_level(
             ('accuracy', 'sensitivity', 'ppv', 'f1'),
             'osD^',
             (COLORS['blue'], COLORS['orange'], COLORS['green'], COLORS['purple']),
+            strict=True,
         )
     ):
         x = np.arange(len(df)) + 0.12 * (k - 1.5)
@@ -825,7 +834,8 @@ def by_level(
     ax.set(
         xticks=range(len(df)),
         xticklabels=[
-            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}') for g, f in zip(df.group, df.fractures)
+            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}')
+            for g, f in zip(df.group, df.fractures, strict=True)
         ],
         ylim=(0, 1.02),
         xlabel=f'level, and bodies of label 1 (hollow: at most {few})',
@@ -856,7 +866,7 @@ def calibration(
         curve.groupby('model', sort=False) if 'model' in curve else [('', curve)],
     )
     ax.plot([0, 1], [0, 1], color='.7', lw=0.8, ls='--')
-    for (name, c), marker in zip(groups, 'osD^'):
+    for (name, c), marker in zip(groups, cycle('osD^')):
         ax.errorbar(
             c.predicted,
             c.observed,
@@ -935,10 +945,10 @@ def forest(
             (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
             if np.isfinite(v)
             else '-'
-            for v, a, b in zip(df.value, df.low, df.high)
+            for v, a, b in zip(df.value, df.low, df.high, strict=True)
         ]
     )
-    for row, note in zip(y, notes):
+    for row, note in zip(y, notes, strict=True):
         ax.annotate(
             note,
             (1, row),

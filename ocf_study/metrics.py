@@ -336,7 +336,7 @@ def by_share(
                 true_positives=int((t.flags(p) & y).sum()),
                 **measures(y, p, t),
             )
-            for s, t in zip(shares, at)
+            for s, t in zip(shares, at, strict=True)
         ]
     )
 

@@ -13,6 +13,8 @@ from . import runtime
 from .patches import averaged
 
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/16a_saliency.ipynb #909be9c6
 import keras
 
 # %% ../nbs/method/16a_saliency.ipynb #62ae2bc7
@@ -33,10 +35,8 @@ def grad_cam(
 ):  # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     shape, x = patches.shape[2:0:-1], averaged(patches, model.input.shape[1])
-    maps = np.mean(
-        [_cells(m, x) for m in [l for l in model.layers if isinstance(l, keras.Model)] or [model]],
-        axis=0,
-    )
+    members = [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
+    maps = np.mean([_cells(member, x) for member in members], axis=0)
     if not signed:
         maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)

@@ -1,6 +1,7 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -313,6 +314,7 @@ def test_all_problems_at_once(root):
     for at, name in zip(
         (0, 20, 40, 60, 80, 100),
         ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing'),
+        strict=True,
     ):
         shifted = a.iloc[at:].reset_index(drop=True)
         FAULTS[name][0](shifted)
@@ -617,10 +619,8 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
 
 def test_the_film_rule_is_one_that_there_is(root):
     for rule in ('Y', 'spine-type'):
-        assert [
-            'neither y nor spine_type' in p.message
-            for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))
-        ] == [True]
+        (problem,) = problems(root, partial(cohort.read_mros, film_rule=rule))
+        assert 'neither y nor spine_type' in problem.message
 
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -1121,8 +1121,8 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
-        *zip(hidden.to_numpy(), counts.to_numpy()),
-        *zip(hidden.to_numpy().T, counts.to_numpy().T),
+        *zip(hidden.to_numpy(), counts.to_numpy(), strict=True),
+        *zip(hidden.to_numpy().T, counts.to_numpy().T, strict=True),
     ]:
         if h.sum() == 1:
             assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -1272,7 +1272,7 @@ def test_table1_of_people_of_whom_little_is_known(c):
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
-        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))
+        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20], strict=True)))
     ]
     assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == [
         '<11',
@@ -1463,9 +1463,8 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     words = np.array(['normal', 'mild', 'moderate', 'severe'])
     for grade in (true.grade.to_numpy(), words[true.grade]):
-        bodies(
-            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
-        )
+        coded = dict(grade=grade, type=true.type.to_numpy())
+        bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
         assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
@@ -1568,7 +1567,7 @@ def moved(tables, c, change, at=0):
     p = cohort.points(c.bodies)
     on = film(c, at)
     p[on] = change(p[on])
-    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T, strict=True))))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_the_page_links_what_is_there(smoke):
     links = Links()
     links.feed((smoke / 'index.html').read_text())
     assert len(links.found) > 40
-    assert [l for l in links.found if not (smoke / l).exists()] == []
+    assert [link for link in links.found if not (smoke / link).exists()] == []
 
 
 def test_executed_notebooks_are_clean_and_whole(smoke):
@@ -505,16 +506,17 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
     (tmp_path / 'tables').mkdir()
     (tmp_path / 'notebooks').mkdir()
 
-    def made(*names):
+    def made(names, *_):
         for n in names:
             (tmp_path / 'tables' / f'{n}.csv').write_text('a')
             (tmp_path / 'work' / 'artefacts' / f'table-{n}.json').write_text(
                 json.dumps(dict(name=n, stage='20_search', kind='table'))
             )
+        return 1.0, 1.0
 
     console, checksums = Console(quiet=True), ledger.Checksums(tmp_path / 'checksums.json')
     for names in (('optimum', 'importance'), ('optimum',)):
-        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1.0, 1.0))
+        monkeypatch.setattr(study, '_execute', partial(made, names))
         with study._display(console) as bars:
             study._stage('20_search', {}, 'key', tmp_path, checksums, console, bars)
         assert {p.stem for p in (tmp_path / 'tables').iterdir()} == set(names)
