@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from . import cohort, figures, genant, geometry, inversion, metrics, patches, radiograph
+from .frame import Film, Frame
 
 # %% ../nbs/method/17a_explore.ipynb #65b0244e
 @dataclass
@@ -163,7 +164,7 @@ class Body:
     others: np.ndarray  # (K, 6, 2) px, the film's other bodies
     patch: np.ndarray  # (S, S) uint16, after the film's vote
     inverted: bool  # the film's vote
-    facing: str  # of the stored film
+    frame: Frame  # how the film is stored
     rendered: bool = False  # no film of a patient: its figures say so
 
     @property
@@ -183,25 +184,19 @@ def body(
     if body_id not in set(run.bodies.body_id):
         raise KeyError(f'{body_id} has no prediction in run {run.folder.name}')
     c, row = run.cohort, run.bodies.set_index('body_id', drop=False).loc[body_id]
-    film, mine = (
-        c.films.set_index('film_id').loc[row.film_id],
-        c.bodies[c.bodies.film_id == row.film_id],
-    )
-    picture, points = c.read(row.film_id), cohort.points(mine)
-    if film.facing == 'right':
-        points = geometry.mirror(points, picture.shape[1])
+    film, mine = c.film(row.film_id), c.bodies[c.bodies.film_id == row.film_id]
     pixels, _, inverted, _ = patches.film_patches(
-        picture, points, film_id=row.film_id, **run.choices
+        film.picture, film.points, film_id=row.film_id, **run.choices
     )
     this = (mine.body_id == body_id).to_numpy()
     return Body(
         row,
-        picture,
-        points[this][0],
-        points[~this],
+        film.picture,
+        film.points[this][0],
+        film.points[~this],
         pixels[this][0],
         bool(inverted[this][0]),
-        film.facing,
+        film.frame,
         c.about['rendered'],
     )
 
@@ -256,7 +251,7 @@ def film_figure(
         )
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
     mirrored = '\nmirrored: the subject looks right on the stored film'
-    fig.suptitle(b.title + mirrored * (b.facing == 'right'), fontsize=10)
+    fig.suptitle(b.title + mirrored * (b.frame.facing == 'right'), fontsize=10)
     return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #9d4f9859
@@ -266,18 +261,8 @@ def steps_figure(
     size: int = 224,  # patch's edge, px
 ) -> Figure:
     "The nine steps from the stored film to the patch, with an augmented copy below."
-    right = b.facing == 'right'
-    film, points = (
-        (b.film[:, ::-1], geometry.mirror(b.points, b.film.shape[1]))
-        if right
-        else (b.film, b.points)
-    )
-    return figures.stamped(
-        figures.patch_steps(
-            patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size)
-        ),
-        b.rendered,
-    )
+    panels = patches.steps(Film(b.film, b.points[None], b.frame), b.inverted, seed, size)
+    return figures.stamped(figures.patch_steps(panels), b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #db85805c
 def inversion_figure(
@@ -438,6 +423,7 @@ def try_film(
     film: str | Path | np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
     points: dict,  # level -> (6, 2) px of the film as it is stored
     facing: str = 'right',  # where the subject looks on it
+    flip_vertical: bool = False,  # is it stored upside down?
 ) -> tuple[
     pd.DataFrame, Figure
 ]:  # level, probability, and whether it is flagged at each threshold; the film with its scores
@@ -448,19 +434,12 @@ def try_film(
         )
     if unknown := [level for level in points if level not in genant.LEVELS]:
         raise ValueError(f'unknown level: {", ".join(map(str, unknown))}; known are T4 to L4')
-    picture = (
-        radiograph.read(film, facing=facing)
-        if not isinstance(film, np.ndarray)
-        else film[:, ::-1]
-        if facing == 'right'
-        else film
-    )
-    six = np.array(list(points.values()), float)
-    if wrong := geometry.problems(six, picture.shape[1], picture.shape[0], facing):
+    six, frame = np.array(list(points.values()), float), Frame(facing, flip_vertical)
+    turn = Film.of_stored if isinstance(film, np.ndarray) else radiograph.framed
+    seen = turn(film, six, frame)
+    if wrong := geometry.problems(seen.points, *seen.picture.shape[::-1]):
         raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong))
-    if facing == 'right':
-        six = geometry.mirror(six, picture.shape[1])
-    p = run.score(patches.film_patches(np.ascontiguousarray(picture), six, **run.choices)[0])
+    p = run.score(patches.film_patches(seen.picture, seen.points, **run.choices)[0])
     table = pd.DataFrame(
         dict(
             level=list(points),
@@ -468,8 +447,7 @@ def try_film(
             **{name: t.flags(p) for name, t in run.thresholds.items()},
         )
     )
-    if facing == 'right':  # drawn as it is stored
-        picture, six = picture[:, ::-1], geometry.mirror(six, picture.shape[1])
+    picture, six = seen.stored()
     fig, ax = plt.subplots(figsize=(4, 5.4))
     ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))
     ax.axis('off')

@@ -407,9 +407,9 @@ def _flow_arrow(ax, start, end):
 
 # %% ../nbs/method/17_figures.ipynb #a62addc6
 def flow(
-    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, label0, label1; in the order of the work, NaN where not counted; a step "Excluded: why" stands aside
+    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, labels
 ) -> Figure:
-    "Figure 2: subjects, films and bodies through the exclusions, the partition and the down-sampling"
+    "Figure 2: subjects, films and bodies through exclusions, partition and down-sampling"
     steps = steps.reset_index(drop=True)
     aside = steps.step.str.startswith('Excluded')
     trunk, columns = (
@@ -535,9 +535,9 @@ def _panel_rows(rows, cell=1.6, heads=()):
 
 # %% ../nbs/method/17_figures.ipynb #d7107b6d
 def patch_steps(
-    panels: list,  # (title, image, overlay) from `patches.steps`: titles begin with the step's number, those of the augmented branch hold "training"
+    panels: list,  # (title, image, overlay) from `patches.steps`
 ) -> Figure:
-    "Figure 3: the nine steps from film to patch; then the branch of every body, then that of the augmented copies"
+    "Figure 3: the nine steps from film to patch, for every body and for augmented copies"
     step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
 
     def branch(training):
@@ -562,7 +562,7 @@ def patch_steps(
 
 # %% ../nbs/method/17_figures.ipynb #0e5daef8
 def inversion_steps(
-    panels: list,  # (title, image, overlay): first those of a normal film, then as many of an inverted one
+    panels: list,  # (title, image, overlay) of a normal film, then as many of an inverted one
     rows: int = 2,  # films shown
 ) -> Figure:
     "Figure 4: the inversion test on a normal and an inverted film"
@@ -743,7 +743,7 @@ MEASURES = dict(
 def measures_table(
     df: pd.DataFrame,  # threshold, measure, value, low, high: rows of `resampling.bootstrap`
 ) -> Figure:
-    "Figure 6 C: the seven measures at each threshold with their intervals, F1 as a number and the others in per cent"
+    "Figure 6 C: the seven measures at each threshold with intervals; all but F1 in percent"
     df = df[df.measure.isin(MEASURES) & (df.threshold != '')]
     names = list(df.threshold.unique())
     at = df.set_index(['threshold', 'measure'])
@@ -809,7 +809,7 @@ def confusion(
 
 # %% ../nbs/method/17_figures.ipynb #b0274c92
 def by_level(
-    df: pd.DataFrame,  # group, bodies, fractures, accuracy, sensitivity, ppv, f1: from `metrics.by_group`
+    df: pd.DataFrame,  # of `metrics.by_group`: group, fractures, accuracy, sensitivity, ppv, f1
     few: int = 5,  # fractures up to which a level's marks are hollow
     title: str = '',  # the threshold
 ) -> Figure:
@@ -849,7 +849,7 @@ def by_level(
 
 # %% ../nbs/method/17_figures.ipynb #a45e7bf5
 def calibration(
-    curve: pd.DataFrame,  # predicted, observed, low, high and, for several curves, `model`: a row per bin
+    curve: pd.DataFrame,  # predicted, observed, low, high of each bin; `model` for several curves
     p=None,  # (N,) probabilities, shown as a histogram below
 ) -> Figure:
     "Reliability curve: how often bodies given a probability are of label 1"
@@ -889,12 +889,12 @@ def calibration(
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
 def forest(
-    df: pd.DataFrame,  # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
+    df: pd.DataFrame,  # label, value, low, high; perhaps `note` (at the right), `group` (heading)
     log: bool = True,  # log scale, as for odds ratios
     reference=1.0,  # where "no difference" is; None for no line
     xlabel: str = 'odds ratio (95 % interval)',
 ) -> Figure:
-    "Estimates with intervals, one a row: odds ratios of table 2, or a measure by subgroup; hollow without an interval"
+    "Estimates with intervals, one a row, as of table 2; hollow where there is no interval"
     df = df.reset_index(drop=True)
     headed = df['group'].ne(df['group'].shift()) if 'group' in df else pd.Series(False, df.index)
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())

@@ -25,7 +25,6 @@ from ocf_study import (
     cohort,
     escaping,
     genant,
-    geometry,
     googlenet,
     ledger,
     manifest,
@@ -34,6 +33,7 @@ from ocf_study import (
     runtime,
     training,
 )
+from .frame import Film
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/13a_prediction.ipynb #efc3e490
@@ -430,29 +430,20 @@ def thresholds(
 # %% ../nbs/method/13a_prediction.ipynb #f88da0da
 @dataclass
 class Seen:
-    "One film as the network sees it: the subject faces left."
+    "One film as the network sees it."
 
-    picture: np.ndarray  # (H, W) uint16
-    points: np.ndarray  # (B, 6, 2) px
+    film: Film
     patches: np.ndarray  # (B, S, S) uint16, after the film's vote on inversion
     inverted: np.ndarray  # (B,) bool
-    facing: str  # of the stored film
-
-    def stored(self):  # picture and points
-        "The film as it is stored, for drawing."
-        if self.facing != 'right':
-            return self.picture, self.points
-        return self.picture[:, ::-1], geometry.mirror(self.points, self.picture.shape[1])
 
 
-def _see(c, film_id, bodies, choices):
+def _see(c, film_id, choices):
     "A film of a cohort, cut into patches"
-    facing = c.films.set_index('film_id').facing[film_id]
-    picture, points = c.read(film_id), cohort.points(bodies)
-    if facing == 'right':
-        points = geometry.mirror(points, picture.shape[1])
-    pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
-    return Seen(picture, points, pixels, inverted, facing)
+    film = c.film(film_id)
+    pixels, _, inverted, _ = patches.film_patches(
+        film.picture, film.points, film_id=film_id, **choices
+    )
+    return Seen(film, pixels, inverted)
 
 
 def _films(c, choices):
@@ -461,7 +452,7 @@ def _films(c, choices):
         yield (
             film_id,
             bodies,
-            runtime.attempt(lambda b: _see(c, b[0], b[1], choices), (film_id, bodies)),
+            runtime.attempt(lambda name: _see(c, name, choices), film_id),
         )
 
 # %% ../nbs/method/13a_prediction.ipynb #32cb670d
@@ -530,14 +521,14 @@ def _scores(c, choices, predict, known, network):
             continue
         p = predict(patches.standardise(seen.patches)[..., None])
         warning = unusual(describe(seen.patches), bodies.level, known)
-        heights = by_height(seen.points, bodies.level.to_numpy()).set_index(bodies.index)
+        heights = by_height(seen.film.points, bodies.level.to_numpy()).set_index(bodies.index)
         about = dict(inverted=bool(seen.inverted.any()), warning='; '.join(warning))
         flags = {t.rule: t.flags(p) for t in cuts}
         film |= dict(
             highest=p.max(),
             higher_than=np.searchsorted(unfractured, p.max()) / max(len(unfractured), 1),
             **{rule: int(flag.sum()) for rule, flag in flags.items()},
-            facing=seen.facing,
+            facing=seen.film.frame.facing,
             **about,
         )
         rows.append(
@@ -663,7 +654,7 @@ def _write_pages(folder, c, choices, bodies, films, drawn, network):
 # %% ../nbs/method/13a_prediction.ipynb #e13a000a
 def _film_page(folder, film_id, seen, rows, common):
     "One film with its points and scores, and the patches that the network saw"
-    picture, points = seen.stored()
+    picture, points = seen.film.stored()
     scale = min(1, 1000 / max(picture.shape))
     _write_jpeg(folder / 'films' / f'{film_id}.jpg', picture, scale)
     bodies = rows.to_dict('records')
@@ -684,7 +675,7 @@ def _film_page(folder, film_id, seen, rows, common):
         height=round(picture.shape[0] * scale),
         width=round(picture.shape[1] * scale),
         bodies=bodies,
-        facing=seen.facing,
+        facing=seen.film.frame.facing,
         inverted=bool(seen.inverted.any()),
         warning=rows.warning.iloc[0],
     )

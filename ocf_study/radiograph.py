@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_COMPRESSION', 'DENSE', 'SMALL', 'PHOTOMETRIC', 'SYNTAXES', 'GREY_MODES', 'NEAR_GREY',
-           'TINT', 'ABOUT', 'FilmWarning', 'to_16bit', 'header', 'read']
+           'TINT', 'ABOUT', 'FilmWarning', 'to_16bit', 'header', 'read', 'framed']
 
 # %% ../nbs/method/04_radiograph.ipynb #7a570445
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import VR
 
+from .frame import Film, Frame
 from .manifest import DataError, Problem
 
 # %% ../nbs/method/04_radiograph.ipynb #2cb04513
@@ -834,15 +835,21 @@ def read(
     voi: bool = False,  # apply the file's window, which clips
 ) -> np.ndarray:  # (H, W) uint16, subject facing left
     "One film, read once, in the order of this chapter"
-    if facing not in ('left', 'right'):
-        raise ValueError(f'facing is left or right, not {facing!r}')
-    film = _Film(str(path))
+    frame, film = Frame(facing, flip_vertical), _Film(str(path))
     fs, name, _ = _locate(film)
     with _damage(film):
         data = fs.cat_file(name)
         picture = _as_film(film, *_open(film, BytesIO(data), len(data)), voi)
     for problem in film.warnings:
         warnings.warn(str(problem).removeprefix('warning: '), FilmWarning, stacklevel=2)
-    if facing == 'right':
-        picture = cv2.flip(picture, 1, picture)
-    return cv2.flip(picture, 0, picture) if flip_vertical else picture
+    return frame.picture(picture, picture)
+
+
+def framed(
+    path,  # of `read`
+    points: np.ndarray,  # (B, 6, 2) px of the stored film
+    frame: Frame,  # how the film is stored
+) -> Film:  # the subject faces left, head up
+    "One film with its points, turned together"
+    picture = read(path, frame.facing, frame.flip_vertical)
+    return Film(picture, frame.points(points, picture.shape), frame)

@@ -25,6 +25,7 @@ from ocf_study import (
     geometry,
     manifest,
     nhanes,
+    overlay,
     resampling,
 )
 from ocf_study.manifest import DataError
@@ -160,6 +161,11 @@ def test_known_film_is_read_upside_down(source, tmp_path):
     }
     first = cohort.read_mros(source)
     np.testing.assert_array_equal(c.read('PO6538V1T'), first.read(f'{a.ID[0]}V1T')[::-1])
+    # MrOS's points are those of the upright film: in the study's frame they stay as they are
+    there, here = c.film('PO6538V1T'), first.film(f'{a.ID[0]}V1T')
+    np.testing.assert_allclose(there.points, here.points)
+    upside = cohort.points(c.bodies[c.bodies.film_id == 'PO6538V1T'])
+    np.testing.assert_allclose(upside[..., 1], here.picture.shape[0] - here.points[..., 1])
 
 
 def test_a_film_whose_rows_do_not_run_down_is_refused(root):
@@ -650,6 +656,60 @@ def change(root, table, **cells):
         for i, v in values.items():
             d.loc[i, column] = v
     d.to_csv(root / f'{table}.csv', index=False)
+
+
+def upside_down(root, film_id):
+    "Store one film of three tables upside down, its points with it."
+    films, bodies = (pd.read_csv(root / f'{t}.csv') for t in ('films', 'bodies'))
+    path = root / films.set_index('film_id').path[film_id]
+    ds = pydicom.dcmread(path)
+    ds.PixelData = ds.pixel_array[::-1].tobytes()
+    ds.save_as(path)
+    mine = bodies.film_id == film_id
+    bodies.loc[mine, cohort.XY[1::2]] = ds.Rows - bodies.loc[mine, cohort.XY[1::2]]
+    bodies.to_csv(root / 'bodies.csv', index=False)
+    films.assign(flip_vertical=films.film_id == film_id).to_csv(root / 'films.csv', index=False)
+
+
+def test_a_film_that_is_stored_upside_down_is_turned_with_its_points(tables, c, tmp_path):
+    film_id = c.films.film_id[0]
+    before = cohort.read(tables).film(film_id)
+    upside_down(tables, film_id)
+    assert not cohort.check(tables)
+    after = cohort.read(tables).film(film_id)
+    np.testing.assert_array_equal(after.picture, before.picture)
+    np.testing.assert_allclose(after.points, before.points, atol=1e-9)
+    overlay.write(cohort.inspect(tables), tables, tmp_path / 'pictures')
+    assert (tmp_path / 'pictures' / f'{film_id}.png').exists()
+
+
+def test_points_that_do_not_hang_with_their_film_are_told(tables, c):
+    "Points of the upright picture, with a film that is said to be stored upside down; the reverse."
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    films = pd.read_csv(tables / 'films.csv')
+    films.assign(flip_vertical=False).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    assert found and all('stored upside down (`flip_vertical`)' in p.message for p in found)
+    films.assign(flip_vertical=True).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    said = {p.message.partition(': ')[0] for p in found}
+    assert all('not stored upside down (`flip_vertical`)' in p.message for p in found)
+    mine = set(c.bodies.body_id[c.bodies.film_id == film_id])
+    assert said == set(c.bodies.body_id) - mine
+
+
+def test_points_of_an_upside_down_film_are_repaired_in_its_frame(tables, c):
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    right = cohort.read(tables).film(film_id).points
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[1, cohort.XY] = cohort.points(b)[1, ::-1].ravel()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    assert [p.severity for p in cohort.check(tables)] == ['error']
+    mended = cohort.read_tables(tables, repair=True)
+    assert mended.about['repaired'] == 1
+    np.testing.assert_allclose(mended.film(film_id).points, right, atol=1e-9)
 
 
 def test_tables_that_contradict_each_other(tables, c):
