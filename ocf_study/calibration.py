@@ -19,10 +19,10 @@ from .runtime import rng
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
 def correct(
     p,  # (N,) probability as the network gives it
-    kept=1.0,  # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
+    kept=1.0,  # share of label 0 bodies kept by down-sampling in training; (N,) if by region
     pos_weight=1.0,  # weight of label 1 in the loss; number or (N,)
 ):  # (N,) probability at the natural prevalence
-    "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
+    "Odds x kept / pos_weight: exact if the weighted loss on sampled bodies is least (Elkan 2001)."
     p, kept, pos_weight = (np.asarray(v, float) for v in (p, kept, pos_weight))
     for bad, what, v in (
         (~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p),
@@ -38,7 +38,7 @@ def correct(
 def reliability(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
-    bins=10,  # half of them over the highest tenth of the bodies; bodies of equal probability share a bin
+    bins=10,  # half of them over the highest tenth of the bodies; ties share a bin
     level=0.95,  # of confidence
 ) -> pd.DataFrame:  # a row per bin: predicted, observed, low, high, bodies
     "Reliability curve with Wilson's interval in each bin."
@@ -103,13 +103,14 @@ def slope(
             fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(
                 **robust
             )
-            for name, value, se in zip(names, fit.params, fit.bse):
+            for name, value, se in zip(names, fit.params, fit.bse, strict=True):
                 known = np.isfinite(se) and (name == 'in_the_large' or not parted)
                 half = reach * se if ranked.enough else np.nan
                 rows[name] = dict(
                     zip(
                         ('value', 'low', 'high'),
                         (value, value - half, value + half) if known else (np.nan,) * 3,
+                        strict=True,
                     )
                 )
     return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]
@@ -142,7 +143,9 @@ def ppv_limits(
     effective,  # as many independent label 0 bodies are they worth (`resampling.Ranked.effective`)
     level=0.95,  # of confidence
     seed=0,
-) -> tuple:  # low, high (K,): two-sided; without a false alarm low is one-sided and high is 1, where nothing is flagged both are NaN
+) -> (
+    tuple
+):  # low, high (K,), two-sided; without a false alarm low is one-sided; NaN if none flagged
     "Limits of the PPV at other prevalences."
     prevalence = np.asarray(prevalence, float)
     if sensitivity == 0 and specificity == 1:

@@ -838,7 +838,7 @@ def _headers(root, films, workers, pixels=False):
         found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
     problems = _once(
         replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value)
-        for path, h in zip(films.path, found)
+        for path, h in zip(films.path, found, strict=True)
         for p in (h['warnings'] if isinstance(h, dict) else h)
     )
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm', 'facing', 'patient']
@@ -1568,6 +1568,7 @@ def _draw(ids, fractions, rng):
         zip(
             rng.permutation(ids).tolist(),
             np.repeat(SPLITS, [train, validation - train, len(ids) - validation]).tolist(),
+            strict=True,
         )
     )
 
@@ -1635,7 +1636,7 @@ def outlook(
     said += [
         f'Expected in {split}: {n * f:.1f} people, '
         f'{sick * f:.1f} of them with label 1 ({bodies * f:.1f} bodies).'
-        for split, f in zip(SPLITS, fractions)
+        for split, f in zip(SPLITS, fractions, strict=True)
     ]
     test = [x * fractions[2] for x in (sick, n - sick)]
     if min(test) < FEWEST:
@@ -1829,6 +1830,7 @@ def verify_split(
         zip(
             published.subject,
             published.index if published.index.name == 'line' else range(2, len(published) + 2),
+            strict=True,
         )
     )
     theirs = published.set_index('subject').split

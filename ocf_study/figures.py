@@ -478,8 +478,9 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         )
     for line in overlay.get('lines', []):
         ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
-    colors = cycle((COLORS['yellow'], COLORS['orange']))
-    for polygon, color in zip(overlay.get('polygons', []), colors):
+    for polygon, color in zip(
+        overlay.get('polygons', []), cycle((COLORS['yellow'], COLORS['orange']))
+    ):
         ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
     drawn = [
         np.asarray(p).reshape(-1, 2)

@@ -81,7 +81,9 @@ def film_patches(
         if inversion.DETECTORS[detector].film_pixels
         else originals
     )
-    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners)], bool)
+    votes = np.array(
+        [inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners, strict=True)], bool
+    )
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
     for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
         np.invert(cut[k], out=cut[k])  # 65535 - grey
@@ -199,7 +201,7 @@ def _plan(cohort, settings, obey_tag=True):
     bodies = cohort.bodies.assign(_wanted=used | ~train, _augmented=used & train)
     films, address = (
         cohort.films.set_index('film_id').to_dict('index'),
-        dict(zip(cohort.films.film_id, _addresses(cohort))),
+        dict(zip(cohort.films.film_id, _addresses(cohort), strict=True)),
     )
     coordinates = [f'{axis}{i}' for i in range(1, 7) for axis in 'xy']
     for film_id, mine in bodies.groupby('film_id', sort=True):
@@ -863,7 +865,7 @@ def _detect(film):
             )
             for d in film.settings['detectors']
             for body, patch, c in zip(
-                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners
+                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners, strict=True
             )
         ]
     )

@@ -350,9 +350,9 @@ def _bones(s, use, whole, marrow, other, metered, seed):
     anatomy.sacrum(other, s.points[[p.levels.index(f'S{i}') for i in range(1, 5)]])
 
 # %% ../nbs/method/02d_scene.ipynb #24992782
-def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across and down
+def _trabeculae(s, draw, shape, px, cells=(0.8, 2.0)):  # mm, across and down
     "Grain around each body along its own axes: longer down than across, more so with less bone."
-    cells = np.maximum(cells / px, 1)
+    cells = np.maximum(np.divide(cells, px), 1)
     grid = draw.standard_normal(
         [int(n / c) + 4 for n, c in zip(shape, cells[::-1], strict=True)], dtype=np.float32
     ) * np.float32(0.19 * (1.4 - 0.4 * s.person.marrow))

@@ -332,7 +332,7 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
         for d in (c.films, c.bodies, c.subjects)
     )
     films['path'] = [f'scan{i:04d}.dcm' for i in range(len(films))]
-    for old, new in zip(c.films.path, films.path):
+    for old, new in zip(c.films.path, films.path, strict=True):
         shutil.copy(smoke / 'work' / 'films' / old, folder / new)
     for name, d in (
         ('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]),
