@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from .metrics import checked, ratio
 from .resampling import Ranked, wilson
@@ -73,6 +74,40 @@ def brier(
     score, always = np.mean((p - y) ** 2), y.mean() * (1 - y.mean())
     return dict(brier=float(score), skill=float(1 - ratio(score, always)))
 
+# %% ../nbs/method/14a_calibration.ipynb #7ce1a0b2
+_ENDS = logit([1e-6, 1 - 1e-6])  # log-odds that are told apart
+
+
+def _line(y, x, unit):
+    "Slope and intercept of the label on the log-odds, each with its error by unit."
+    none = ((np.nan, np.nan),) * 2
+    if x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min():  # parted, or the same for all
+        return none
+    model = sm.GLM(y.astype(float), sm.add_constant(x), family=sm.families.Binomial())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            fit = model.fit(cov_type='cluster', cov_kwds=dict(groups=unit))
+        except (np.linalg.LinAlgError, ValueError):
+            return none
+    if not (fit.converged and np.isfinite(fit.bse).all()):
+        return none
+    return tuple(zip(fit.params, fit.bse, strict=True))[::-1]
+
+
+def _in_the_large(y, x, unit):
+    "Intercept of a line of slope 1: as many labels 1 expected as there are; its error by unit."
+
+    def left(a):
+        return y.mean() - expit(a + x).mean()
+
+    a = brentq(left, logit(y.mean()) - x.max() - 1, logit(y.mean()) - x.min() + 1)
+    expected = expit(a + x)
+    by_unit = np.bincount(unit, y - expected)
+    units = len(by_unit)
+    spread = np.sum(by_unit**2) * units / (units - 1)
+    return a, np.sqrt(spread) / np.sum(expected * (1 - expected))
+
 # %% ../nbs/method/14a_calibration.ipynb #3ee30132
 def slope(
     y,  # (N,) label of each body
@@ -82,38 +117,19 @@ def slope(
 ) -> (
     pd.DataFrame
 ):  # rows slope, intercept (of that line), in_the_large (intercept at slope 1): value, low, high
-    "Calibration slope and intercepts (Cox 1958), cluster-robust; NaN where the labels are parted."
+    "Calibration slope and intercepts (Cox 1958), cluster-robust; NaN where they have no estimate."
     y, p = checked(y, p, both=True)
-    ranked, x = Ranked(y, p, subject), logit(np.clip(p, 1e-6, 1 - 1e-6))
+    ranked, x = Ranked(y, p, subject), np.clip(logit(p), *_ENDS)
+    unit = np.arange(len(y)) if subject is None else pd.factorize(np.asarray(subject))[0]
     people = max(ranked.people(ranked.y), 3)
     reach = stats.t.isf((1 - level) / 2, people - 2) * np.sqrt(people / (people - 1))
-    robust = (
-        dict(cov_type='HC1')
-        if subject is None
-        else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
+    value, se = np.transpose([*_line(y, x, unit), _in_the_large(y, x, unit)])
+    half = reach * se if ranked.enough else np.full(3, np.nan)
+    half = np.where(half < np.ptp(_ENDS), half, np.nan)  # wider than all log-odds: says nothing
+    return pd.DataFrame(
+        dict(value=value, low=value - half, high=value + half),
+        index=['slope', 'intercept', 'in_the_large'],
     )
-    parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()  # or one and the same for all
-    rows = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for names, design, offset in (
-            (('intercept', 'slope'), sm.add_constant(x, has_constant='add'), None),
-            (('in_the_large',), np.ones_like(x), x),
-        ):
-            fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(
-                **robust
-            )
-            for name, value, se in zip(names, fit.params, fit.bse, strict=True):
-                known = np.isfinite(se) and (name == 'in_the_large' or not parted)
-                half = reach * se if ranked.enough else np.nan
-                rows[name] = dict(
-                    zip(
-                        ('value', 'low', 'high'),
-                        (value, value - half, value + half) if known else (np.nan,) * 3,
-                        strict=True,
-                    )
-                )
-    return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]
 
 # %% ../nbs/method/14a_calibration.ipynb #3e62d3a4
 def at_prevalence(

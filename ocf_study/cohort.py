@@ -25,6 +25,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
+from scipy.stats import hypergeom
 from . import genant, manifest, nhanes, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
@@ -897,6 +898,8 @@ def _leaving(root, paths, allowed):
     inside, folders, links = os.path.realpath(local) + os.sep, {}, {}
     for path in paths:
         folder = os.path.dirname(path)
+        if not os.path.exists(os.path.join(local, path)):
+            continue  # whoever reads it says so
         if folder not in folders:
             folders[folder] = os.path.realpath(os.path.join(local, folder)) + os.sep
         if not folders[folder].startswith(inside):
@@ -1457,7 +1460,8 @@ def read_film(
     "One film and its points, which nobody need have graded, as a cohort."
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
+        said = {p: manifest.no_file(*fsspec.core.url_to_fs(str(p))) for p in missing}
+        raise DataError([Problem(str(p), None, None, None, said[p]) for p in missing])
     name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
 
     def change(df, file):
@@ -1620,6 +1624,14 @@ FEWEST = (
 )
 
 
+def _without(sick, n, fractions):
+    "Chance that some split gets none of the people with label 1, who are drawn with the others."
+    ends = np.rint(np.cumsum([0, *fractions]) * n).astype(int)
+    sizes = np.diff(ends)
+    one, two = (hypergeom.pmf(0, n, sick, k).sum() for k in (sizes, n - sizes))
+    return float(one - two) if sick else 1.0
+
+
 def outlook(
     cohort: Cohort,
     fractions: tuple = (0.765, 0.085, 0.15),  # of `partition`
@@ -1645,10 +1657,10 @@ def outlook(
             f'test set. Below {FEWEST} of either no interval is given: '
             'this shows that the study runs, not how well the network does.'
         )
-    none = max((1 - f) ** sick for f in fractions)
+    none = _without(sick, n, fractions)
     if not stratify and none > 0.01:
         said.append(
-            f'A split without label 1 comes up with one seed in {1 / none:.0f}: '
+            f'A split without label 1 comes up with {none:.0%} of the seeds: '
             '`stratify` keeps some in each.'
         )
     return said

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELLS', 'sample', 'write_sheet', 'picture_sheet', 'check_readings', 'read_readings', 'simulate_readers', 'combine',
-           'counts', 'odds_ratio', 'arithmetic', 'exact', 'by_subject', 'table', 'plot_odds_ratios', 'kappa',
-           'reader_agreement']
+           'counts', 'odds_ratio', 'arithmetic', 'exact', 'disagree', 'by_subject', 'table', 'plot_odds_ratios',
+           'kappa', 'reader_agreement']
 
 # %% ../nbs/method/15_error_analysis.ipynb #98c2f63a
 from pathlib import Path
@@ -303,6 +303,21 @@ def exact(
         index=cells.index[known],
     )
     return d.reindex(cells.index)
+
+
+def disagree(
+    ratios: pd.DataFrame,  # of `exact`
+    level: float = 0.95,  # of its intervals
+) -> str:  # a sentence that names the rows; empty where there are none
+    "Where Fisher's p and the conditional interval do not agree about an odds ratio of 1."
+    small, outside = ratios.p < 1 - level, (ratios.exact_low > 1) | (ratios.exact_high < 1)
+    rows = ', '.join(map(str, ratios.index[small != outside]))
+    return (
+        f" Fisher's p (uncorrected) and the conditional interval disagree for {rows}: "
+        'p adds up all tables no likelier than this one, the interval has equal tails.'
+        if rows
+        else ''
+    )
 
 # %% ../nbs/method/15_error_analysis.ipynb #0d85c196
 def _gee(wrong, mark, subject, level):

@@ -664,14 +664,7 @@ def _curve(ax, x, y, band, thresholds, at, **line):
     ax.xaxis.set_major_formatter('{x:.1f}')
     ax.yaxis.set_major_formatter('{x:.1f}')
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            fontsize=7.5,
-            loc='lower right' if band is None else 'lower center',
-            frameon=True,
-            facecolor='white',
-            edgecolor='none',
-            framealpha=0.9,
-        )
+        ax.figure.legend(loc='outside lower center', ncols=2, fontsize=7.5, frameon=False)
 
 
 def _area(name, value, interval):
@@ -689,7 +682,7 @@ def roc(
     curve=None,  # its points, if they are not to be those of every body
 ) -> Figure:
     "Figure 6 A: ROC curve"
-    fig, ax = plt.subplots(figsize=(3.6, 3.6))
+    fig, ax = plt.subplots(figsize=(3.6, 4.1))
     curve = metrics.roc(y, p) if curve is None else curve
 
     def at(t):
@@ -714,7 +707,7 @@ def pr(
     curve=None,  # its points, if they are not to be those of every body
 ) -> Figure:
     "Figure 6 B: precision-recall curve, with the prevalence that chance would give"
-    fig, ax = plt.subplots(figsize=(3.6, 3.6))
+    fig, ax = plt.subplots(figsize=(3.6, 4.1))
     curve = metrics.pr(y, p) if curve is None else curve
 
     def at(t):

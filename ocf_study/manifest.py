@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFOUNDERS', 'MOST_CELLS', 'MOST_BYTES', 'SUFFIXES', 'Problem', 'DataError', 'report', 'root', 'schema', 'check',
-           'plain', 'check_references', 'cells', 'read_table', 'published', 'published_numbers', 'agreement',
+           'plain', 'check_references', 'no_file', 'cells', 'read_table', 'published', 'published_numbers', 'agreement',
            'implied_counts', 'arithmetic']
 
 # %% ../nbs/method/01_manifest.ipynb #4a33069b
@@ -609,6 +609,21 @@ def _lie(fs, name, file, spec):
             return df, several if len(sheets) > 1 else 'numbers have decimal commas' * commas
         return _csv(stream.read(), file, spec)
 
+# %% ../nbs/method/01_manifest.ipynb #1520ef4e
+def no_file(
+    fs,  # file system of fsspec
+    name: str,  # path in it that is no file
+    what: str = 'file',  # what should be there
+) -> str:
+    "What stands in place of a file, in words."
+    if fs.isdir(name):
+        return f'a folder, not a {what}'
+    if fs.exists(name):
+        return f'a pipe, a socket or a device, not a {what}'
+    if 'local' in np.atleast_1d(fs.protocol) and os.path.islink(name):
+        return 'a link to a file that is not there'
+    return f'no such {what}'
+
 # %% ../nbs/method/01_manifest.ipynb #a1c0de11
 def cells(
     address,  # of the file: a local path or any fsspec address
@@ -624,7 +639,7 @@ def cells(
         raise DataError([Problem(file, None, None, None, message)]) from None
 
     if not fs.isfile(local):
-        refuse('no such file')
+        refuse(no_file(fs, local))
     if (mb := fs.size(local) / 2**20) > limit_mb:
         refuse(f'has {mb:.0f} MB, more than {limit_mb:g}')
     spec = schema(name)

@@ -655,11 +655,11 @@ def delong(
     subject=None,  # (N,) whose body it is; None: independent bodies
     level=0.95,  # of confidence
     scale='normal',  # `normal` as in DeLong, or `logit`, which stays inside 0-1
-) -> dict:  # value, se, low, high; no limits for an area of 0 or 1, whose variance is 0
+) -> dict:  # value, se, low, high; no limits for an area of 0 or 1, or under `LEAST_PEOPLE`
     "AUC-ROC with an interval from its variance."
     (area,), ((variance,),) = auc_covariance(y, p, subject)
     z, se = stats.norm.ppf((1 + level) / 2), np.sqrt(variance)
-    if not 0 < area < 1:
+    if not 0 < area < 1 or not Ranked(y, p, subject).enough:
         low = high = np.nan
     elif scale == 'logit':
         low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
@@ -674,7 +674,7 @@ def delong_difference(
     b,  # (N,) probabilities of another
     subject=None,  # (N,) whose body it is; None: independent bodies
     level=0.95,  # of confidence
-) -> dict:  # value (a - b), se, low, high, p (two-sided); no limits where se is 0
+) -> dict:  # value (a - b), se, limits and p; none where se is 0 or under `LEAST_PEOPLE`
     "Difference of two areas on the same bodies, paired (DeLong 1988, Obuchowski 1997)."
     area, covariance = auc_covariance(y, np.stack([a, b], 1), subject)
     value, se = (
@@ -682,6 +682,9 @@ def delong_difference(
         np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)),
     )
     z = stats.norm.ppf((1 + level) / 2) if se else np.nan
+    p = 2 * stats.norm.sf(abs(value) / se) if se else np.nan if value else 1.0
+    if se and not Ranked(y, a, subject).enough:
+        z = p = np.nan
     return {
         k: float(v)
         for k, v in dict(
@@ -689,7 +692,7 @@ def delong_difference(
             se=se,
             low=value - z * se,
             high=value + z * se,
-            p=2 * stats.norm.sf(abs(value) / se) if se else np.nan if value else 1.0,
+            p=p,
         ).items()
     }
 

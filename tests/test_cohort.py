@@ -1777,6 +1777,23 @@ def test_links_out_of_the_folder(tables, tmp_path, c):
     assert sum('leads out' in x for x in again) == len(found)
 
 
+def test_what_stands_in_place_of_a_film_is_told_once(tables, c):
+    first, second, third, fourth = (tables / p for p in c.films.path[:4])
+    for path in (first, second, third, fourth):
+        path.unlink()
+    first.symlink_to('/nowhere/gone.dcm')
+    os.mkfifo(second)
+    third.mkdir()
+    found = {p.value: p.message for p in problems(tables, cohort.read_tables)}
+    assert len(problems(tables, cohort.read_tables)) == 4
+    assert [found[p] for p in c.films.path[:4]] == [
+        'a link to a file that is not there',
+        'a pipe, a socket or a device, not a film',
+        'a folder, not a film',
+        'no such film',
+    ]
+
+
 def test_two_subjects_with_one_patient(tables, c):
     def patient(films, value):
         for path in films.path:
@@ -1807,6 +1824,17 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     assert 'the film is left out' in found and found.startswith('warning')
     read = cohort.read_tables(tables, graded=False)
     assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
+
+
+@pytest.mark.parametrize('sick, n', [(1, 12), (3, 20), (9, 200), (40, 45), (0, 8)])
+def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
+    "Against 20,000 divisions of the people, with the sizes that `partition` gives the splits"
+    fractions = (0.64, 0.16, 0.2)
+    of = cohort._draw(range(n), fractions, np.random.default_rng(0))
+    sizes = pd.Series(of).value_counts().reindex(cohort.SPLITS).fillna(0).astype(int)
+    draw, places = np.random.default_rng(1), np.repeat(range(3), sizes)
+    drawn = [len(set(draw.permutation(places)[:sick])) < 3 for _ in range(20_000)]
+    assert cohort._without(sick, n, fractions) == pytest.approx(np.mean(drawn), abs=0.015)
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):

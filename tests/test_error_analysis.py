@@ -46,6 +46,25 @@ def test_corrections_and_exact_intervals_keep_their_bounds(rows):
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(cells)
+def test_it_is_said_where_p_and_interval_disagree(row):
+    d = ea.exact(as_frame(row))
+    outside = d.exact_low.item() > 1 or d.exact_high.item() < 1
+    agree = (d.p.item() < 0.05) == outside
+    assert (ea.disagree(d) == '') == agree
+
+
+def test_a_row_whose_p_and_interval_disagree():
+    "Of the first, Fisher's p is .05 or less and the conditional interval holds 1, or the reverse"
+    d = ea.exact(pd.concat([as_frame((1, 26, 11, 40)), as_frame((30, 30, 10, 60))]))
+    d = d.set_axis(['noise', 'metal'])
+    assert (d.p < 0.05).tolist() == [True, True]
+    assert d.exact_high['noise'] > 1 and d.exact_low['metal'] > 1
+    assert 'disagree for noise:' in ea.disagree(d)
+    assert ea.disagree(d.loc[['metal']]) == ''
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_kappa_is_sklearn(marks):

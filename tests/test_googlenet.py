@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from ocf_study import googlenet, runtime, study
 
+import keras  # after the library, which imports TensorFlow quietly
+
 tf = runtime.tensorflow()
-import keras  # noqa: E402, after TensorFlow has been imported quietly
 
 BLOCKS = dict(
     zip('3b 3c 4b 4c 4d 4e 4f 5b 5c'.split(), '3a 3b 4a 4b 4c 4d 4e 5a 5b'.split(), strict=True)

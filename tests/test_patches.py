@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +273,21 @@ def test_a_rendered_film_is_mirrored_once_and_no_bit_of_its_patches_moves(tmp_pa
             strict=True,
         ):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_mark_leaves_the_patches_of_a_film_of_12_bits_as_they_are(tmp_path):
+    grey, points = film(np.random.default_rng(3), (420, 260), False)
+    grey >>= 4
+    cut = {}
+    for name, level in (('plain', 0), ('marked', 65535)):
+        grey[:6, :6] = level
+        Image.fromarray(grey).save(tmp_path / f'{name}.png')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', radiograph.FilmWarning)
+            seen = radiograph.framed(tmp_path / f'{name}.png', points, Frame('right'))
+        cut[name] = patches.film_patches(seen.picture, seen.points, size=SIZE)[0]
+    np.testing.assert_array_equal(cut['plain'], cut['marked'])
+    assert cut['plain'].max() > 40000
 
 
 @pytest.mark.parametrize('workers', [1, 2, 4])

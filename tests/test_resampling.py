@@ -418,6 +418,21 @@ def test_delong_at_the_boundary_has_no_limits():
     assert pair['value'] == 0 and np.isnan([pair['low'], pair['high']]).all() and pair['p'] == 1
 
 
+@pytest.mark.parametrize('people', [4, 5])
+def test_delong_has_no_limits_under_the_least_people(people):
+    "Four people with label 1, or five; a third of the others' bodies are above theirs"
+    y = np.r_[np.ones(2 * people, int), np.zeros(40, int)]
+    p = np.r_[np.full(2 * people, 0.6), np.linspace(0.1, 0.9, 40)]
+    who = np.r_[np.arange(2 * people) // 2, 100 + np.arange(40)]
+    one = resampling.delong(y, p, who)
+    pair = resampling.delong_difference(y, p, p[::-1], who)
+    given = [one['low'], one['high'], pair['low'], pair['high'], pair['p']]
+    assert np.isfinite(given).all() == (people >= resampling.LEAST_PEOPLE)
+    assert np.isnan(given).all() == (people < resampling.LEAST_PEOPLE)
+    assert one['se'] > 0 and pair['se'] > 0
+    assert np.isfinite(resampling.delong(y, p)['low'])
+
+
 def test_wilson_of_nothing():
     low, high = resampling.wilson(np.array([0, 1]), np.array([0, 2]))
     assert np.isnan([low[0], high[0]]).all() and low[1] < 0.5 < high[1]
@@ -806,6 +821,35 @@ def test_the_slope_of_one_and_the_same_probability_is_not_known():
     assert table.loc[['slope', 'intercept']].isna().all(axis=None) and np.isfinite(
         table.value['in_the_large']
     )
+
+
+@pytest.mark.parametrize('subject', [True, False])
+def test_very_bad_calibration_has_an_intercept_and_no_error(subject):
+    "All labels 0 are called certain; the interval of a line that is all but flat says nothing"
+    y, x = np.arange(90) % 6 == 0, np.linspace(-1, 1, 90)
+    who = np.arange(90) // 3 if subject else None
+    certain = calibration.slope(y, np.where(y, 0.0, 1.0), who)
+    assert certain.loc[['slope', 'intercept']].isna().all(axis=None)
+    assert np.isfinite(certain.value['in_the_large'])
+    flat = calibration.slope(y, np.where(np.arange(90) % 5, 0.0, 1.0), who)
+    assert np.isfinite(flat.value).all() and np.isfinite(flat.low['slope'])
+    shifted = calibration.slope(y, 1 / (1 + np.exp(-x - 9)), who)
+    assert (shifted.loc['in_the_large', ['low', 'high']] < -8).all()
+
+
+def test_in_the_large_is_that_of_statsmodels():
+    import statsmodels.api as sm
+
+    y, p, who = example()
+    theirs = sm.GLM(
+        y, np.ones(len(y)), offset=np.log(p / (1 - p)), family=sm.families.Binomial()
+    ).fit(cov_type='cluster', cov_kwds=dict(groups=who))
+    ours, line = (calibration.slope(y, p, who).loc[k] for k in ('in_the_large', 'slope'))
+    assert ours.value == pytest.approx(theirs.params[0], rel=1e-6)
+    reach = (line.high - line.value) / sm.GLM(
+        y, sm.add_constant(np.log(p / (1 - p))), family=sm.families.Binomial()
+    ).fit(cov_type='cluster', cov_kwds=dict(groups=who)).bse[1]
+    assert ours.high - ours.value == pytest.approx(reach * theirs.bse[0], rel=1e-4)
 
 
 def test_the_calibration_slope_covers_with_48_people():

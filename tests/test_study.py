@@ -248,6 +248,30 @@ def test_what_was_drawn_is_looked_up_where_the_films_are(stage):
     assert not re.search(r'work\b.{0,6}films', text)
 
 
+@pytest.mark.parametrize(
+    'stage', ['05_real_people', '50_evaluation', '60_error_analysis', '70_beyond', '80_comparison']
+)
+def test_a_page_with_intervals_says_which_to_quote(stage):
+    cells = json.loads(study.stages()[stage].read_text())['cells']
+    said = ' '.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    assert re.search(r'\*\*[^*]*\b[Qq]uote\b[^*]*\*\*', said)
+
+
+def test_the_first_pages_say_which_interval_to_quote(smoke):
+    for page in (smoke / 'index.html', ROOT / 'README.md'):
+        assert 'quote' in page.read_text().lower(), page
+    (tells,) = [a for a in study._artefacts(smoke) if a['name'] == 'intervals']
+    assert 'quote person, score' in tells['caption']
+
+
+def test_of_the_stages_from_90_on_the_named_one_alone_is_run():
+    first = [s for s in study.stages() if s < '90']
+    assert study._wanted('') == first and '91_ratio' in study.stages()
+    assert study._wanted('91_ratio') == [*first, '91_ratio']
+    assert study._wanted('90_benchmarks') == [*first, '90_benchmarks']
+    assert study._wanted('20_search') == first[: first.index('20_search') + 1]
+
+
 def test_nothing_is_run_twice(smoke):
     before = {p: p.stat().st_mtime_ns for p in (smoke / 'work' / 'stages').iterdir()}
     done = ocf('run', '--profile', 'smoke', '--out', smoke)
