@@ -240,19 +240,27 @@ def _at_odds(stage, values):
     names = [d.rpartition(':')[0].upper() for d in values.get('devices', [])]
     if 'CPU' in names and 'GPU' in names:
         found.append(f'{stage}.devices mixes processors and GPUs')
-    for name, value in zip(_SEARCHED, values.get('first', []) if stage == '20_search' else []):
-        low, high = values.get(f'{name}_range', (-math.inf, math.inf))
-        if not low <= value <= high:
-            found.append(
-                f'{stage}.first begins with {name} {value:g}, outside {low:g} to {high:g}: '
-                f'give another, or {stage}.first=[] for none'
-            )
+    found += _first_at_odds(stage, values) if stage == '20_search' else []
     if values.get('right') == values.get('wrong') == 0:
         found.append(f'{stage}.right and {stage}.wrong are both 0: nothing is left to read')
     return found
 
 
 _SEARCHED = ('learning_rate', 'decay', 'dropout', 'pos_weight')  # the order of `first`
+
+
+def _first_at_odds(stage, values):
+    "Where the first round of a search lies outside what is searched"
+    first = values.get('first', [])
+    if len(first) != len(_SEARCHED):
+        return []
+    ranges = [values.get(f'{name}_range') or [-math.inf, math.inf] for name in _SEARCHED]
+    return [
+        f'{stage}.first begins with {name} {value:g}, outside {min(r):g} to {max(r):g}: '
+        f'give another, or {stage}.first=[] for none'
+        for name, value, r in zip(_SEARCHED, first, ranges, strict=True)
+        if not min(r) <= value <= max(r)
+    ]
 
 # %% ../nbs/method/17b_settings.ipynb #2668ed1d
 _SMALLEST = 32  # px, of a patch that GoogLeNet takes

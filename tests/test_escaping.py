@@ -135,7 +135,7 @@ def test_every_styled_table_goes_through_one_helper():
             continue
         for cell in json.loads(path.read_text())['cells']:
             source = ''.join(cell['source']) if cell['cell_type'] == 'code' else ''
-            lines = [l for l in source.splitlines() if not l.lstrip().startswith(('%', '!'))]
+            lines = [s for s in source.splitlines() if not s.lstrip().startswith(('%', '!'))]
             found += [
                 f'{path.name}: {ast.unparse(node)[:80]}'
                 for node in ast.walk(ast.parse('\n'.join(lines)))
