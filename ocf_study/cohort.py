@@ -300,7 +300,7 @@ def _placed(bodies):
     d = d[(d['at'] >= 0) & np.isfinite(p).all((1, 2)) & (d.height > 0)]
     return d.sort_values(['film_id', 'at']).drop_duplicates(['film_id', 'at'])
 
-
+# %% ../nbs/method/05_cohort.ipynb #1f30b850
 def _neighbours(d, file):
     "Problems of bodies beside the next higher one that is annotated on their film."
     before = d.shift().where(d.film_id == d.film_id.shift())
@@ -375,7 +375,7 @@ def _middles(bodies, file):
         )
     ]
 
-
+# %% ../nbs/method/05_cohort.ipynb #27dfa399
 def _scales(d, films, file):
     "Warnings for films whose bodies have another size than pixels, film or other films imply."
     by = d.groupby('film_id')
@@ -520,7 +520,7 @@ def _write_film(path, width, height, rng):
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
 
-
+# %% ../nbs/method/05_cohort.ipynb #cec1155d
 def write_example(
     root,  # folder to write
     subjects: int = 12,
@@ -740,7 +740,7 @@ def _shape_type(df):
         )
     return np.array(genant.TYPES)[np.where(np.isfinite(loss), loss, -np.inf).argmax(0)]
 
-
+# %% ../nbs/method/05_cohort.ipynb #08055abf
 def _doubtful_classes(sq, file, column, cure):
     "What is told of classes that look like grades or labels."
     number = pd.to_numeric(sq, errors='coerce').dropna()
@@ -762,7 +762,7 @@ def _doubtful_classes(sq, file, column, cure):
     certain = n >= _CERTAIN and not other and (number == 2).any()  # 3 has label 1 either way
     return [Problem(file, None, column, values, said, 'error' if certain else 'warning')]
 
-
+# %% ../nbs/method/05_cohort.ipynb #c954573d
 def _classes(df, file):
     "Bodies with an SQ class, from a Genant grade and a type where no class is given."
     cure = 'grades 0 to 3 belong in a column `grade`'
@@ -1008,7 +1008,7 @@ def _row_order(b, file, film_rule):
         for r in wrong.itertuples()
     ]
 
-
+# %% ../nbs/method/05_cohort.ipynb #18675479
 def _mros_bodies(a, file, film_rule):
     "MrOS's rows as bodies, with letter, line and film; and what is not understood."
     b = pd.DataFrame(
@@ -1065,7 +1065,7 @@ def _mros_bodies(a, file, film_rule):
     b['body_id'] = b.film_id + '-' + b.level
     return b, problems + _row_order(b[~(fell > 1)] if film_rule == 'y' else b, file, film_rule)
 
-
+# %% ../nbs/method/05_cohort.ipynb #abfb5ee6
 def _mros_films(b):
     "A row per film that bodies lie on."
     f = (
@@ -1273,7 +1273,7 @@ def _inside(path):
     "A relative path that does not leave the data folder."
     return not (os.path.isabs(path) or '\\' in path or ':' in path or '..' in path.split('/'))
 
-
+# %% ../nbs/method/05_cohort.ipynb #d8537160
 def _disagreements(films, bodies, files, unsound):
     "Where the three tables contradict one another; `unsound` rows of bodies are missing here."
     on = films.set_index('film_id').reindex(bodies.film_id)
@@ -1339,7 +1339,7 @@ def _sized(films, head, file):
             ]
     return problems
 
-
+# %% ../nbs/method/05_cohort.ipynb #0e4a84b8
 def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
     "An `Inspection` of three tables with the files of the films, those whose path is `safe`."
     films = t['films']
@@ -1407,7 +1407,7 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
     read = Cohort(_described(subjects, bodies), shown, bodies[_BODY_COLUMNS], flow, about)
     return Inspection(problems, read, films, drawn)
 
-
+# %% ../nbs/method/05_cohort.ipynb #36ad64ff
 def _without_bad_films(films, bodies, unread):
     "Films to score and their bodies, those that cannot be read left out where others remain."
     bad = {p.row for p in unread if p.severity == 'error'}

@@ -368,7 +368,7 @@ def _flow_box(ax, x, y, title, lines, color):
     )
     return y - height / 2 - 0.06, y + height / 2 + 0.06
 
-
+# %% ../nbs/method/17_figures.ipynb #37d0dbe3
 def _flow_step(ax, x, y, row, color):
     "One step of the flow chart: subjects and films, bodies, labels."
     labels = ' · '.join(
@@ -500,7 +500,7 @@ def _panel(ax, title, image, overlay, zoom=1.25):
     ax.set_title(title, fontsize=8, weight='normal', pad=3)
     ax.axis('off')
 
-
+# %% ../nbs/method/17_figures.ipynb #45d40f68
 def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
     rows = [
@@ -578,7 +578,7 @@ SQ_COLORS = {
     },
 }
 
-
+# %% ../nbs/method/17_figures.ipynb #bdf399ca
 def levels(
     counts: pd.DataFrame,  # sq, level, n (missing where masked) and any further columns
     normal: bool = True,  # with the normal bodies (figure 5 B) or without (figure 5 A)
@@ -670,7 +670,7 @@ def _area(name, value, interval):
         f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else ''
     )
 
-
+# %% ../nbs/method/17_figures.ipynb #6425f69f
 def roc(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1

@@ -410,7 +410,7 @@ def _stacked(parts):
     parts = list(parts)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
-
+# %% ../nbs/method/14_resampling.ipynb #2e371fc9
 def _sizes(ranked, alert_rate):
     "What each measure rests on, as `interval` asks for it."
     flagged = np.arange(len(ranked.y)) < np.rint(len(ranked.y) * np.nan_to_num(alert_rate))
