@@ -212,7 +212,7 @@ def film_figure(
     fig, axs = plt.subplots(1, 2, figsize=(7.6, 5), width_ratios=[1, 1.35])
     (x, y), half = wide.centre[0], wide.side[0] * 0.75
     near = b.film[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
-    for ax, seen in zip(axs, (b.film, near)):
+    for ax, seen in zip(axs, (b.film, near), strict=True):
         low, high = np.percentile(seen, [0.5, 99.5])
         ax.imshow(
             b.film,
@@ -310,7 +310,7 @@ def saliency_figure(
         ],
     }
     fig, axs = plt.subplots(1, 3, figsize=(7.2, 2.7))
-    for ax, (name, overlay) in zip(axs, maps.items()):
+    for ax, (name, overlay) in zip(axs, maps.items(), strict=True):
         ax.imshow(x[0, ..., 0])
         ax.axis('off')
         ax.set_title(name, fontsize=9)
@@ -405,12 +405,12 @@ def gallery(
         'label 0, highest probability': choose(run, split).query('label == 0').head(n),
     }
     fig = plt.figure(figsize=(1.35 * n + 0.3, 4.2), layout='constrained')
-    for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items()):
+    for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items(), strict=True):
         part.suptitle(name, fontsize=9, weight='bold', ha='left', x=0.01)
         axs = part.subplots(1, n, squeeze=False)[0]
         for ax in axs:
             ax.axis('off')
-        for ax, row in zip(axs, rows.itertuples()):
+        for ax, row in zip(axs, rows.itertuples(), strict=False):  # there may be fewer than n
             ax.imshow(body(run, row.body_id).patch)
             ax.set_title(
                 f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal'
@@ -451,7 +451,7 @@ def try_film(
     fig, ax = plt.subplots(figsize=(4, 5.4))
     ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))
     ax.axis('off')
-    for row, body in zip(table.itertuples(), six):
+    for row, body in zip(table.itertuples(), six, strict=True):
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
         ax.annotate(

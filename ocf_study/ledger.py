@@ -50,7 +50,7 @@ class Checksums:
         todo = [p for p, s in stamps.items() if again or self.known.get(str(p), [0])[1:] != s]
         with ThreadPoolExecutor(8) as pool:
             read = pool.map(runtime.sha256, todo)
-            for p, sha in zip(todo, runtime.progress(read, 'checksums', len(todo))):
+            for p, sha in zip(todo, runtime.progress(read, 'checksums', len(todo)), strict=True):
                 self.known[str(p)] = [sha, *stamps[p]]
         now = time.time_ns() - 2_000_000_000
         found = {p: self.known[str(p)][0] for p in paths}
@@ -65,13 +65,12 @@ class Checksums:
 # %% ../nbs/method/00b_ledger.ipynb #7dcb1269
 def files_below(
     folder: Path,  # with everything behind its symbolic links
-    but: Path | None = None,  # a folder in it that is left out
 ) -> list[Path]:  # regular files, in order
     "Every file of a data folder, each linked folder entered once"
     found, seen = [], set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
-        if real in seen or but and Path(real).is_relative_to(but):
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)

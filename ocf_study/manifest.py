@@ -260,7 +260,7 @@ def _repeated(parsed, spec, lines):
     for i in np.flatnonzero(again):
         yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
 
-
+# %% ../nbs/method/01_manifest.ipynb #ad91cfa9
 def _annotated_twice(parsed, lines):
     "Bodies that stand again: superfluous with one label, film and level, an error otherwise."
     if not {'body_id', 'sq'} <= set(parsed):
@@ -372,7 +372,7 @@ def check_references(
                     plain(value),
                     f'is not in {files.get(there, there)}',
                 )
-                for line, value in zip(_lines(df)[missing], df.loc[missing, column])
+                for line, value in zip(_lines(df)[missing], df.loc[missing, column], strict=True)
             ]
     return problems
 
@@ -412,7 +412,7 @@ def _parquet(stream):
         raise pyarrow.ArrowInvalid(f'column {", ".join(again)} stands twice')
     _refuse_size(table.metadata.num_rows, len(names))
     table = table.read()
-    columns = [_plain_column(*x) for x in zip(names, table.columns)]
+    columns = [_plain_column(*x) for x in zip(names, table.columns, strict=True)]
     return pyarrow.table(columns, names=names).to_pandas(ignore_metadata=True)
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de02
@@ -768,7 +768,7 @@ def _rates(tp, flagged, P, N):
         'accuracy': 100 * (tp + tn) / N,
     }
 
-
+# %% ../nbs/method/01_manifest.ipynb #e706e8a0
 def implied_counts(
     bodies=(14000, 16500),  # range of N to look through
     positives=(100, 250),  # range of P to look through
@@ -819,6 +819,12 @@ def implied_counts(
     )
 
 # %% ../nbs/method/01_manifest.ipynb #e8d8a82c
+def _ppv(prevalence, sensitivity, specificity):
+    "PPV in percent; prevalence 0-1, sensitivity and specificity in percent."
+    true, false = prevalence * sensitivity, (1 - prevalence) * (100 - specificity)
+    return 100 * true / (true + false)
+
+
 def _measures_agree(name, key, prevalence=None):
     "FDR and F1 of each row of table 3 or 4, and PPV where the prevalence is known."
     for row in published(name).to_dict('records'):
@@ -834,25 +840,13 @@ def _measures_agree(name, key, prevalence=None):
             2 * s[1] * p[1] / (s[1] + p[1]),
         )
         if (share := (prevalence or {}).get(row[key])) is not None:
-
-            def ppv(d):
-                return (
-                    share
-                    * (row['sensitivity'] + d)
-                    / (
-                        share * (row['sensitivity'] + d)
-                        + (1 - share) * (100 - row['specificity'] - d)
-                    )
-                    * 100
-                )
-
             yield agreement(
                 'PPV from sensitivity, specificity and the ratio of down-sampling',
                 place,
                 row['ppv'],
                 1,
-                ppv(-0.05),
-                ppv(0.05),
+                _ppv(share, row['sensitivity'] - 0.05, row['specificity'] - 0.05),
+                _ppv(share, row['sensitivity'] + 0.05, row['specificity'] + 0.05),
             )
 
 # %% ../nbs/method/01_manifest.ipynb #06be84ec
@@ -868,7 +862,9 @@ def _table1_agrees():
     yield agreement(
         'subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men
     )
-    for part, share in zip(parts, ('fraction_train', 'fraction_validation', 'fraction_test')):
+    for part, share in zip(
+        parts, ('fraction_train', 'fraction_validation', 'fraction_test'), strict=True
+    ):
         yield agreement(
             f"subjects: {said[share]:g} % of table 1's own total",
             f'table 1, {part}',

@@ -81,7 +81,9 @@ def film_patches(
         if inversion.DETECTORS[detector].film_pixels
         else originals
     )
-    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners)], bool)
+    votes = np.array(
+        [inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners, strict=True)], bool
+    )
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
     for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
         np.invert(cut[k], out=cut[k])  # 65535 - grey
@@ -199,7 +201,7 @@ def _plan(cohort, settings, obey_tag=True):
     bodies = cohort.bodies.assign(_wanted=used | ~train, _augmented=used & train)
     films, address = (
         cohort.films.set_index('film_id').to_dict('index'),
-        dict(zip(cohort.films.film_id, _addresses(cohort))),
+        dict(zip(cohort.films.film_id, _addresses(cohort), strict=True)),
     )
     coordinates = [f'{axis}{i}' for i in range(1, 7) for axis in 'xy']
     for film_id, mine in bodies.groupby('film_id', sort=True):
@@ -446,7 +448,7 @@ def _settings(cohort, **choices):
         code=_code(),
     )
 
-
+# %% ../nbs/method/09_patches.ipynb #a10a8b7d
 def _file(path):
     "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
@@ -479,7 +481,7 @@ def _is_whole(store):
     except (ValueError, KeyError, TypeError):  # torn
         return False
 
-
+# %% ../nbs/method/09_patches.ipynb #302b2376
 def _guard(store, settings, overwrite):
     "Make room for another build if that is wanted; otherwise say what differs"
     journal = _Journal(store)
@@ -863,7 +865,7 @@ def _detect(film):
             )
             for d in film.settings['detectors']
             for body, patch, c in zip(
-                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners
+                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners, strict=True
             )
         ]
     )

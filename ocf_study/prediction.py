@@ -45,6 +45,15 @@ _FILES = {
 }
 
 # %% ../nbs/method/13a_prediction.ipynb #6cdc5ced
+def _checksums(path):
+    "Checksum of each file of an exported network: one of ONNX, several of OpenVINO."
+    return {
+        p.name: runtime.sha256(p)
+        for p in sorted(path.parent.glob(f'{path.stem}.*'))
+        if (p.suffix == '.onnx') == (path.suffix == '.onnx')
+    }
+
+
 def export(
     model,  # `keras.Model`; its auxiliary heads are left out
     folder,  # where the files go
@@ -64,18 +73,10 @@ def export(
     with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
         made = ledger.noted(mark)
         for kind, name in sorted(wanted):
-
-            def files():
-                return {
-                    p.name: runtime.sha256(p)
-                    for p in sorted(folder.glob(f'{Path(name).stem}.*'))
-                    if (p.suffix == '.onnx') == (kind == 'onnx')
-                }
-
-            if made.get(kind) == [state, files()]:
+            if made.get(kind) == [state, _checksums(folder / name)]:
                 continue
             _export(model, folder / name, kind)
-            made[kind] = [state, files()]
+            made[kind] = [state, _checksums(folder / name)]
             with runtime.atomic(mark) as f:
                 f.write_text(json.dumps(made))
     return folder
@@ -166,11 +167,11 @@ def compare(
     model,  # `keras.Model`
     folder,  # where exported files go
     x,  # (N, S, S, 1) float32 z-scored
-    y=None,  # (N,) labels, for the change of the areas; None: not told, and no back-end in bfloat16 agrees
+    y=None,  # (N,) labels, for the change of areas; None: no back-end in bfloat16 agrees
     backends=BACKENDS,  # "keras" first: the others are compared with it
     batches=(1, 20),  # patches a call
     seconds: float = 1.0,  # measured at least this long
-) -> pd.DataFrame:  # backend, batch, ms_per_patch (median), difference (largest, of probability), auc_roc, average_precision (differences), note (of `disagreement`)
+) -> pd.DataFrame:  # backend, batch, ms_per_patch, largest difference, those of areas, note
     "Every back-end on the same patches: speed, and agreement with Keras."
     rows, reference = [], None
     for backend in backends:
@@ -247,7 +248,7 @@ def benchmark(
     seconds: float = 2.0,  # per back-end and batch size
     size: int = 224,  # side of the patches that the rows of the goal are of, px
 ) -> list:  # rows of `90_benchmarks`: name, ours, unit, peer, peers_value, ratio
-    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU; of a network of smaller patches, too."
+    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU."
     paper = float(manifest.published('text').set_index('key').value['inference_per_patch'])
 
     def rows(table, side, names):
@@ -268,7 +269,7 @@ def benchmark(
                 peers_value=v,
                 ratio=v / best.ms_per_patch,
             )
-            for n, (p, v) in zip(names, peers)
+            for n, (p, v) in zip(names, peers, strict=True)
         ]
 
     names, side = ('predict_ms_best', 'predict_ratio_keras'), model.input.shape[1]
@@ -396,10 +397,10 @@ def unusual(
 
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
-    root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
+    root,  # folder of the tables subjects (may be missing), films and bodies
     repair: bool = False,  # put points right that were listed from the wrong end
 ) -> cohort.Cohort:  # sq and label are missing; about['told']: warnings
-    "A cohort whose bodies have points and no grade, checked like any other; films that cannot be read are left out."
+    "A cohort of bodies with points and no grade, checked like any other, of readable films."
     if cohort.is_mros(root):
         return cohort.read(root)
     return cohort.read_tables(root, repair=repair, graded=False, links=True)
@@ -658,7 +659,7 @@ def _film_page(folder, film_id, seen, rows, common):
     scale = min(1, 1000 / max(picture.shape))
     _write_jpeg(folder / 'films' / f'{film_id}.jpg', picture, scale)
     bodies = rows.to_dict('records')
-    for row, body, six, patch in zip(rows.index, bodies, points * scale, seen.patches):
+    for row, body, six, patch in zip(rows.index, bodies, points * scale, seen.patches, strict=True):
         _write_jpeg(folder / 'patches' / f'{row}.jpg', patch, 1)
         body |= dict(
             row=row,

@@ -1,6 +1,7 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -25,7 +26,6 @@ from ocf_study import (
     manifest,
     nhanes,
     overlay,
-    resampling,
 )
 from ocf_study.manifest import DataError
 
@@ -319,6 +319,7 @@ def test_all_problems_at_once(root):
     for at, name in zip(
         (0, 20, 40, 60, 80, 100),
         ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing'),
+        strict=True,
     ):
         shifted = a.iloc[at:].reset_index(drop=True)
         FAULTS[name][0](shifted)
@@ -632,10 +633,8 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
 
 def test_the_film_rule_is_one_that_there_is(root):
     for rule in ('Y', 'spine-type'):
-        assert [
-            'neither y nor spine_type' in p.message
-            for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))
-        ] == [True]
+        (problem,) = problems(root, partial(cohort.read_mros, film_rule=rule))
+        assert 'neither y nor spine_type' in problem.message
 
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -1189,8 +1188,8 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
-        *zip(hidden.to_numpy(), counts.to_numpy()),
-        *zip(hidden.to_numpy().T, counts.to_numpy().T),
+        *zip(hidden.to_numpy(), counts.to_numpy(), strict=True),
+        *zip(hidden.to_numpy().T, counts.to_numpy().T, strict=True),
     ]:
         if h.sum() == 1:
             assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -1340,7 +1339,7 @@ def test_table1_of_people_of_whom_little_is_known(c):
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
-        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))
+        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20], strict=True)))
     ]
     assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == [
         '<11',
@@ -1531,9 +1530,8 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     words = np.array(['normal', 'mild', 'moderate', 'severe'])
     for grade in (true.grade.to_numpy(), words[true.grade]):
-        bodies(
-            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
-        )
+        coded = dict(grade=grade, type=true.type.to_numpy())
+        bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
         assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
@@ -1636,7 +1634,7 @@ def moved(tables, c, change, at=0):
     p = cohort.points(c.bodies)
     on = film(c, at)
     p[on] = change(p[on])
-    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T, strict=True))))
 
 
 @pytest.mark.parametrize(
@@ -1835,8 +1833,18 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
 
 
+@pytest.mark.parametrize('sick, n', [(1, 12), (3, 20), (9, 200), (40, 45), (0, 8)])
+def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
+    "Against 20,000 divisions of the people, with the sizes that `partition` gives the splits"
+    fractions = (0.64, 0.16, 0.2)
+    of = cohort._draw(range(n), fractions, np.random.default_rng(0))
+    sizes = pd.Series(of).value_counts().reindex(cohort.SPLITS).fillna(0).astype(int)
+    draw, places = np.random.default_rng(1), np.repeat(range(3), sizes)
+    drawn = [len(set(draw.permutation(places)[:sick])) < 3 for _ in range(20_000)]
+    assert cohort._without(sick, n, fractions) == pytest.approx(np.mean(drawn), abs=0.015)
+
+
 def test_what_a_cohort_can_show(c, tables, tmp_path):
-    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')

@@ -396,7 +396,10 @@ def test_letters_of_a_transport_file(tmp_path, version):
     parts = path.read_bytes().split(b'.' + bytes(7))  # a missing number is its sign and zeros
     assert len(parts) == 5
     path.write_bytes(
-        parts[0] + b''.join(x + bytes(7) + p for x, p in zip((b'A', b'M', b'.', b'N'), parts[1:]))
+        parts[0]
+        + b''.join(
+            x + bytes(7) + p for x, p in zip((b'A', b'M', b'.', b'N'), parts[1:], strict=True)
+        )
     )
     df, _ = manifest.cells(path, 'mros_annotations')
     assert df.ID.tolist() == a.id.tolist()
