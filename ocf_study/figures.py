@@ -11,7 +11,6 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'NOT_SHOWN', 'MASKED_NOTE', 'SQ
 import json
 import os
 from collections.abc import Callable
-from html import escape
 from itertools import cycle
 from pathlib import Path
 
@@ -228,8 +227,7 @@ def save_table(
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='table', caption=caption, alt='', files=files, masked=hidden)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
-    style = df.style.hide(axis='index').set_caption(escape(caption + mark))
-    return style.format(_number, na_rep='', escape='html').format_index(escape='html', axis=1)
+    return escaping.styled(df, caption + mark).hide().format(_number, na_rep='')
 
 # %% ../nbs/method/17_figures.ipynb #de1a4163
 def saved(
