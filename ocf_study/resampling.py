@@ -545,8 +545,7 @@ def bootstrap(
         else {}
     )
     tables = [
-        _rows(made, value, basis, ranked.enough, m, level, left).assign(interval=m)
-        for m in methods
+        _rows(made, value, basis, ranked.enough, m, level, left).assign(interval=m) for m in methods
     ]
     table = pd.concat(tables, ignore_index=True)
     if isinstance(method, str):
