@@ -313,23 +313,26 @@ class _Journal:
                 self.fs.rm(name, recursive=True)
 
 # %% ../nbs/method/09_patches.ipynb #ff26c02b
+def _new_store(store, planned, size):
+    "An empty store for so many patches."
+    zarr.open_group(str(store), mode='w').create_array(
+        'pixels',
+        shape=(planned, size, size),
+        dtype='uint16',
+        chunks=(CHUNK, size, size),
+        shards=(SHARD, size, size),
+        dimension_names=('patch', 'y', 'x'),
+        compressors=zarr.codecs.BloscCodec(cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2),
+    )
+
+# %% ../nbs/method/09_patches.ipynb #688d359a
 class _Writer:
     "Patches into shards, in order, behind the last whole shard"
 
     def __init__(self, store, size, planned, settings):
         self.journal = _Journal(store)
         if self.journal.settings() is None:
-            zarr.open_group(str(store), mode='w').create_array(
-                'pixels',
-                shape=(planned, size, size),
-                dtype='uint16',
-                chunks=(CHUNK, size, size),
-                shards=(SHARD, size, size),
-                dimension_names=('patch', 'y', 'x'),
-                compressors=zarr.codecs.BloscCodec(
-                    cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2
-                ),
-            )
+            _new_store(store, planned, size)
             self.journal.write('settings', settings)
         self.pixels = zarr.open_group(str(store), mode='r+')['pixels']
         self.shards = list(self.journal.shards())
