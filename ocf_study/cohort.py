@@ -471,12 +471,13 @@ def _regions(d, films, file):
 
 
 def _same_points(bodies, file):
-    "A warning for films that share the very points of two bodies or more with another film."
+    "A warning for films of several bodies, each of which has the very points of one elsewhere."
     b = bodies[['film_id']][bodies[XY].notna().all(axis=1)]
     key = pd.util.hash_pandas_object(bodies.loc[b.index, XY], index=False)
     b = b.assign(other=b.groupby(key).film_id.transform('first'))
-    b = b[b.film_id != b.other]
-    again = b[b.groupby(['film_id', 'other']).film_id.transform('size') > 1]
+    n = b.groupby('film_id').film_id.transform('size')
+    b = b[(b.film_id != b.other) & (n > 1)]
+    again = b[b.groupby(['film_id', 'other']).film_id.transform('size') == n[b.index]]
     if again.empty:
         return []
     said = f'bodies have the very points of another film (the first: of {again.other.iloc[0]})'
