@@ -25,8 +25,11 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
+from fastcore.basics import patch_to
+
 from . import genant, manifest, nhanes, radiograph, runtime
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/05_cohort.ipynb #6f54941d
 @dataclass
@@ -118,6 +121,22 @@ def load(
         about=about,
         salt=(folder / _SALT).read_text(),
     )
+
+# %% ../nbs/method/05_cohort.ipynb #7b8fb27e
+@patch_to(Run, as_prop=True)
+def cohort(self: Run) -> Cohort:
+    "The cohort of a run, as stage 00 saved it."
+    return self.opened('cohort', load)
+
+# %% ../nbs/method/05_cohort.ipynb #1bd664e0
+@patch_to(Run)
+def truth(
+    self: Run,
+    table: str,  # films or bodies
+) -> pd.DataFrame | None:  # None: the films were not rendered
+    "What the renderer knows of the films or bodies of a run."
+    path = Path(self.cohort.about['root']) / 'truth' / f'{table}.parquet'
+    return pd.read_parquet(path) if path.exists() else None
 
 # %% ../nbs/method/05_cohort.ipynb #d4f30edc
 def points(
