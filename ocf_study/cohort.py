@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 import pydicom
 from fastcore.basics import patch_to
-
+from scipy.stats import hypergeom
 from . import genant, manifest, nhanes, radiograph, runtime
+from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
 
@@ -63,12 +64,18 @@ class Cohort:
 
     def read(self, film_id: str) -> np.ndarray:  # (H, W) uint16, subject facing left
         "One film as the study sees it, with its known corrections."
+        frame = self.frame(film_id)
+        return radiograph.read(self.path(film_id), frame.facing, frame.flip_vertical)
+
+    def frame(self, film_id: str) -> Frame:
+        "How a film is stored."
         film = self.films.set_index('film_id').loc[film_id]
-        return radiograph.read(
-            _join(self.about['root'], film.path),
-            facing=film.facing,
-            flip_vertical=bool(film.flip_vertical),
-        )
+        return Frame(film.facing, bool(film.flip_vertical))
+
+    def film(self, film_id: str) -> Film:  # points in the order of `bodies`
+        "One film with the points of its bodies, as the study sees them."
+        mine = self.bodies[self.bodies.film_id == film_id]
+        return radiograph.framed(self.path(film_id), points(mine), self.frame(film_id))
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
         "Write the tables (Parquet), about.json and the salt, which a folder written again keeps."
@@ -144,6 +151,18 @@ def points(
 ) -> np.ndarray:  # (N, 6, 2) px of the stored film
     "Six points of each body."
     return bodies[XY].to_numpy(float).reshape(-1, 6, 2)
+
+
+def _upright(bodies, films):
+    "Bodies with y counted down the subject, and back: only films stored upside down are turned."
+    on = films.set_index('film_id').reindex(columns=['flip_vertical', 'height'])
+    on = on.reindex(bodies.film_id)
+    upside = on.flip_vertical.eq(True).to_numpy()
+    if not upside.any():
+        return bodies
+    p, height = points(bodies), pd.to_numeric(on.height).fillna(0).to_numpy()
+    p[upside, :, 1] = height[upside, None] - p[upside, :, 1]
+    return bodies.assign(**dict(zip(XY, p.reshape(-1, 12).T, strict=True)))
 
 # %% ../nbs/method/05_cohort.ipynb #cc62bcc9
 FAULTS = {
@@ -228,14 +247,18 @@ def _evidence(rows, order):
     if not side:
         other = 'left' if facing == 'right' else 'right'
         causes.append(f'the subject looks {other} (`facing`), or x is counted from the right')
-    if not down:
-        causes.append('y is counted from the bottom, or the film is stored upside down')
+    if not down and rows.upside.iloc[0]:
+        causes.append('the film is not stored upside down (`flip_vertical`)')
+    elif not down:
+        causes.append(
+            'y is counted from the bottom, or the film is stored upside down (`flip_vertical`)'
+        )
     return f'; {which}: {", and ".join(causes)}', False
 
 
 def _alike(bodies, films):
     "Where all bodies of a film are wrong alike: what is to be said, and can they be repaired?"
-    on = films.set_index('film_id').reindex(bodies.film_id)
+    on, bodies = films.set_index('film_id').reindex(bodies.film_id), _upright(bodies, films)
     facing = on.facing.fillna('right').to_numpy()
     d = pd.DataFrame(
         {
@@ -244,6 +267,7 @@ def _alike(bodies, films):
             'at': pd.Categorical(bodies.level, genant.LEVELS).codes,
             'y': points(bodies)[:, [0, 2, 3, 5], 1].mean(1),
             'facing': facing,
+            'upside': on.flip_vertical.eq(True).to_numpy() if 'flip_vertical' in on else False,
             'stated': on.stated.to_numpy() if 'stated' in on else None,
         },
         bodies.index,
@@ -424,6 +448,7 @@ def together(
     file: str = 'bodies',  # what the problems call the table
 ) -> list[Problem]:
     "What cannot be right, or is unlikely, of the bodies of one film beside one another."
+    bodies = _upright(bodies, films)
     d = _placed(bodies)
     return _neighbours(d, file) + _middles(bodies, file) + _scales(d, films, file)
 
@@ -832,7 +857,7 @@ def _headers(root, films, workers, pixels=False):
         found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
     problems = _once(
         replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value)
-        for path, h in zip(films.path, found)
+        for path, h in zip(films.path, found, strict=True)
         for p in (h['warnings'] if isinstance(h, dict) else h)
     )
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm', 'facing', 'patient']
@@ -891,6 +916,8 @@ def _leaving(root, paths, allowed):
     inside, folders, links = os.path.realpath(local) + os.sep, {}, {}
     for path in paths:
         folder = os.path.dirname(path)
+        if not os.path.exists(os.path.join(local, path)):
+            continue  # whoever reads it says so
         if folder not in folders:
             folders[folder] = os.path.realpath(os.path.join(local, folder)) + os.sep
         if not folders[folder].startswith(inside):
@@ -929,7 +956,8 @@ def _point_problems(bodies, films, file):
     if len(p) and 0 <= np.nanmin(p) and np.nanmax(p) <= 1.5:
         said = 'all points lie between 0 and 1: px of the stored film are needed, not parts of it'
         return [Problem(file, None, 'points', None, said)], np.zeros(len(p), bool)
-    faults = point_faults(p, on.facing.fillna('right').to_numpy(), width, height)
+    upright = points(_upright(bodies, films))
+    faults = point_faults(upright, on.facing.fillna('right').to_numpy(), width, height)
     alike = _alike(bodies, films)[0].to_numpy() if faults.order.any() else np.full(len(p), '')
     problems = []
     for i in np.flatnonzero(faults.any(axis=1)):
@@ -1163,6 +1191,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False):
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), file, film_rule)
     graded = b[b.letter == ''].reset_index(drop=True)
     films, unread = _with_headers(root, _mros_films(graded), 'films', workers, links, pixels)
+    graded = _upright(graded, films)  # MrOS's points are those of the upright film
     if len(b) and graded.empty:
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, file)
@@ -1421,9 +1450,11 @@ def _as_bodies(bodies, films, repair):
     )
     repaired = np.zeros(len(bodies), bool)
     if repair:
-        p, repaired = repair_order(points(bodies), on.facing.to_numpy())
+        upright = _upright(bodies, films)
+        p, repaired = repair_order(points(upright), on.facing.to_numpy())
         repaired &= _alike(bodies, films)[1].to_numpy()
-        bodies[XY] = np.where(repaired[:, None, None], p, points(bodies)).reshape(-1, 12)
+        upright[XY] = np.where(repaired[:, None, None], p, points(upright)).reshape(-1, 12)
+        bodies = _upright(upright, films)
     return bodies, repaired
 
 # %% ../nbs/method/05_cohort.ipynb #47464620
@@ -1447,7 +1478,8 @@ def read_film(
     "One film and its points, which nobody need have graded, as a cohort."
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
+        said = {p: manifest.no_file(*fsspec.core.url_to_fs(str(p))) for p in missing}
+        raise DataError([Problem(str(p), None, None, None, said[p]) for p in missing])
     name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
 
     def change(df, file):
@@ -1558,6 +1590,7 @@ def _draw(ids, fractions, rng):
         zip(
             rng.permutation(ids).tolist(),
             np.repeat(SPLITS, [train, validation - train, len(ids) - validation]).tolist(),
+            strict=True,
         )
     )
 
@@ -1609,6 +1642,14 @@ FEWEST = (
 )
 
 
+def _without(sick, n, fractions):
+    "Chance that some split gets none of the people with label 1, who are drawn with the others."
+    ends = np.rint(np.cumsum([0, *fractions]) * n).astype(int)
+    sizes = np.diff(ends)
+    one, two = (hypergeom.pmf(0, n, sick, k).sum() for k in (sizes, n - sizes))
+    return float(one - two) if sick else 1.0
+
+
 def outlook(
     cohort: Cohort,
     fractions: tuple = (0.765, 0.085, 0.15),  # of `partition`
@@ -1625,7 +1666,7 @@ def outlook(
     said += [
         f'Expected in {split}: {n * f:.1f} people, '
         f'{sick * f:.1f} of them with label 1 ({bodies * f:.1f} bodies).'
-        for split, f in zip(SPLITS, fractions)
+        for split, f in zip(SPLITS, fractions, strict=True)
     ]
     test = [x * fractions[2] for x in (sick, n - sick)]
     if min(test) < FEWEST:
@@ -1634,10 +1675,10 @@ def outlook(
             f'test set. Below {FEWEST} of either no interval is given: '
             'this shows that the study runs, not how well the network does.'
         )
-    none = max((1 - f) ** sick for f in fractions)
+    none = _without(sick, n, fractions)
     if not stratify and none > 0.01:
         said.append(
-            f'A split without label 1 comes up with one seed in {1 / none:.0f}: '
+            f'A split without label 1 comes up with {none:.0%} of the seeds: '
             '`stratify` keeps some in each.'
         )
     return said
@@ -1819,6 +1860,7 @@ def verify_split(
         zip(
             published.subject,
             published.index if published.index.name == 'line' else range(2, len(published) + 2),
+            strict=True,
         )
     )
     theirs = published.set_index('subject').split

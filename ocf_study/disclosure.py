@@ -74,11 +74,11 @@ def _given(hidden, small, values, relations, below, beyond):
     if not len(at) or not len(known):
         return []
     free = np.abs(null_space(known)).max(1, initial=0)
-    fixed = [j for j, f in zip(at, free) if f < 1e-9 and j not in beyond]
+    fixed = [j for j, f in zip(at, free, strict=True) if f < 1e-9 and j not in beyond]
     if fixed:
         return fixed
     sums = known @ values[hidden]
-    for row, total in zip(known, sums):  # of cells of one sign, so a count of people
+    for row, total in zip(known, sums, strict=True):  # of cells of one sign, so a count of people
         together = at[row != 0]
         if 0 < abs(total) < below and abs(row[row != 0].sum()) == len(together):
             if left := [j for j in together if small[j] and j not in beyond]:
@@ -103,7 +103,7 @@ def suppress(
     cells = np.arange(counts.size).reshape(counts.shape)
     lines = [line for line in (*cells, *cells.T) if len(line) > 1]
     sums = np.zeros((len(lines), counts.size))
-    for row, line in zip(sums, lines):
+    for row, line in zip(sums, lines, strict=True):
         row[line] = 1
     hidden = hide(counts, below, sums)
     small = (counts > 0) & (counts < below)
@@ -470,5 +470,5 @@ def pool(
                 v: [p.mean() for p in np.array_split(np.sort(some[v].to_numpy(float)), parts)]
                 for v in values
             }
-            found.append(pd.DataFrame(means).assign(**dict(zip(by, key))))
+            found.append(pd.DataFrame(means).assign(**dict(zip(by, key, strict=True))))
     return pd.concat(found) if found else df.iloc[:0][[*by, *values]]

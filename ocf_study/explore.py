@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from . import figures, genant, geometry, inversion, metrics, patches, radiograph
+from .frame import Film, Frame
 from .run import PLACES, Run
 
 # %% ../nbs/method/17a_explore.ipynb #65b0244e
@@ -117,7 +118,7 @@ class Body:
     others: np.ndarray  # (K, 6, 2) px, the film's other bodies
     patch: np.ndarray  # (S, S) uint16, after the film's vote
     inverted: bool  # the film's vote
-    facing: str  # of the stored film
+    frame: Frame  # how the film is stored
     rendered: bool = False  # no film of a patient: its figures say so
 
     @property
@@ -137,25 +138,19 @@ def body(
     if body_id not in set(run.scored.body_id):
         raise KeyError(f'{body_id} has no prediction in run {run.folder.name}')
     c, row = run.cohort, run.scored.set_index('body_id', drop=False).loc[body_id]
-    film, mine = (
-        c.films.set_index('film_id').loc[row.film_id],
-        c.bodies[c.bodies.film_id == row.film_id],
-    )
-    picture, points = c.read(row.film_id), cohort.points(mine)
-    if film.facing == 'right':
-        points = geometry.mirror(points, picture.shape[1])
+    film, mine = c.film(row.film_id), c.bodies[c.bodies.film_id == row.film_id]
     pixels, _, inverted, _ = patches.film_patches(
-        picture, points, film_id=row.film_id, **run.choices
+        film.picture, film.points, film_id=row.film_id, **run.choices
     )
     this = (mine.body_id == body_id).to_numpy()
     return Body(
         row,
-        picture,
-        points[this][0],
-        points[~this],
+        film.picture,
+        film.points[this][0],
+        film.points[~this],
         pixels[this][0],
         bool(inverted[this][0]),
-        film.facing,
+        film.frame,
         c.about['rendered'],
     )
 
@@ -171,7 +166,7 @@ def film_figure(
     fig, axs = plt.subplots(1, 2, figsize=(7.6, 5), width_ratios=[1, 1.35])
     (x, y), half = wide.centre[0], wide.side[0] * 0.75
     near = b.film[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
-    for ax, seen in zip(axs, (b.film, near)):
+    for ax, seen in zip(axs, (b.film, near), strict=True):
         low, high = np.percentile(seen, [0.5, 99.5])
         ax.imshow(
             b.film,
@@ -210,7 +205,7 @@ def film_figure(
         )
     axs[1].set(xlim=(x - half, x + half), ylim=(y + half, y - half))
     mirrored = '\nmirrored: the subject looks right on the stored film'
-    fig.suptitle(b.title + mirrored * (b.facing == 'right'), fontsize=10)
+    fig.suptitle(b.title + mirrored * (b.frame.facing == 'right'), fontsize=10)
     return figures.stamped(fig, b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #9d4f9859
@@ -220,18 +215,8 @@ def steps_figure(
     size: int = 224,  # patch's edge, px
 ) -> Figure:
     "The nine steps from the stored film to the patch, with an augmented copy below."
-    right = b.facing == 'right'
-    film, points = (
-        (b.film[:, ::-1], geometry.mirror(b.points, b.film.shape[1]))
-        if right
-        else (b.film, b.points)
-    )
-    return figures.stamped(
-        figures.patch_steps(
-            patches.steps(np.ascontiguousarray(film), points, b.facing, b.inverted, seed, size)
-        ),
-        b.rendered,
-    )
+    panels = patches.steps(Film(b.film, b.points[None], b.frame), b.inverted, seed, size)
+    return figures.stamped(figures.patch_steps(panels), b.rendered)
 
 # %% ../nbs/method/17a_explore.ipynb #db85805c
 def inversion_figure(
@@ -279,7 +264,7 @@ def saliency_figure(
         ],
     }
     fig, axs = plt.subplots(1, 3, figsize=(7.2, 2.7))
-    for ax, (name, overlay) in zip(axs, maps.items()):
+    for ax, (name, overlay) in zip(axs, maps.items(), strict=True):
         ax.imshow(x[0, ..., 0])
         ax.axis('off')
         ax.set_title(name, fontsize=9)
@@ -374,12 +359,12 @@ def gallery(
         'label 0, highest probability': choose(run, split).query('label == 0').head(n),
     }
     fig = plt.figure(figsize=(1.35 * n + 0.3, 4.2), layout='constrained')
-    for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items()):
+    for part, (name, rows) in zip(fig.subfigures(2, 1), kinds.items(), strict=True):
         part.suptitle(name, fontsize=9, weight='bold', ha='left', x=0.01)
         axs = part.subplots(1, n, squeeze=False)[0]
         for ax in axs:
             ax.axis('off')
-        for ax, row in zip(axs, rows.itertuples()):
+        for ax, row in zip(axs, rows.itertuples(), strict=False):  # there may be fewer than n
             ax.imshow(body(run, row.body_id).patch)
             ax.set_title(
                 f'{row.level}, SQ {row.sq:g}\n{row.probability:.3f}', fontsize=8, weight='normal'
@@ -392,6 +377,7 @@ def try_film(
     film: str | Path | np.ndarray,  # DICOM, PNG or TIFF file, or (H, W) uint16
     points: dict,  # level -> (6, 2) px of the film as it is stored
     facing: str = 'right',  # where the subject looks on it
+    flip_vertical: bool = False,  # is it stored upside down?
 ) -> tuple[
     pd.DataFrame, Figure
 ]:  # level, probability, and whether it is flagged at each threshold; the film with its scores
@@ -402,19 +388,12 @@ def try_film(
         )
     if unknown := [level for level in points if level not in genant.LEVELS]:
         raise ValueError(f'unknown level: {", ".join(map(str, unknown))}; known are T4 to L4')
-    picture = (
-        radiograph.read(film, facing=facing)
-        if not isinstance(film, np.ndarray)
-        else film[:, ::-1]
-        if facing == 'right'
-        else film
-    )
-    six = np.array(list(points.values()), float)
-    if wrong := geometry.problems(six, picture.shape[1], picture.shape[0], facing):
+    six, frame = np.array(list(points.values()), float), Frame(facing, flip_vertical)
+    turn = Film.of_stored if isinstance(film, np.ndarray) else radiograph.framed
+    seen = turn(film, six, frame)
+    if wrong := geometry.problems(seen.points, *seen.picture.shape[::-1]):
         raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong))
-    if facing == 'right':
-        six = geometry.mirror(six, picture.shape[1])
-    p = run.score(patches.film_patches(np.ascontiguousarray(picture), six, **run.choices)[0])
+    p = run.score(patches.film_patches(seen.picture, seen.points, **run.choices)[0])
     table = pd.DataFrame(
         dict(
             level=list(points),
@@ -422,12 +401,11 @@ def try_film(
             **{name: t.flags(p) for name, t in run.thresholds.items()},
         )
     )
-    if facing == 'right':  # drawn as it is stored
-        picture, six = picture[:, ::-1], geometry.mirror(six, picture.shape[1])
+    picture, six = seen.stored()
     fig, ax = plt.subplots(figsize=(4, 5.4))
     ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))
     ax.axis('off')
-    for row, body in zip(table.itertuples(), six):
+    for row, body in zip(table.itertuples(), six, strict=True):
         color = figures.LABEL_COLORS[int(run.thresholds['threshold 2'].flags(row.probability))]
         ax.plot(*body[[0, 1, 2, 3, 4, 5, 0]].T, '.-', color=color, lw=1, ms=4)
         ax.annotate(

@@ -26,7 +26,7 @@ def attenuate(
     "Beer-Lambert with two effective energies."
     return sum(
         w * cv2.exp(cv2.addWeighted(soft, -s, bone, s - b, 0))
-        for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone'])
+        for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone'], strict=True)
     )
 
 # %% ../nbs/method/02a_exposure.ipynb #6b8c24dd

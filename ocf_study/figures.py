@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +31,7 @@ COLORS = dict(
     zip(
         ('blue', 'orange', 'green', 'red', 'purple', 'brown', 'pink', 'grey', 'yellow', 'sky'),
         sns.color_palette('colorblind').as_hex(),
+        strict=True,
     )
 )
 LABEL_COLORS = {0: COLORS['blue'], 1: COLORS['orange']}  # normal to mild, moderate to severe
@@ -322,9 +324,9 @@ def sq_classes(
         )
     for ax in (axs[0, 0], axs[0, 2]):
         ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[0]), 0.13))
-    for ax, kind in zip(axs[1], genant.TYPES):
+    for ax, kind in zip(axs[1], genant.TYPES, strict=True):
         ax.set_title(kind, fontsize=9, pad=3)
-    for ax, severity in zip(axs[:, 0], genant.SEVERITIES):
+    for ax, severity in zip(axs[:, 0], genant.SEVERITIES, strict=True):
         ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
     handles = [
         mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), 0.3), label=t)
@@ -406,9 +408,9 @@ def _flow_arrow(ax, start, end):
 
 # %% ../nbs/method/17_figures.ipynb #a62addc6
 def flow(
-    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, label0, label1; in the order of the work, NaN where not counted; a step "Excluded: why" stands aside
+    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, labels
 ) -> Figure:
-    "Figure 2: subjects, films and bodies through the exclusions, the partition and the down-sampling"
+    "Figure 2: subjects, films and bodies through exclusions, partition and down-sampling"
     steps = steps.reset_index(drop=True)
     aside = steps.step.str.startswith('Excluded')
     trunk, columns = (
@@ -444,7 +446,7 @@ def flow(
             _flow_arrow(ax, (middle, -k - 0.5), (middle + 0.53, -k - 0.5))
         last = low
     for x, (column, color) in enumerate(
-        zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))
+        zip(columns, cycle((COLORS['green'], COLORS['purple'], COLORS['blue'])))
     ):
         above, start = last, middle
         for k, (_, row) in enumerate(column.iterrows(), len(trunk)):
@@ -477,7 +479,9 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         )
     for line in overlay.get('lines', []):
         ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
-    for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])):
+    for polygon, color in zip(
+        overlay.get('polygons', []), cycle((COLORS['yellow'], COLORS['orange']))
+    ):
         ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
     drawn = [
         np.asarray(p).reshape(-1, 2)
@@ -504,7 +508,7 @@ def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
     rows = [
         [h] * bool(h) + list(row)
-        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))
+        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))), strict=True)
     ]
     fig, axs = plt.subplots(
         len(rows),
@@ -514,8 +518,8 @@ def _panel_rows(rows, cell=1.6, heads=()):
     )
     for ax in axs.flat:
         ax.axis('off')
-    for row, line in zip(rows, axs):
-        for panel, ax in zip(row, line):
+    for row, line in zip(rows, axs, strict=True):
+        for panel, ax in zip(row, line, strict=False):  # the end of a short row stays empty
             if isinstance(panel, str):
                 ax.text(
                     0.5,
@@ -533,15 +537,23 @@ def _panel_rows(rows, cell=1.6, heads=()):
 
 # %% ../nbs/method/17_figures.ipynb #d7107b6d
 def patch_steps(
-    panels: list,  # (title, image, overlay) from `patches.steps`: titles begin with the step's number, those of the augmented branch hold "training"
+    panels: list,  # (title, image, overlay) from `patches.steps`
 ) -> Figure:
-    "Figure 3: the nine steps from film to patch; then the branch of every body, then that of the augmented copies"
+    "Figure 3: the nine steps from film to patch, for every body and for augmented copies"
     step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
 
     def branch(training):
-        return {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+        return {
+            k: p
+            for k, p in zip(step, panels, strict=True)
+            if k > 5 and ('training' in p[0]) == training
+        }
 
-    film, every, copies = [p for k, p in zip(step, panels) if k < 6], branch(False), branch(True)
+    film, every, copies = (
+        [p for k, p in zip(step, panels, strict=True) if k < 6],
+        branch(False),
+        branch(True),
+    )
     kept = sorted({*every, *copies})
     rows = [(film, '')] + [
         ([b.get(k) for k in kept], head)
@@ -552,7 +564,7 @@ def patch_steps(
 
 # %% ../nbs/method/17_figures.ipynb #0e5daef8
 def inversion_steps(
-    panels: list,  # (title, image, overlay): first those of a normal film, then as many of an inverted one
+    panels: list,  # (title, image, overlay) of a normal film, then as many of an inverted one
     rows: int = 2,  # films shown
 ) -> Figure:
     "Figure 4: the inversion test on a normal and an inverted film"
@@ -564,8 +576,8 @@ SQ_COLORS = {
     0: '.85',
     **{
         sq: sns.light_palette(COLORS[hue], 7)[depth]
-        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
-        for sq, hue in zip(sqs, ('blue', 'orange', 'green'))
+        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)), strict=True)
+        for sq, hue in zip(sqs, ('blue', 'orange', 'green'), strict=True)
     },
 }
 
@@ -598,7 +610,7 @@ def levels(
             label=f'{c.sq:g}  {c.severity} {c.type}',
         )
         base += height
-    for x, (level, total) in enumerate(zip(n.index, base.astype(int))):
+    for x, (level, total) in enumerate(zip(n.index, base.astype(int), strict=True)):
         ax.annotate(
             f'{total:,}' if level not in masked else f'≥ {total:,}' if total else 'masked',
             (x, total),
@@ -646,24 +658,14 @@ def _curve(ax, x, y, band, thresholds, at, **line):
             label='pointwise band',
         )
     ax.plot(x, y, color=COLORS['blue'], lw=1.6, **line)
-    for (name, t), marker, color in zip(
-        (thresholds or {}).items(),
-        'os^D',
-        (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']),
-    ):
+    colors = cycle((COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']))
+    for (name, t), marker, color in zip((thresholds or {}).items(), cycle('os^D'), colors):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)
     ax.set(xlim=(0, 1), ylim=(0, 1.005), aspect='equal')
     ax.xaxis.set_major_formatter('{x:.1f}')
     ax.yaxis.set_major_formatter('{x:.1f}')
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            fontsize=7.5,
-            loc='lower right' if band is None else 'lower center',
-            frameon=True,
-            facecolor='white',
-            edgecolor='none',
-            framealpha=0.9,
-        )
+        ax.figure.legend(loc='outside lower center', ncols=2, fontsize=7.5, frameon=False)
 
 
 def _area(name, value, interval):
@@ -681,7 +683,7 @@ def roc(
     curve=None,  # its points, if they are not to be those of every body
 ) -> Figure:
     "Figure 6 A: ROC curve"
-    fig, ax = plt.subplots(figsize=(3.6, 3.6))
+    fig, ax = plt.subplots(figsize=(3.6, 4.1))
     curve = metrics.roc(y, p) if curve is None else curve
 
     def at(t):
@@ -706,7 +708,7 @@ def pr(
     curve=None,  # its points, if they are not to be those of every body
 ) -> Figure:
     "Figure 6 B: precision-recall curve, with the prevalence that chance would give"
-    fig, ax = plt.subplots(figsize=(3.6, 3.6))
+    fig, ax = plt.subplots(figsize=(3.6, 4.1))
     curve = metrics.pr(y, p) if curve is None else curve
 
     def at(t):
@@ -736,7 +738,7 @@ MEASURES = dict(
 def measures_table(
     df: pd.DataFrame,  # threshold, measure, value, low, high: rows of `resampling.bootstrap`
 ) -> Figure:
-    "Figure 6 C: the seven measures at each threshold with their intervals, F1 as a number and the others in per cent"
+    "Figure 6 C: the seven measures at each threshold with intervals; all but F1 in percent"
     df = df[df.measure.isin(MEASURES) & (df.threshold != '')]
     names = list(df.threshold.unique())
     at = df.set_index(['threshold', 'measure'])
@@ -802,7 +804,7 @@ def confusion(
 
 # %% ../nbs/method/17_figures.ipynb #b0274c92
 def by_level(
-    df: pd.DataFrame,  # group, bodies, fractures, accuracy, sensitivity, ppv, f1: from `metrics.by_group`
+    df: pd.DataFrame,  # of `metrics.by_group`: group, fractures, accuracy, sensitivity, ppv, f1
     few: int = 5,  # fractures up to which a level's marks are hollow
     title: str = '',  # the threshold
 ) -> Figure:
@@ -814,6 +816,7 @@ def by_level(
             ('accuracy', 'sensitivity', 'ppv', 'f1'),
             'osD^',
             (COLORS['blue'], COLORS['orange'], COLORS['green'], COLORS['purple']),
+            strict=True,
         )
     ):
         x = np.arange(len(df)) + 0.12 * (k - 1.5)
@@ -826,7 +829,8 @@ def by_level(
     ax.set(
         xticks=range(len(df)),
         xticklabels=[
-            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}') for g, f in zip(df.group, df.fractures)
+            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}')
+            for g, f in zip(df.group, df.fractures, strict=True)
         ],
         ylim=(0, 1.02),
         xlabel=f'level, and bodies of label 1 (hollow: at most {few})',
@@ -840,7 +844,7 @@ def by_level(
 
 # %% ../nbs/method/17_figures.ipynb #a45e7bf5
 def calibration(
-    curve: pd.DataFrame,  # predicted, observed, low, high and, for several curves, `model`: a row per bin
+    curve: pd.DataFrame,  # predicted, observed, low, high of each bin; `model` for several curves
     p=None,  # (N,) probabilities, shown as a histogram below
 ) -> Figure:
     "Reliability curve: how often bodies given a probability are of label 1"
@@ -857,7 +861,7 @@ def calibration(
         curve.groupby('model', sort=False) if 'model' in curve else [('', curve)],
     )
     ax.plot([0, 1], [0, 1], color='.7', lw=0.8, ls='--')
-    for (name, c), marker in zip(groups, 'osD^'):
+    for (name, c), marker in zip(groups, cycle('osD^')):
         ax.errorbar(
             c.predicted,
             c.observed,
@@ -880,12 +884,12 @@ def calibration(
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
 def forest(
-    df: pd.DataFrame,  # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
+    df: pd.DataFrame,  # label, value, low, high; perhaps `note` (at the right), `group` (heading)
     log: bool = True,  # log scale, as for odds ratios
     reference=1.0,  # where "no difference" is; None for no line
     xlabel: str = 'odds ratio (95 % interval)',
 ) -> Figure:
-    "Estimates with intervals, one a row: odds ratios of table 2, or a measure by subgroup; hollow without an interval"
+    "Estimates with intervals, one a row, as of table 2; hollow where there is no interval"
     df = df.reset_index(drop=True)
     headed = df['group'].ne(df['group'].shift()) if 'group' in df else pd.Series(False, df.index)
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())
@@ -936,10 +940,10 @@ def forest(
             (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
             if np.isfinite(v)
             else '-'
-            for v, a, b in zip(df.value, df.low, df.high)
+            for v, a, b in zip(df.value, df.low, df.high, strict=True)
         ]
     )
-    for row, note in zip(y, notes):
+    for row, note in zip(y, notes, strict=True):
         ax.annotate(
             note,
             (1, row),

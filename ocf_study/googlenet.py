@@ -20,6 +20,8 @@ from . import manifest, runtime
 
 # %% ../nbs/method/11_googlenet.ipynb #faf4f763
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/11_googlenet.ipynb #d6040939
 import keras
 from keras import layers
 
@@ -267,7 +269,8 @@ def names(
             for weight, name in BATCH_NORM[dialect].items()
         ]
     rows += [
-        (*stored, 'logit', weight) for stored, weight in zip(OUTPUT[dialect], ('kernel', 'bias'))
+        (*stored, 'logit', weight)
+        for stored, weight in zip(OUTPUT[dialect], ('kernel', 'bias'), strict=True)
     ]
     return pd.DataFrame(rows, columns=['name', 'shape', 'layer', 'weight'])
 
@@ -375,7 +378,8 @@ def _dialect(shapes):
     "The dialect of a set of names and shapes, or an error that says what differs."
     shapes = {name: shape for name, shape in shapes.items() if not _IGNORED.search(name)}
     tables = {
-        dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T)) for dialect in DIALECTS
+        dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T, strict=True))
+        for dialect in DIALECTS
     }
     dialect = max(DIALECTS, key=lambda d: len(tables[d].keys() & shapes.keys()))
     wanted, some = (

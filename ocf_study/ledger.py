@@ -51,7 +51,7 @@ class Checksums:
         todo = [p for p, s in stamps.items() if again or self.known.get(str(p), [0])[1:] != s]
         with ThreadPoolExecutor(8) as pool:
             read = pool.map(runtime.sha256, todo)
-            for p, sha in zip(todo, runtime.progress(read, 'checksums', len(todo))):
+            for p, sha in zip(todo, runtime.progress(read, 'checksums', len(todo)), strict=True):
                 self.known[str(p)] = [sha, *stamps[p]]
         now = time.time_ns() - 2_000_000_000
         found = {p: self.known[str(p)][0] for p in paths}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFOUNDERS', 'MOST_CELLS', 'MOST_BYTES', 'SUFFIXES', 'Problem', 'DataError', 'report', 'root', 'schema', 'check',
-           'plain', 'check_references', 'cells', 'read_table', 'published', 'published_numbers', 'agreement',
+           'plain', 'check_references', 'no_file', 'cells', 'read_table', 'published', 'published_numbers', 'agreement',
            'implied_counts', 'arithmetic']
 
 # %% ../nbs/method/01_manifest.ipynb #4a33069b
@@ -372,7 +372,7 @@ def check_references(
                     plain(value),
                     f'is not in {files.get(there, there)}',
                 )
-                for line, value in zip(_lines(df)[missing], df.loc[missing, column])
+                for line, value in zip(_lines(df)[missing], df.loc[missing, column], strict=True)
             ]
     return problems
 
@@ -412,7 +412,7 @@ def _parquet(stream):
         raise pyarrow.ArrowInvalid(f'column {", ".join(again)} stands twice')
     _refuse_size(table.metadata.num_rows, len(names))
     table = table.read()
-    columns = [_plain_column(*x) for x in zip(names, table.columns)]
+    columns = [_plain_column(*x) for x in zip(names, table.columns, strict=True)]
     return pyarrow.table(columns, names=names).to_pandas(ignore_metadata=True)
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de02
@@ -609,6 +609,21 @@ def _lie(fs, name, file, spec):
             return df, several if len(sheets) > 1 else 'numbers have decimal commas' * commas
         return _csv(stream.read(), file, spec)
 
+# %% ../nbs/method/01_manifest.ipynb #1520ef4e
+def no_file(
+    fs,  # file system of fsspec
+    name: str,  # path in it that is no file
+    what: str = 'file',  # what should be there
+) -> str:
+    "What stands in place of a file, in words."
+    if fs.isdir(name):
+        return f'a folder, not a {what}'
+    if fs.exists(name):
+        return f'a pipe, a socket or a device, not a {what}'
+    if 'local' in np.atleast_1d(fs.protocol) and os.path.islink(name):
+        return 'a link to a file that is not there'
+    return f'no such {what}'
+
 # %% ../nbs/method/01_manifest.ipynb #a1c0de11
 def cells(
     address,  # of the file: a local path or any fsspec address
@@ -624,7 +639,7 @@ def cells(
         raise DataError([Problem(file, None, None, None, message)]) from None
 
     if not fs.isfile(local):
-        refuse('no such file')
+        refuse(no_file(fs, local))
     if (mb := fs.size(local) / 2**20) > limit_mb:
         refuse(f'has {mb:.0f} MB, more than {limit_mb:g}')
     spec = schema(name)
@@ -804,6 +819,12 @@ def implied_counts(
     )
 
 # %% ../nbs/method/01_manifest.ipynb #e8d8a82c
+def _ppv(prevalence, sensitivity, specificity):
+    "PPV in percent; prevalence 0-1, sensitivity and specificity in percent."
+    true, false = prevalence * sensitivity, (1 - prevalence) * (100 - specificity)
+    return 100 * true / (true + false)
+
+
 def _measures_agree(name, key, prevalence=None):
     "FDR and F1 of each row of table 3 or 4, and PPV where the prevalence is known."
     for row in published(name).to_dict('records'):
@@ -819,25 +840,13 @@ def _measures_agree(name, key, prevalence=None):
             2 * s[1] * p[1] / (s[1] + p[1]),
         )
         if (share := (prevalence or {}).get(row[key])) is not None:
-
-            def ppv(d):
-                return (
-                    share
-                    * (row['sensitivity'] + d)
-                    / (
-                        share * (row['sensitivity'] + d)
-                        + (1 - share) * (100 - row['specificity'] - d)
-                    )
-                    * 100
-                )
-
             yield agreement(
                 'PPV from sensitivity, specificity and the ratio of down-sampling',
                 place,
                 row['ppv'],
                 1,
-                ppv(-0.05),
-                ppv(0.05),
+                _ppv(share, row['sensitivity'] - 0.05, row['specificity'] - 0.05),
+                _ppv(share, row['sensitivity'] + 0.05, row['specificity'] + 0.05),
             )
 
 # %% ../nbs/method/01_manifest.ipynb #06be84ec
@@ -853,7 +862,9 @@ def _table1_agrees():
     yield agreement(
         'subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men
     )
-    for part, share in zip(parts, ('fraction_train', 'fraction_validation', 'fraction_test')):
+    for part, share in zip(
+        parts, ('fraction_train', 'fraction_validation', 'fraction_test'), strict=True
+    ):
         yield agreement(
             f"subjects: {said[share]:g} % of table 1's own total",
             f'table 1, {part}',

@@ -36,8 +36,9 @@ def checked(
     for bad, what in (((y != 0) & (y != 1), 'label'), (~((p >= 0) & (p <= 1)), 'probability')):
         if bad.any():
             i = int(bad.argmax())
+            value, allowed = (y[i], '{0, 1}') if what == 'label' else (p[i], '0-1')
             raise ValueError(
-                f'{what} of body {i} is {(y if what == "label" else p)[i]}, outside {"{0, 1}" if what == "label" else "0-1"} ({bad.sum()} such bodies)'
+                f'{what} of body {i} is {value}, outside {allowed} ({bad.sum()} such bodies)'
             )
     y = y.astype(bool)
     if both and y.all() | ~y.any():
@@ -134,7 +135,7 @@ def pr(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
 ):  # a row per distinct probability, from none flagged to all flagged
-    "PR curve: `threshold`, `recall` (sensitivity) and `precision` (PPV); figure 6 B. Its first precision, of no body, is set to the next one."
+    "PR curve (figure 6 B): `threshold`, `recall` (sensitivity) and `precision` (PPV)."
     y, p = checked(y, p, both=True)
     value, tp, fp = _counts(y, p)
     precision = tp / (tp + fp)
@@ -142,7 +143,7 @@ def pr(
         dict(
             threshold=np.r_[np.inf, value],
             recall=np.r_[0, tp / tp[-1]],
-            precision=np.r_[precision[0], precision],
+            precision=np.r_[precision[0], precision],  # of no body: as of the first ones
         )
     )
 
@@ -169,7 +170,7 @@ def auc_pr_trapezoid(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
 ) -> float:
-    "AUC-PR by linear interpolation between the points, from (0, first precision) on; for comparison alone."
+    "AUC-PR by linear interpolation from (0, first precision) on; for comparison alone."
     curve = pr(y, p)
     return float(np.trapezoid(curve.precision, curve.recall))
 
@@ -339,7 +340,7 @@ def by_share(
                 true_positives=int((t.flags(p) & y).sum()),
                 **measures(y, p, t),
             )
-            for s, t in zip(shares, at)
+            for s, t in zip(shares, at, strict=True)
         ]
     )
 
@@ -351,7 +352,7 @@ def by_group(
     threshold,  # a `Threshold` or a number
     order=None,  # groups in the order wanted, those without a body included; sorted when None
 ) -> pd.DataFrame:
-    "The seven measures within each group, with its bodies and label 1 bodies (figure 6 H and I by level)."
+    "The seven measures within each group, and its numbers of bodies (figure 6 H and I)."
     y, p = checked(y, p)
     group = np.asarray(group)
     if group.shape != y.shape:
@@ -373,21 +374,20 @@ def by_group(
 # %% ../nbs/method/10_metrics.ipynb #e2260806
 def evaluated(
     predictions,  # DataFrame body_id, probability, perhaps model
-    bodies,  # DataFrame body_id, label, split and what else is known of a body; those whose `used` is False are left out
+    bodies,  # DataFrame body_id, label, split, and further columns; where `used` is False, left out
     split=None,  # the split that is wanted; None: all that have predictions
     model=None,  # which model's predictions; None: there must be only one
     subjects=None,  # DataFrame subject_id, person where one has two identifiers; None: none has
 ) -> pd.DataFrame:  # the columns of `bodies`, probability, person (the unit of every interval)
-    "Bodies of a split with their `probability`, or a `DataError` that lists unknown, repeated, missing and impossible predictions."
+    "Bodies of a split with their `probability`; a `DataError` lists predictions that do not fit."
     if lacking := [c for c in ('body_id', 'probability') if c not in predictions]:
         raise DataError(
             [Problem('predictions', None, c, None, 'column is missing') for c in lacking]
         )
     if 'model' in predictions:
         if model is None and predictions.model.nunique() > 1:
-            raise ValueError(
-                f'predictions of several models, say which: {", ".join(sorted(predictions.model.unique()))}'
-            )
+            models = ', '.join(sorted(predictions.model.unique()))
+            raise ValueError(f'predictions of several models, say which: {models}')
         predictions = predictions[
             predictions.model == (model if model is not None else predictions.model.iloc[0])
         ]
@@ -470,7 +470,7 @@ def thresholds(self: Run) -> dict:  # of `paper_thresholds`
 # %% ../nbs/method/10_metrics.ipynb #9dedec1d
 def six_points(
     bodies,  # DataFrame film_id, level, x1, y1 .. x6, y6 (px)
-    reference=None,  # sound bodies that say how heights grow from level to level, as of the training split; None: not at all
+    reference=None,  # sound bodies, from which growth from level to level is taken; None: no growth
 ):  # (N,) largest share of height lost, 0-1
     "Morphometry's answer: how much height a body has lost, at its worst place (Genant 1993)."
 
@@ -490,7 +490,7 @@ def six_points(
 
 # %% ../nbs/method/10_metrics.ipynb #79855acd
 def _profile(level, film, height):
-    "Typical posterior height from T4 to L4, from the median growth between neighbours on a film; any unit."
+    "Relative posterior height from T4 to L4, by the median growth between neighbours on a film."
     wide = (
         pd.DataFrame(dict(film=np.asarray(film), level=np.asarray(level), height=np.log(height)))
         .pivot(index='film', columns='level', values='height')

@@ -26,7 +26,6 @@ from ocf_study import (
     cohort,
     escaping,
     genant,
-    geometry,
     googlenet,
     ledger,
     manifest,
@@ -34,6 +33,7 @@ from ocf_study import (
     patches,
     runtime,
 )
+from .frame import Film
 from .manifest import DataError, Problem
 from .run import PLACES, Run
 
@@ -46,6 +46,15 @@ _FILES = {
 }
 
 # %% ../nbs/method/13a_prediction.ipynb #6cdc5ced
+def _checksums(path):
+    "Checksum of each file of an exported network: one of ONNX, several of OpenVINO."
+    return {
+        p.name: runtime.sha256(p)
+        for p in sorted(path.parent.glob(f'{path.stem}.*'))
+        if (p.suffix == '.onnx') == (path.suffix == '.onnx')
+    }
+
+
 def export(
     model,  # `keras.Model`; its auxiliary heads are left out
     folder,  # where the files go
@@ -65,18 +74,10 @@ def export(
     with FileLock(folder / '.lock'):  # whoever comes meanwhile waits for whole files
         made = ledger.noted(mark)
         for kind, name in sorted(wanted):
-
-            def files():
-                return {
-                    p.name: runtime.sha256(p)
-                    for p in sorted(folder.glob(f'{Path(name).stem}.*'))
-                    if (p.suffix == '.onnx') == (kind == 'onnx')
-                }
-
-            if made.get(kind) == [state, files()]:
+            if made.get(kind) == [state, _checksums(folder / name)]:
                 continue
             _export(model, folder / name, kind)
-            made[kind] = [state, files()]
+            made[kind] = [state, _checksums(folder / name)]
             with runtime.atomic(mark) as f:
                 f.write_text(json.dumps(made))
     return folder
@@ -174,11 +175,11 @@ def compare(
     model,  # `keras.Model`
     folder,  # where exported files go
     x,  # (N, S, S, 1) float32 z-scored
-    y=None,  # (N,) labels, for the change of the areas; None: not told, and no back-end in bfloat16 agrees
+    y=None,  # (N,) labels, for the change of areas; None: no back-end in bfloat16 agrees
     backends=BACKENDS,  # "keras" first: the others are compared with it
     batches=(1, 20),  # patches a call
     seconds: float = 1.0,  # measured at least this long
-) -> pd.DataFrame:  # backend, batch, ms_per_patch (median), difference (largest, of probability), auc_roc, average_precision (differences), note (of `disagreement`)
+) -> pd.DataFrame:  # backend, batch, ms_per_patch, largest difference, those of areas, note
     "Every back-end on the same patches: speed, and agreement with Keras."
     rows, reference = [], None
     for backend in backends:
@@ -255,7 +256,7 @@ def benchmark(
     seconds: float = 2.0,  # per back-end and batch size
     size: int = 224,  # side of the patches that the rows of the goal are of, px
 ) -> list:  # rows of `90_benchmarks`: name, ours, unit, peer, peers_value, ratio
-    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU; of a network of smaller patches, too."
+    "Time per patch on the best back-end, beside `model.predict` and the paper's GPU."
     paper = float(manifest.published('text').set_index('key').value['inference_per_patch'])
 
     def rows(table, side, names):
@@ -276,7 +277,7 @@ def benchmark(
                 peers_value=v,
                 ratio=v / best.ms_per_patch,
             )
-            for n, (p, v) in zip(names, peers)
+            for n, (p, v) in zip(names, peers, strict=True)
         ]
 
     names, side = ('predict_ms_best', 'predict_ratio_keras'), model.input.shape[1]
@@ -395,10 +396,10 @@ def unusual(
 
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
-    root,  # folder of the tables subjects, films and bodies; without subjects.csv nothing is known of the people
+    root,  # folder of the tables subjects (may be missing), films and bodies
     repair: bool = False,  # put points right that were listed from the wrong end
 ) -> cohort.Cohort:  # sq and label are missing; about['told']: warnings
-    "A cohort whose bodies have points and no grade, checked like any other; films that cannot be read are left out."
+    "A cohort of bodies with points and no grade, checked like any other, of readable films."
     if cohort.is_mros(root):
         return cohort.read(root)
     return cohort.read_tables(root, repair=repair, graded=False, links=True)
@@ -416,29 +417,20 @@ def one_film(
 # %% ../nbs/method/13a_prediction.ipynb #f88da0da
 @dataclass
 class Seen:
-    "One film as the network sees it: the subject faces left."
+    "One film as the network sees it."
 
-    picture: np.ndarray  # (H, W) uint16
-    points: np.ndarray  # (B, 6, 2) px
+    film: Film
     patches: np.ndarray  # (B, S, S) uint16, after the film's vote on inversion
     inverted: np.ndarray  # (B,) bool
-    facing: str  # of the stored film
-
-    def stored(self):  # picture and points
-        "The film as it is stored, for drawing."
-        if self.facing != 'right':
-            return self.picture, self.points
-        return self.picture[:, ::-1], geometry.mirror(self.points, self.picture.shape[1])
 
 
-def _see(c, film_id, bodies, choices):
+def _see(c, film_id, choices):
     "A film of a cohort, cut into patches"
-    facing = c.films.set_index('film_id').facing[film_id]
-    picture, points = c.read(film_id), cohort.points(bodies)
-    if facing == 'right':
-        points = geometry.mirror(points, picture.shape[1])
-    pixels, _, inverted, _ = patches.film_patches(picture, points, film_id=film_id, **choices)
-    return Seen(picture, points, pixels, inverted, facing)
+    film = c.film(film_id)
+    pixels, _, inverted, _ = patches.film_patches(
+        film.picture, film.points, film_id=film_id, **choices
+    )
+    return Seen(film, pixels, inverted)
 
 
 def _films(c, choices):
@@ -447,7 +439,7 @@ def _films(c, choices):
         yield (
             film_id,
             bodies,
-            runtime.attempt(lambda b: _see(c, b[0], b[1], choices), (film_id, bodies)),
+            runtime.attempt(lambda name: _see(c, name, choices), film_id),
         )
 
 # %% ../nbs/method/13a_prediction.ipynb #32cb670d
@@ -513,14 +505,14 @@ def _scores(c, choices, predict, known, network):
             continue
         p = predict(patches.standardise(seen.patches)[..., None])
         warning = unusual(describe(seen.patches), bodies.level, known)
-        heights = by_height(seen.points, bodies.level.to_numpy()).set_index(bodies.index)
+        heights = by_height(seen.film.points, bodies.level.to_numpy()).set_index(bodies.index)
         about = dict(inverted=bool(seen.inverted.any()), warning='; '.join(warning))
         flags = {t.rule: t.flags(p) for t in cuts}
         film |= dict(
             highest=p.max(),
             higher_than=np.searchsorted(unfractured, p.max()) / max(len(unfractured), 1),
             **{rule: int(flag.sum()) for rule, flag in flags.items()},
-            facing=seen.facing,
+            facing=seen.film.frame.facing,
             **about,
         )
         rows.append(
@@ -644,11 +636,11 @@ def _write_pages(folder, c, choices, bodies, films, drawn, network):
 # %% ../nbs/method/13a_prediction.ipynb #e13a000a
 def _film_page(folder, film_id, seen, rows, common):
     "One film with its points and scores, and the patches that the network saw"
-    picture, points = seen.stored()
+    picture, points = seen.film.stored()
     scale = min(1, 1000 / max(picture.shape))
     _write_jpeg(folder / 'films' / f'{film_id}.jpg', picture, scale)
     bodies = rows.to_dict('records')
-    for row, body, six, patch in zip(rows.index, bodies, points * scale, seen.patches):
+    for row, body, six, patch in zip(rows.index, bodies, points * scale, seen.patches, strict=True):
         _write_jpeg(folder / 'patches' / f'{row}.jpg', patch, 1)
         body |= dict(
             row=row,
@@ -665,7 +657,7 @@ def _film_page(folder, film_id, seen, rows, common):
         height=round(picture.shape[0] * scale),
         width=round(picture.shape[1] * scale),
         bodies=bodies,
-        facing=seen.facing,
+        facing=seen.film.frame.facing,
         inverted=bool(seen.inverted.any()),
         warning=rows.warning.iloc[0],
     )

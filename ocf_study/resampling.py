@@ -26,11 +26,11 @@ def simulate(
     subjects=669,  # people
     bodies=15_200,  # vertebral bodies, spread evenly over the people
     positives=174,  # bodies with label 1
-    shared=1.0,  # SD of what the scores (and fracture risks) of one person share; 1 is as much as single bodies differ
+    shared=1.0,  # SD of what a person's scores (and risks) share; that of single bodies is 1
     separation=3.2,  # how much higher label 1 scores, in SD of single bodies
     seed=0,
 ):  # DataFrame subject, label, probability
-    "Bodies of simulated people, about as large as the paper's test set by default (method, Evaluation)."
+    "Bodies of simulated people, about as many as in the paper's test set by default."
     draw = rng(seed, 'simulate', subjects, bodies, positives)
     subject = np.sort(np.arange(bodies) % subjects)
     risk, film = draw.normal(0, shared, (2, subjects))
@@ -90,7 +90,7 @@ class Ranked:
         positions,  # (R,) number of bodies flagged, one per resample; -1 where there is no answer
         weights,  # (units, R)
     ):  # tp, fp: (R,)
-        "Flagged bodies of each label where each resample has its own threshold; NaN where it has none."
+        "Flagged bodies of each label at each resample's own threshold; NaN where it has none."
         at, back = np.unique(positions, return_inverse=True)
         tp, fp = (
             np.where(positions < 0, np.nan, c[back, np.arange(len(back))])
@@ -99,9 +99,8 @@ class Ranked:
         return tp, fp
 
     @cached_property
-    def alike(
-        self,
-    ):  # intraclass correlation of the ranks of label 0 bodies within a unit, 0-1; 1 where there is one unit
+    def alike(self):  # float, 0-1; 1 where there is one unit
+        "Intraclass correlation of the ranks of label 0 bodies within a unit."
         middle = (np.r_[0, self.ends[:-1]] + self.ends) / 2
         rank, unit = np.repeat(middle, np.diff(self.ends, prepend=0))[~self.y], self.unit[~self.y]
         sums, sizes = np.bincount(unit, rank), np.bincount(unit)
@@ -118,7 +117,7 @@ class Ranked:
         self,
         some,  # (N,) which of the sorted bodies
     ) -> float:
-        "How many independent bodies these are worth: their number over the design effect (Kish 1965)."
+        "Independent bodies that these are worth: their number over the design effect (Kish 1965)."
         sizes = np.bincount(self.unit[some])
         return (
             float(sizes.sum() / (1 + (np.sum(sizes**2) / sizes.sum() - 1) * self.alike))
@@ -139,9 +138,8 @@ class Ranked:
         return all(len(np.unique(self.unit[self.y == k])) >= LEAST_PEOPLE for k in (True, False))
 
     @property
-    def knots(
-        self,
-    ):  # before and after each probability that a body of label 1 has, and the end: between them the curves are straight
+    def knots(self):  # (K,) increasing numbers of bodies from the top
+        "Ends of each probability that a label 1 body has: curves are straight between them."
         starts = np.r_[0, self.ends[:-1]]
         has = np.add.reduceat(self.y, starts, dtype=int) > 0
         return np.union1d(np.r_[starts[has], self.ends[has]], len(self.y))
@@ -186,7 +184,7 @@ AREAS = ('auc_roc', 'auc_pr', 'auc_pr_trapezoid')
 def areas(
     ranked,  # `Ranked` bodies
     weights,  # (units, R) how often each subject counts
-    prevalence=None,  # label 0 is weighted in each resample until this is label 1's share; None: as the bodies have it
+    prevalence=None,  # share of label 1 to weight each resample to; None: as the bodies have it
 ):  # dict of `AREAS` -> (R,), NaN in resamples with one label only
     "AUC-ROC, AUC-PR as average precision, and its trapezoid, for each resample."
     tp, fp = (np.vstack([np.zeros_like(c[:1]), c]) for c in ranked.counts(ranked.knots, weights))
@@ -210,7 +208,7 @@ def positions(
     rule,  # a rule of `metrics.RULES`
     parameter,  # its parameter
 ):  # (R,) number of sorted bodies flagged, -1 where the rule has no answer
-    "Apply a threshold rule afresh in each resample, with the same treatment of ties as `metrics.threshold`."
+    "Apply a threshold rule afresh in each resample, with ties as in `metrics.threshold`."
     if rule == 'fixed':
         return np.full(weights.shape[1], np.searchsorted(-ranked.p, -parameter, side='right'))
     if rule == 'top_share':
@@ -234,10 +232,10 @@ def positions(
 
 # %% ../nbs/method/14_resampling.ipynb #9d3fbe5e
 def _top_share(ranked, weights, share):
-    "Position of the k-th highest body of each resample; the window from the top is widened until it holds them all."
+    "Position of the k-th highest body of each resample."
     bodies = np.bincount(ranked.unit, minlength=ranked.units) @ weights.astype(float)
     k, window = share_count(share, bodies), max(2 * share * len(ranked.y), 64)
-    while True:
+    while True:  # until the window from the top holds all of them
         at = ranked.ends[: np.searchsorted(ranked.ends, min(window, len(ranked.y))) + 1]
         reached = sum(ranked.counts(at, weights)) >= k
         if reached[-1].all():
@@ -392,7 +390,7 @@ def _log_odds(x, n):
 
 # %% ../nbs/method/14_resampling.ipynb #465f345a
 def _leave_out(units, draw):
-    "Weights that leave out one unit each, or one of `MOST_LEFT_OUT` random groups where there are more."
+    "Weights that leave out one unit each, or one of `MOST_LEFT_OUT` random groups of units."
     groups = min(units, MOST_LEFT_OUT)
     of = draw.permutation(units) % groups
     for some in np.array_split(np.arange(groups), max(1, groups // _portion(units))):
@@ -508,7 +506,7 @@ def replicates(
 def bootstrap(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
-    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are drawn, as in the paper
+    subject=None,  # (N,) whose body it is: people are drawn; None: bodies are, as in the paper
     thresholds=None,  # dict name -> `Threshold`, or list of them; none: areas alone
     n=2000,  # resamples
     seed=0,
@@ -523,9 +521,8 @@ def bootstrap(
     if unknown := [m for m in methods if m not in INTERVALS]:
         raise ValueError(f'unknown interval {unknown[0]!r}: {", ".join(INTERVALS)}')
     if prevalence is not None and (thresholds or not 0 < prevalence < 1):
-        raise ValueError(
-            f'prevalence {prevalence}: {"of areas alone, without thresholds" if thresholds else "outside 0-1"}'
-        )
+        why = 'of areas alone, without thresholds' if thresholds else 'outside 0-1'
+        raise ValueError(f'prevalence {prevalence}: {why}')
     checked(y, p, both=True)
     ranked = Ranked(y, p, subject)
     rules = _rules(thresholds, rechoose)
@@ -553,7 +550,9 @@ def bootstrap(
     table = (
         tables[0]
         if isinstance(method, str)
-        else pd.concat([t.assign(interval=m) for m, t in zip(methods, tables)], ignore_index=True)
+        else pd.concat(
+            [t.assign(interval=m) for m, t in zip(methods, tables, strict=True)], ignore_index=True
+        )
     )
     if prevalence is not None and prevalence < ranked.y.mean() * (1 - 1e-9):
         table = _rarer(table, made, int(ranked.y.sum()))
@@ -605,7 +604,7 @@ def _rules(thresholds, rechoose):
 
 # %% ../nbs/method/14_resampling.ipynb #532ffc5b
 def _placed(positive, p):
-    "Placement of each body (N, K): the share of the other label's bodies that it is on the right side of, ties half."
+    "Placement (N, K): share of the other label's bodies that a body is rightly above or below."
     out = np.empty(p.shape)
     for one in (positive, ~positive):
         below = (stats.rankdata(p, axis=0)[one] - stats.rankdata(p[one], axis=0)) / max(
@@ -618,7 +617,7 @@ def _placed(positive, p):
 def auc_covariance(
     y,  # (N,) label of each body
     p,  # (N,) probabilities, or (N, K) of K models
-    subject=None,  # (N,) whose body it is; None: bodies are independent (DeLong), else clustered (Obuchowski)
+    subject=None,  # (N,) whose body it is (Obuchowski); None: independent bodies (DeLong)
 ):  # areas (K,), their covariance (K, K)
     "AUC-ROC of each model with covariance (DeLong 1988; clustered: Obuchowski 1997)."
     p = np.asarray(p, float).reshape(len(y), -1)
@@ -656,11 +655,11 @@ def delong(
     subject=None,  # (N,) whose body it is; None: independent bodies
     level=0.95,  # of confidence
     scale='normal',  # `normal` as in DeLong, or `logit`, which stays inside 0-1
-) -> dict:  # value, se, low, high; no limits for an area of 0 or 1, whose variance is 0
+) -> dict:  # value, se, low, high; no limits for an area of 0 or 1, or under `LEAST_PEOPLE`
     "AUC-ROC with an interval from its variance."
     (area,), ((variance,),) = auc_covariance(y, p, subject)
     z, se = stats.norm.ppf((1 + level) / 2), np.sqrt(variance)
-    if not 0 < area < 1:
+    if not 0 < area < 1 or not Ranked(y, p, subject).enough:
         low = high = np.nan
     elif scale == 'logit':
         low, high = expit(logit(area) + np.array([-z, z]) * se / (area * (1 - area)))
@@ -675,7 +674,7 @@ def delong_difference(
     b,  # (N,) probabilities of another
     subject=None,  # (N,) whose body it is; None: independent bodies
     level=0.95,  # of confidence
-) -> dict:  # value (a - b), se, low, high, p (two-sided); where se is 0, no limits, and p only without a difference
+) -> dict:  # value (a - b), se, limits and p; none where se is 0 or under `LEAST_PEOPLE`
     "Difference of two areas on the same bodies, paired (DeLong 1988, Obuchowski 1997)."
     area, covariance = auc_covariance(y, np.stack([a, b], 1), subject)
     value, se = (
@@ -683,6 +682,9 @@ def delong_difference(
         np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)),
     )
     z = stats.norm.ppf((1 + level) / 2) if se else np.nan
+    p = 2 * stats.norm.sf(abs(value) / se) if se else np.nan if value else 1.0
+    if se and not Ranked(y, a, subject).enough:
+        z = p = np.nan
     return {
         k: float(v)
         for k, v in dict(
@@ -690,21 +692,21 @@ def delong_difference(
             se=se,
             low=value - z * se,
             high=value + z * se,
-            p=2 * stats.norm.sf(abs(value) / se) if se else np.nan if value else 1.0,
+            p=p,
         ).items()
     }
 
 # %% ../nbs/method/14_resampling.ipynb #ba30156f
 def carried(
-    chosen_on,  # (y, p, subject) of the split on which the rules are applied; subject None: bodies are drawn
+    chosen_on,  # (y, p, subject) of the split that rules are applied to; subject None: bodies
     applied_to,  # (y, p, subject) of the split that is evaluated
     thresholds,  # dict name -> `Threshold` (rule and parameter are used), or list of them
     n=2000,  # resamples of both
     seed=0,
     level=0.95,  # of confidence
     method='percentile',  # one of `INTERVALS` but `bca`; the cut is always by percentile
-):  # DataFrame threshold, measure (the seven, `alert_rate`, `cut`: the probability carried), value, low, high, undefined
-    "Measures of thresholds chosen on one split and applied to another, by nested resampling of both."
+):  # DataFrame threshold, measure (`cut`: what is carried), value, low, high, undefined
+    "Measures of thresholds chosen on one split and applied to another; both are resampled."
     checked(
         *chosen_on[:2],
         both=any(t.rule not in ('top_share', 'fixed') for t in _named(thresholds).values()),
@@ -740,7 +742,7 @@ def carried(
             }
         return found
 
-    made = _stacked(map(apply, zip(*streams)))
+    made = _stacked(map(apply, zip(*streams, strict=True)))
     value = {
         k: v[0]
         for k, v in apply([np.ones((r.units, 1), np.float32) for r in (source, target)]).items()
@@ -763,7 +765,7 @@ def compare(
     a,  # (N,) probabilities (or scores in 0-1) of one model
     b,  # (N,) probabilities of another
     subject=None,  # (N,) whose body it is: people are drawn; None: bodies are
-    thresholds=None,  # dict name -> `Threshold`: its rule is applied to each model, in each resample
+    thresholds=None,  # dict name -> `Threshold`: its rule is applied to each model and resample
     n=2000,  # resamples
     seed=0,
     level=0.95,  # of confidence
@@ -780,13 +782,14 @@ def compare(
             *(
                 [_all_measures(m, w, rules) for m in models]
                 for w in resample_weights(one.units, n, rng(seed, 'compare'))
-            )
+            ),
+            strict=True,
         )
     ]
     value = [{k: v[0] for k, v in _all_measures(m, ones, rules).items()} for m in models]
     basis = [
         {name: _sizes(m, v.get((name, 'alert_rate'), 0)) for name in ['', *rules]}
-        for m, v in zip(models, value)
+        for m, v in zip(models, value, strict=True)
     ]
     people = {(name, k): min(b[name][k]['people'] for b in basis) for name, k in value[0]}
     tables = [
@@ -801,7 +804,7 @@ def compare(
         for k, m in enumerate(models)
     ]
     rows = []
-    for key, one, other in zip(value[0], *(t.to_dict('records') for t in tables)):
+    for key, one, other in zip(value[0], *(t.to_dict('records') for t in tables), strict=True):
         kept = np.stack([made[0][key], made[1][key]])
         kept = kept[:, ~np.isnan(kept).any(0)]
         away = kept[0] - kept[1]
@@ -841,14 +844,14 @@ def subgroups(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
     subject,  # (N,) whose body it is; people are drawn
-    group,  # (N,) site, visit, level ... of each body, categories in their order; missing ones belong to no group
+    group,  # (N,) site, visit or level of each body, in its order; missing: in no group
     threshold,  # `Threshold` whose value is applied to every group
     n=2000,  # resamples
     seed=0,
     level=0.95,  # of confidence
-    few=LEAST_PEOPLE,  # fractures, and people with one, below which area and sensitivity have no limits
-) -> pd.DataFrame:  # a row per group: bodies, subjects, fractures, with_fracture (subjects), then for each measure value, _low, _high, and of the area _difference to the rest, _p
-    "AUC-ROC, sensitivity and alert rate within each group, and whether its area differs from the others'."
+    few=LEAST_PEOPLE,  # area and sensitivity of fewer fractures, or people with one: no limits
+) -> pd.DataFrame:  # a row per group: its numbers, each measure with _low and _high, the p value
+    "AUC-ROC, sensitivity and alert rate of each group, and its area against the others'."
     y, p = checked(y, p, both=True)
     group, unit = pd.Categorical(group), pd.factorize(_whole(subject, len(y)), sort=True)[0]
     if group.shape != y.shape:
@@ -899,7 +902,7 @@ def subgroups(
 
 # %% ../nbs/method/14_resampling.ipynb #319b6d9a
 def _apart(y, p, unit, group, rest):
-    "Difference of a group's area to the others', and its p value: placements pooled as if there were one area, over the design effect of people."
+    "Difference of a group's area to the others', and its p value, by pooled placements."
     none = dict(auc_roc_difference=np.nan, auc_roc_p=np.nan)
     if any(np.unique(y[m]).size < 2 for m in (group, rest)):
         return none
@@ -908,10 +911,11 @@ def _apart(y, p, unit, group, rest):
         placed[m] = _placed(y[m], p[m, None])[:, 0]
     difference = placed[group & y].mean() - placed[rest & y].mean()
     variance = sum(
-        np.var(placed[both & l], ddof=1) * (1 / (group & l).sum() + 1 / (rest & l).sum())
-        for l in (y, ~y)
+        np.var(placed[both & label], ddof=1)
+        * (1 / (group & label).sum() + 1 / (rest & label).sum())
+        for label in (y, ~y)
     )
-    if any(np.unique(unit[both & l]).size < 2 for l in (y, ~y)) or not variance:
+    if any(np.unique(unit[both & label]).size < 2 for label in (y, ~y)) or not variance:
         return none | dict(auc_roc_difference=difference)
     clustered, alone = (auc_covariance(y[both], p[both], of)[1].item() for of in (unit[both], None))
     se = np.sqrt(variance * max(clustered / alone, 1)) if alone else np.sqrt(variance)
@@ -965,7 +969,7 @@ def band(
 
 # %% ../nbs/method/14_resampling.ipynb #93c3fc3a
 def _bands(made, value, size, effective, people, level):
-    "Pointwise limits by Wilson, simultaneous ones by Jeffreys with the critical value of the resamples."
+    "Pointwise limits by Wilson; simultaneous ones by Jeffreys, their critical value resampled."
     z = stats.norm.isf((1 - level) / 2)
     t = stats.t.isf((1 - level) / 2, people - 1)
     own = value * (1 - value)
@@ -983,7 +987,7 @@ def _bands(made, value, size, effective, people, level):
 
 
 def _on_curve(ranked, curve, grid):
-    "Bodies that the height of the curve is a share of, and how many independent ones they are worth."
+    "Bodies that the curve's height is a share of, and independent bodies that they are worth."
     if curve == 'roc':
         return (np.full(len(grid), v) for v in (float(ranked.y.sum()), ranked.effective(ranked.y)))
     found = np.cumsum(ranked.y)
@@ -993,7 +997,7 @@ def _on_curve(ranked, curve, grid):
 
 # %% ../nbs/method/14_resampling.ipynb #e86014c2
 def _on_grid(ranked, weights, curve, grid):
-    "Height of each resample's curve at the grid: the best threshold within that false positive rate, or the first that reaches that sensitivity."
+    "Height of each resample's curve at the grid: its best at that false positive rate or recall."
     tp, fp = (np.vstack([np.zeros_like(c[:1]), c]) for c in ranked.counts(ranked.knots, weights))
     positive, negative = tp[-1], fp[-1]
     out = np.full((len(grid), weights.shape[1]), np.nan)
@@ -1015,7 +1019,7 @@ def benchmark(
     large=0,  # bodies of the last two rows; 0: none
     **size,  # of `simulate`
 ):  # DataFrame name, ours, unit, peer, peers_value, ratio
-    "Bootstrap by subject of both areas and both thresholds' measures, beside a loop over scikit-learn."
+    "Time of a bootstrap by subject of all measures, and of a loop over scikit-learn."
     y, p, subject, thresholds = _case(**size)
     seconds = {
         unit: _timed(bootstrap, y, p, who, thresholds, n=n)

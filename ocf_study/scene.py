@@ -8,6 +8,7 @@ __all__ = ['SCRIPT', 'SIDES', 'Person', 'person', 'Scene', 'scene', 'Mark', 'mat
 # %% ../nbs/method/02d_scene.ipynb #bd079199
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -298,6 +299,12 @@ _CORTEX = np.stack(
 )  # along both end-plates and down the front wall, which is thin, thinnest in its middle
 
 
+def _on_film(s, i, slices, mm):
+    "Slices of body `i`, each `mm` across the patient, where the beam shows them."
+    turned = turn(slices, np.full(len(slices), s.angle[i])) + s.centre[i]
+    return s.focus + (turned - s.focus) * (1 + mm / 1000)[:, None, None]
+
+
 def _bones(s, use, whole, marrow, other, metered, seed):
     "Bodies slice by slice, and their arches."
     p = s.person
@@ -318,16 +325,8 @@ def _bones(s, use, whole, marrow, other, metered, seed):
         for shell in (0.0, p.cortex * s.scale)
     )
     for k, i in enumerate(use):
-
-        def to_film(x):
-            return (
-                s.focus
-                + (turn(x, np.full(len(x), s.angle[i])) + s.centre[i] - s.focus)
-                * (1 + mm[k] / 1000)[:, None, None]
-            )
-
-        path, hollow = 2 * half[i] * anatomy.SHARE, to_film(inner[k])[1:-1]
-        whole.fill(to_film(outer[k]), path)
+        path, hollow = 2 * half[i] * anatomy.SHARE, _on_film(s, i, inner[k], mm[k])[1:-1]
+        whole.fill(_on_film(s, i, outer[k], mm[k]), path)
         marrow.fill(hollow, path[1:-1])
         if p.levels[i] in REGION[s.film.region]:
             metered.fill(hollow[anatomy.SLICES // 2][None], 1.0)
@@ -351,11 +350,11 @@ def _bones(s, use, whole, marrow, other, metered, seed):
     anatomy.sacrum(other, s.points[[p.levels.index(f'S{i}') for i in range(1, 5)]])
 
 # %% ../nbs/method/02d_scene.ipynb #24992782
-def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across and down
+def _trabeculae(s, draw, shape, px, cells=(0.8, 2.0)):  # mm, across and down
     "Grain around each body along its own axes: longer down than across, more so with less bone."
-    cells = np.maximum(cells / px, 1)
+    cells = np.maximum(np.divide(cells, px), 1)
     grid = draw.standard_normal(
-        [int(n / c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32
+        [int(n / c) + 4 for n, c in zip(shape, cells[::-1], strict=True)], dtype=np.float32
     ) * np.float32(0.19 * (1.4 - 0.4 * s.person.marrow))
     grain, (h, w) = np.zeros(shape, np.float32), grid.shape
     cells = cells * [1, 1.8 - 0.8 * s.person.marrow]
@@ -363,7 +362,7 @@ def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across a
     rows = np.clip(np.rint([-1e4, *(middle[1:, 1] + middle[:-1, 1]) / 2, 1e4]), 0, shape[0]).astype(
         int
     )
-    for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:]):
+    for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:], strict=True):
         first, last = (int(np.clip(x + mm / px, 0, shape[1])) for mm in (-65, 35))
         if low <= top or last <= first:
             continue
@@ -489,7 +488,7 @@ def _growths(canvas, s, use, seed):
                 if p.levels[i] in ('L1', 'L2', 'L3', 'L4')
             ]
         )
-        for a, b in zip(front_line[:-1], front_line[1:]):
+        for a, b in pairwise(front_line):
             for off in (6, 24):
                 if draw.random() < 0.6:
                     t = np.sort(draw.random(2))[:, None]

@@ -599,6 +599,11 @@ def _relative(path, out):
     return os.path.relpath(path, out) if path not in ('', 'none') else ''
 
 # %% ../nbs/method/18_study.ipynb #33f2d90e
+def _wanted(until):
+    "Stages to run: up to the one that is named, of those from 90 on that one alone"
+    return [s for s in stages() if s == until or s < min(until or '90', '90')]
+
+
 def _run_stages(values, out, until, again, console, bars):
     "Run, one after the other, the stages whose key or whose files have changed"
     runtime.sweep(out)
@@ -608,7 +613,7 @@ def _run_stages(values, out, until, again, console, bars):
     key = runtime.fingerprint(
         [_data_state(out / data if data else '', out, checksums), *map(runtime.sha256, known)]
     )
-    for stage in (s for s in stages() if (s <= until if until else s < '90')):
+    for stage in _wanted(until):
         mine = values[stage]
         key = runtime.fingerprint([key, mine, _code(stages()[stage]), *_named(out, mine)])
         why, wrong = _why(out, stage, key, checksums, again)

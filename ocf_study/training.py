@@ -33,6 +33,8 @@ from .run import Run
 
 # %% ../nbs/method/12_training.ipynb #26355ab7
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/12_training.ipynb #d405b483
 import keras
 
 # %% ../nbs/method/12_training.ipynb #ca069f9a
@@ -175,7 +177,7 @@ def _sources(data, recipe, epoch, channels=1):
     else:
         train, validation = (
             d if isinstance(d, tf.data.Dataset) else _stream(*d, *a)
-            for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,)))
+            for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,)), strict=True)
         )
         y = np.concatenate([np.empty(0), *(b.numpy() for _, b in validation)])
     if recipe.shrink > 1:
@@ -414,7 +416,8 @@ def _epoch(trainer, batches, steps, epoch):
 def _validate(trainer, batches):
     "Both areas and the loss on the validation patches, each exact"
     y, z = (
-        np.concatenate(v) for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches))
+        np.concatenate(v)
+        for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches), strict=True)
     )
     if not np.isfinite(z).all():
         raise Diverged(
@@ -719,7 +722,7 @@ def curves(
     axs[0].plot(history.epoch, history.validation_loss, marker='.', label='validation')
     for name, label in (('auc_pr', 'AUC-PR'), ('auc_roc', 'AUC-ROC')):
         axs[1].plot(history.epoch, history[name], marker='.', label=label)
-    for ax, title in zip(axs, ('loss', 'validation')):
+    for ax, title in zip(axs, ('loss', 'validation'), strict=True):
         ax.axvline(best.epoch, color='.6', lw=0.8, ls='--', zorder=0)
         ax.set(xlabel='epoch', title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -779,7 +782,7 @@ def ensemble(
     history = pd.concat(
         [
             fit(build(r), data, f, r, **options).assign(member=i)
-            for i, (r, f) in enumerate(zip(recipes, folders))
+            for i, (r, f) in enumerate(zip(recipes, folders, strict=True))
         ],
         ignore_index=True,
     )

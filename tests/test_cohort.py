@@ -1,6 +1,7 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -24,6 +25,7 @@ from ocf_study import (
     geometry,
     manifest,
     nhanes,
+    overlay,
     resampling,
 )
 from ocf_study.manifest import DataError
@@ -159,6 +161,11 @@ def test_known_film_is_read_upside_down(source, tmp_path):
     }
     first = cohort.read_mros(source)
     np.testing.assert_array_equal(c.read('PO6538V1T'), first.read(f'{a.ID[0]}V1T')[::-1])
+    # MrOS's points are those of the upright film: in the study's frame they stay as they are
+    there, here = c.film('PO6538V1T'), first.film(f'{a.ID[0]}V1T')
+    np.testing.assert_allclose(there.points, here.points)
+    upside = cohort.points(c.bodies[c.bodies.film_id == 'PO6538V1T'])
+    np.testing.assert_allclose(upside[..., 1], here.picture.shape[0] - here.points[..., 1])
 
 
 def test_a_film_whose_rows_do_not_run_down_is_refused(root):
@@ -313,6 +320,7 @@ def test_all_problems_at_once(root):
     for at, name in zip(
         (0, 20, 40, 60, 80, 100),
         ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing'),
+        strict=True,
     ):
         shifted = a.iloc[at:].reset_index(drop=True)
         FAULTS[name][0](shifted)
@@ -617,10 +625,8 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
 
 def test_the_film_rule_is_one_that_there_is(root):
     for rule in ('Y', 'spine-type'):
-        assert [
-            'neither y nor spine_type' in p.message
-            for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))
-        ] == [True]
+        (problem,) = problems(root, partial(cohort.read_mros, film_rule=rule))
+        assert 'neither y nor spine_type' in problem.message
 
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -650,6 +656,60 @@ def change(root, table, **cells):
         for i, v in values.items():
             d.loc[i, column] = v
     d.to_csv(root / f'{table}.csv', index=False)
+
+
+def upside_down(root, film_id):
+    "Store one film of three tables upside down, its points with it."
+    films, bodies = (pd.read_csv(root / f'{t}.csv') for t in ('films', 'bodies'))
+    path = root / films.set_index('film_id').path[film_id]
+    ds = pydicom.dcmread(path)
+    ds.PixelData = ds.pixel_array[::-1].tobytes()
+    ds.save_as(path)
+    mine = bodies.film_id == film_id
+    bodies.loc[mine, cohort.XY[1::2]] = ds.Rows - bodies.loc[mine, cohort.XY[1::2]]
+    bodies.to_csv(root / 'bodies.csv', index=False)
+    films.assign(flip_vertical=films.film_id == film_id).to_csv(root / 'films.csv', index=False)
+
+
+def test_a_film_that_is_stored_upside_down_is_turned_with_its_points(tables, c, tmp_path):
+    film_id = c.films.film_id[0]
+    before = cohort.read(tables).film(film_id)
+    upside_down(tables, film_id)
+    assert not cohort.check(tables)
+    after = cohort.read(tables).film(film_id)
+    np.testing.assert_array_equal(after.picture, before.picture)
+    np.testing.assert_allclose(after.points, before.points, atol=1e-9)
+    overlay.write(cohort.inspect(tables), tables, tmp_path / 'pictures')
+    assert (tmp_path / 'pictures' / f'{film_id}.png').exists()
+
+
+def test_points_that_do_not_hang_with_their_film_are_told(tables, c):
+    "Points of the upright picture, with a film that is said to be stored upside down; the reverse."
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    films = pd.read_csv(tables / 'films.csv')
+    films.assign(flip_vertical=False).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    assert found and all('stored upside down (`flip_vertical`)' in p.message for p in found)
+    films.assign(flip_vertical=True).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    said = {p.message.partition(': ')[0] for p in found}
+    assert all('not stored upside down (`flip_vertical`)' in p.message for p in found)
+    mine = set(c.bodies.body_id[c.bodies.film_id == film_id])
+    assert said == set(c.bodies.body_id) - mine
+
+
+def test_points_of_an_upside_down_film_are_repaired_in_its_frame(tables, c):
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    right = cohort.read(tables).film(film_id).points
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[1, cohort.XY] = cohort.points(b)[1, ::-1].ravel()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    assert [p.severity for p in cohort.check(tables)] == ['error']
+    mended = cohort.read_tables(tables, repair=True)
+    assert mended.about['repaired'] == 1
+    np.testing.assert_allclose(mended.film(film_id).points, right, atol=1e-9)
 
 
 def test_tables_that_contradict_each_other(tables, c):
@@ -1121,8 +1181,8 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
-        *zip(hidden.to_numpy(), counts.to_numpy()),
-        *zip(hidden.to_numpy().T, counts.to_numpy().T),
+        *zip(hidden.to_numpy(), counts.to_numpy(), strict=True),
+        *zip(hidden.to_numpy().T, counts.to_numpy().T, strict=True),
     ]:
         if h.sum() == 1:
             assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -1272,7 +1332,7 @@ def test_table1_of_people_of_whom_little_is_known(c):
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
-        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))
+        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20], strict=True)))
     ]
     assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == [
         '<11',
@@ -1463,9 +1523,8 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     words = np.array(['normal', 'mild', 'moderate', 'severe'])
     for grade in (true.grade.to_numpy(), words[true.grade]):
-        bodies(
-            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
-        )
+        coded = dict(grade=grade, type=true.type.to_numpy())
+        bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
         assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
@@ -1568,7 +1627,7 @@ def moved(tables, c, change, at=0):
     p = cohort.points(c.bodies)
     on = film(c, at)
     p[on] = change(p[on])
-    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T, strict=True))))
 
 
 @pytest.mark.parametrize(
@@ -1718,6 +1777,23 @@ def test_links_out_of_the_folder(tables, tmp_path, c):
     assert sum('leads out' in x for x in again) == len(found)
 
 
+def test_what_stands_in_place_of_a_film_is_told_once(tables, c):
+    first, second, third, fourth = (tables / p for p in c.films.path[:4])
+    for path in (first, second, third, fourth):
+        path.unlink()
+    first.symlink_to('/nowhere/gone.dcm')
+    os.mkfifo(second)
+    third.mkdir()
+    found = {p.value: p.message for p in problems(tables, cohort.read_tables)}
+    assert len(problems(tables, cohort.read_tables)) == 4
+    assert [found[p] for p in c.films.path[:4]] == [
+        'a link to a file that is not there',
+        'a pipe, a socket or a device, not a film',
+        'a folder, not a film',
+        'no such film',
+    ]
+
+
 def test_two_subjects_with_one_patient(tables, c):
     def patient(films, value):
         for path in films.path:
@@ -1748,6 +1824,17 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     assert 'the film is left out' in found and found.startswith('warning')
     read = cohort.read_tables(tables, graded=False)
     assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
+
+
+@pytest.mark.parametrize('sick, n', [(1, 12), (3, 20), (9, 200), (40, 45), (0, 8)])
+def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
+    "Against 20,000 divisions of the people, with the sizes that `partition` gives the splits"
+    fractions = (0.64, 0.16, 0.2)
+    of = cohort._draw(range(n), fractions, np.random.default_rng(0))
+    sizes = pd.Series(of).value_counts().reindex(cohort.SPLITS).fillna(0).astype(int)
+    draw, places = np.random.default_rng(1), np.repeat(range(3), sizes)
+    drawn = [len(set(draw.permutation(places)[:sick])) < 3 for _ in range(20_000)]
+    assert cohort._without(sick, n, fractions) == pytest.approx(np.mean(drawn), abs=0.015)
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):

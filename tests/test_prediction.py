@@ -413,7 +413,7 @@ def test_one_film_may_have_any_name_and_its_points_other_columns(run, new, tmp_p
 
 def test_pictures_of_films_and_of_bodies_do_not_meet(run, new, tmp_path):
     films, bodies = pd.read_csv(new / 'films.csv'), pd.read_csv(new / 'bodies.csv')
-    number = dict(zip(films.film_id, '12'))
+    number = dict(zip(films.film_id, '12', strict=True))
     films.assign(film_id=films.film_id.map(number)).to_csv(new / 'films.csv', index=False)
     bodies.assign(film_id=bodies.film_id.map(number), body_id=np.arange(1, len(bodies) + 1)).to_csv(
         new / 'bodies.csv', index=False

@@ -344,8 +344,9 @@ def test_first_page_is_light(address, tab):
     tab.goto(f'{address}/index.html', wait_until='networkidle')
     sizes = tab.evaluate(
         """Object.fromEntries(
-            [...performance.getEntriesByType("resource"),
-             ...performance.getEntriesByType("navigation")].map(e => [e.name, e.decodedBodySize]))"""
+            ["resource", "navigation"]
+                .flatMap(kind => performance.getEntriesByType(kind))
+                .map(entry => [entry.name, entry.decodedBodySize]))"""
     )
     assert 1e5 < sum(sizes.values()) < 1e6, sizes
 
@@ -528,7 +529,7 @@ def test_buttons_are_exact_where_probabilities_lie_close_to_0_and_1(monkeypatch)
     run, panel = _opened(monkeypatch, label, 1 / (1 + np.exp(-logit)))
     slider, buttons, card = panel.children
     sweep = explore.Sweep(run.scored.label, run.scored.probability)
-    for button, t in zip(buttons.children, run.thresholds.values()):
+    for button, t in zip(buttons.children, run.thresholds.values(), strict=True):
         slider.value = 0
         button.click()
         assert card.value == explore.card(sweep.at(t.value))
