@@ -30,6 +30,7 @@ PLACES = dict(
     readings='work/readings',  # 60_error_analysis
     comparison='comparison.csv',  # 80_comparison
     benchmarks='benchmarks.csv',  # 90_benchmarks
+    ratio='work/ratio',  # 91_ratio
     tables='tables',  # of every stage, to be shared
     figures='figures',
     notebooks='notebooks',
