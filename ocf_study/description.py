@@ -50,7 +50,7 @@ def _sets(cohort):
         ]
     )
 
-
+# %% ../nbs/method/05a_description.ipynb #bbb290e0
 def table1(
     cohort: Cohort,  # partitioned
     below: int = 0,  # counts of people under this are masked, as are means over so few; 0: none
@@ -127,7 +127,7 @@ def _adds_up(shape, by_column):
         r[line], r[line[-1]] = 1, -1
     return relations
 
-
+# %% ../nbs/method/05a_description.ipynb #beb89950
 def _mask_table1(out, d, below):
     "Mask counts under `below`, means over so few people, and what would give either away."
     sets = d.groupby('set', sort=False)
@@ -196,7 +196,7 @@ def _flow_relations(flow):
         r[list(s)] = list(s.values())
     return relations
 
-
+# %% ../nbs/method/05a_description.ipynb #36b633a4
 def masked_flow(
     flow: pd.DataFrame,  # of a `Cohort`
     below: int,  # as in `hide`; 0: none

@@ -20,7 +20,7 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
-from . import manifest, resampling, runtime
+from . import escaping, manifest, resampling, runtime
 from .manifest import CONFOUNDERS, DataError, Problem
 
 # %% ../nbs/method/15_error_analysis.ipynb #8742f483
@@ -64,7 +64,7 @@ def write_sheet(
     there = sheet
     if path.exists():
         try:
-            there = pd.read_csv(path, dtype=str, keep_default_na=False)
+            there = escaping.read_csv(path, dtype=str, keep_default_na=False)
         except (ValueError, OSError):
             there = pd.DataFrame()
         if not set(sheet) <= set(there):
@@ -78,7 +78,7 @@ def write_sheet(
             raise ValueError(f'{path.name} holds readings of another sample: move it away first')
         return path
     with runtime.atomic(path) as partial:
-        sheet.to_csv(partial, index=False)
+        escaping.write_csv(sheet, partial)
     return path
 
 # %% ../nbs/method/15_error_analysis.ipynb #656f2f8f
@@ -138,6 +138,7 @@ def read_readings(
     if problems:
         raise DataError(problems)
     readings = pd.concat(sheets, ignore_index=True)
+    readings['reader'] = readings.reader.map(escaping.plain)
     if twice := readings[readings.duplicated(['body_id', 'reader'])].reader.unique().tolist():
         raise DataError(
             [

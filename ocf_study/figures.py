@@ -11,7 +11,6 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'NOT_SHOWN', 'MASKED_NOTE', 'SQ
 import json
 import os
 from collections.abc import Callable
-from html import escape
 from itertools import cycle
 from pathlib import Path
 
@@ -229,8 +228,7 @@ def save_table(
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='table', caption=caption, alt='', files=files, masked=hidden)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
-    style = df.style.hide(axis='index').set_caption(escape(caption + mark))
-    return style.format(_number, na_rep='', escape='html').format_index(escape='html', axis=1)
+    return escaping.styled(df, caption + mark).hide().format(_number, na_rep='')
 
 # %% ../nbs/method/17_figures.ipynb #de1a4163
 def saved(
@@ -371,7 +369,7 @@ def _flow_box(ax, x, y, title, lines, color):
     )
     return y - height / 2 - 0.06, y + height / 2 + 0.06
 
-
+# %% ../nbs/method/17_figures.ipynb #37d0dbe3
 def _flow_step(ax, x, y, row, color):
     "One step of the flow chart: subjects and films, bodies, labels."
     labels = ' · '.join(
@@ -503,7 +501,7 @@ def _panel(ax, title, image, overlay, zoom=1.25):
     ax.set_title(title, fontsize=8, weight='normal', pad=3)
     ax.axis('off')
 
-
+# %% ../nbs/method/17_figures.ipynb #45d40f68
 def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
     rows = [
@@ -581,7 +579,7 @@ SQ_COLORS = {
     },
 }
 
-
+# %% ../nbs/method/17_figures.ipynb #bdf399ca
 def levels(
     counts: pd.DataFrame,  # sq, level, n (missing where masked) and any further columns
     normal: bool = True,  # with the normal bodies (figure 5 B) or without (figure 5 A)
@@ -673,7 +671,7 @@ def _area(name, value, interval):
         f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else ''
     )
 
-
+# %% ../nbs/method/17_figures.ipynb #6425f69f
 def roc(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1

@@ -199,7 +199,7 @@ def _turned_points(
     turn = np.swapaxes(turned, 1, 2)
     return points @ turn - (film @ turn).min(1, keepdims=True)
 
-
+# %% ../nbs/method/06_geometry.ipynb #393ecabd
 def _usable(points):
     "Corners that span a square in finite axes; the rows of others are named."
     with np.errstate(invalid='ignore', divide='ignore'):

@@ -113,7 +113,7 @@ def _hysteresis(gradient, low, high):
     kept[box] = np.take(strong, part)
     return kept
 
-
+# %% ../nbs/method/07_inversion.ipynb #eb8709fe
 def _regions(edge, d, corners):
     "The parts of a patch that are looked at: all of it, or a box around each end-plate's corners."
     if not d.around:

@@ -66,13 +66,12 @@ class Checksums:
 # %% ../nbs/method/00c_ledger.ipynb #7dcb1269
 def files_below(
     folder: Path,  # with everything behind its symbolic links
-    but: Path | None = None,  # a folder in it that is left out
 ) -> list[Path]:  # regular files, in order
     "Every file of a data folder, each linked folder entered once"
     found, seen = [], set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
-        if real in seen or but and Path(real).is_relative_to(but):
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)

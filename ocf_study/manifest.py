@@ -260,7 +260,7 @@ def _repeated(parsed, spec, lines):
     for i in np.flatnonzero(again):
         yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
 
-
+# %% ../nbs/method/01_manifest.ipynb #ad91cfa9
 def _annotated_twice(parsed, lines):
     "Bodies that stand again: superfluous with one label, film and level, an error otherwise."
     if not {'body_id', 'sq'} <= set(parsed):
@@ -768,7 +768,7 @@ def _rates(tp, flagged, P, N):
         'accuracy': 100 * (tp + tn) / N,
     }
 
-
+# %% ../nbs/method/01_manifest.ipynb #e706e8a0
 def implied_counts(
     bodies=(14000, 16500),  # range of N to look through
     positives=(100, 250),  # range of P to look through

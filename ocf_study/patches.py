@@ -450,7 +450,7 @@ def _settings(cohort, **choices):
         code=_code(),
     )
 
-
+# %% ../nbs/method/09_patches.ipynb #a10a8b7d
 def _file(path):
     "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
@@ -483,7 +483,7 @@ def _is_whole(store):
     except (ValueError, KeyError, TypeError):  # torn
         return False
 
-
+# %% ../nbs/method/09_patches.ipynb #302b2376
 def _guard(store, settings, overwrite):
     "Make room for another build if that is wanted; otherwise say what differs"
     journal = _Journal(store)

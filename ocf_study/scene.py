@@ -247,7 +247,7 @@ def _metal(draw):
         clip=0.9, ring=1.2, needle=0.7, screw=2.0
     )[kind] * draw.uniform(0.8, 1.2)
 
-
+# %% ../nbs/method/02d_scene.ipynb #077d72c0
 def _marks(film, centres, settings):
     "What lies on the film or on the skin, near the spine."
     draw, marks = rng(settings.seed, 'marks', film.film_id), []
@@ -298,7 +298,7 @@ _CORTEX = np.stack(
     [1.2 + 0 * anatomy.U] * 2 + [1 - 0.55 * np.sin(np.pi * anatomy.U)]
 )  # along both end-plates and down the front wall, which is thin, thinnest in its middle
 
-
+# %% ../nbs/method/02d_scene.ipynb #57775170
 def _on_film(s, i, slices, mm):
     "Slices of body `i`, each `mm` across the patient, where the beam shows them."
     turned = turn(slices, np.full(len(slices), s.angle[i])) + s.centre[i]
@@ -529,7 +529,7 @@ def _pocket(gas, centre, radii, tilt, mm, draw):
     at = np.s_[low[1] : high[1], low[0] : high[0]]
     gas[at] = np.maximum(gas[at], 1.6 * min(radii) * np.sqrt(np.clip(1 - r * r, 0, 1)))
 
-
+# %% ../nbs/method/02d_scene.ipynb #23adb4de
 def _bowel(shape, mm, line, top, low, draw):
     "Chains of gas pockets in front of the spine, a few over it: mm of water that is not there."
     gas = np.zeros(shape, np.float32)
@@ -573,7 +573,7 @@ def _bowel(shape, mm, line, top, low, draw):
     wall = np.clip((cv2.GaussianBlur(gas, (0, 0), 2.2 / mm) > 1) * 1.0 - (gas > 1), 0, 1)
     return np.minimum(cv2.GaussianBlur(gas, (0, 0), 0.6 / mm), 26) - 3.5 * wall
 
-
+# %% ../nbs/method/02d_scene.ipynb #e25b89f6
 def _lungs(x, y, line, skin, dome, wide, draw):
     "Two lungs over two domes: each the chord of a sphere, mm of water that is not there."
     air = 0.0

@@ -72,12 +72,12 @@ def _code(notebook):
     return [source, seen]
 
 # %% ../nbs/method/18_study.ipynb #a670e177
-def _data_state(folder, out, checksums):
-    "What a data folder holds, links followed; the run folder may lie in it"
+def _data_state(folder, checksums):
+    "What a data folder holds, links followed"
     if not folder:
         return []
     folder = Path(folder).resolve()
-    found = checksums.of(ledger.files_below(folder, out))
+    found = checksums.of(ledger.files_below(folder))
     return sorted((str(p.relative_to(folder)), sha) for p, sha in found.items())
 
 
@@ -489,6 +489,14 @@ def _refuse(profile, values, out, anyway):
         lacking.append(f'Profile {profile} trains at full size and needs a GPU. {cure}')
     if lacking:
         raise StudyError(' '.join(lacking))
+    given = values['00_cohort']['data']
+    data = Path(given).resolve()
+    if given and (out.is_relative_to(data) or data.is_relative_to(out)):
+        here, there = map(os.path.relpath, (out, data))
+        raise StudyError(
+            f'The run folder {here} and the data folder {there} are one, or one lies in the '
+            'other: results would mix with films. Give another run folder with --out.'
+        )
     for p in [out, *out.parents]:
         if p.exists():
             if not p.is_dir():
@@ -611,7 +619,7 @@ def _run_stages(values, out, until, again, console, bars):
     data = values['00_cohort']['data']
     known = [p for p in sorted(manifest.root().rglob('*')) if p.is_file()]
     key = runtime.fingerprint(
-        [_data_state(out / data if data else '', out, checksums), *map(runtime.sha256, known)]
+        [_data_state(out / data if data else '', checksums), *map(runtime.sha256, known)]
     )
     for stage in _wanted(until):
         mine = values[stage]

@@ -454,6 +454,8 @@ def _save_state(path, trainer, history, settings, model):
     about |= dict(checksum=_checksum(tensors), best=runtime.sha256(path.parent / 'best.keras'))
     with runtime.atomic(path) as f:
         save_file(tensors, f, metadata=about)
+        if path.exists():
+            path.replace(path.parent / 'previous.safetensors')
 
 # %% ../nbs/method/12_training.ipynb #8affdea1
 def _whole_state(path):
@@ -466,18 +468,31 @@ def _whole_state(path):
     whole = about and about.get('checksum') == _checksum(tensors)
     return about if whole else None
 
+# %% ../nbs/method/12_training.ipynb #b1feb2f8
+def _last_whole(path):
+    "What the last whole state says of itself, put in its place; None where no epoch is left"
+    if about := _whole_state(path):
+        return about
+    previous = path.parent / 'previous.safetensors'
+    if about := _whole_state(previous):
+        previous.replace(path)
+        about['lost'] = f'{path.name} is damaged or gone'
+    elif any((path.parent / name).exists() for name in _LEFT):
+        print(f'No whole epoch is left in {path.parent.name}: this training begins anew.')
+    return about
+
 # %% ../nbs/method/12_training.ipynb #b46317ed
 def _read_state(path, settings, overwrite):
     "History of a training with these settings, empty if there is none; no other training's"
-    if not path.exists():
-        return []
-    about = _whole_state(path)
+    about = _last_whole(path)
     if about is None:
-        print(f'{path.name} is damaged: this training begins anew.')
         return []
     other = json.loads(about['settings'])
     if other == settings:
-        return json.loads(about['history'])
+        history = json.loads(about['history'])
+        if 'lost' in about:
+            print(f'{about["lost"]}: training resumes after epoch {len(history)}.')
+        return history
     if overwrite:
         return []
 
@@ -536,7 +551,7 @@ def _structure(model):
     )
 
 # %% ../nbs/method/12_training.ipynb #570e4fb5
-_LEFT = ('last.safetensors', 'best.keras', 'history.csv')
+_LEFT = ('last.safetensors', 'previous.safetensors', 'best.keras', 'history.csv')
 
 
 def _clear(out):
@@ -571,7 +586,7 @@ def _write_best(model, path):
 def fit(
     model: keras.Model,  # from `googlenet.build`; holds the weights of the best epoch afterwards
     data,  # a patch store, or (training, validation): (x, y) arrays or `tf.data` each
-    out: str | Path,  # folder of this training: best.keras, last.safetensors, history.csv
+    out: str | Path,  # folder of this training: best.keras, history.csv, the last two epochs
     recipe: Recipe | None = None,  # default: the paper's
     *,
     devices: tuple = (),  # several, for example ('GPU:0', 'GPU:1'): the batch is split over them

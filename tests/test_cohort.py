@@ -26,7 +26,6 @@ from ocf_study import (
     manifest,
     nhanes,
     overlay,
-    resampling,
 )
 from ocf_study.manifest import DataError
 
@@ -533,7 +532,16 @@ def test_one_body_id_on_two_films_is_an_error(tables):
     )
 
 
-def test_a_switch_with_gaps_is_read_as_it_was_checked(tables):
+def points_upside_down(root, film_ids):
+    "Points as they lie on films of 420 px that are stored upside down."
+    bodies = pd.read_csv(root / 'bodies.csv')
+    mine = bodies.film_id.isin(film_ids)
+    bodies.loc[mine, cohort.XY[1::2]] = 420 - bodies.loc[mine, cohort.XY[1::2]]
+    bodies.to_csv(root / 'bodies.csv', index=False)
+
+
+def test_a_switch_with_gaps_is_read_as_it_was_checked(tables, c):
+    points_upside_down(tables, c.films.film_id[[0, 2]])
     change(tables, 'films', flip_vertical={0: '1.0', 1: '0.0', 2: 'TRUE'})
     assert cohort.read(tables).films.flip_vertical.tolist()[:4] == [True, False, True, False]
     f = pd.read_csv(tables / 'films.csv').assign(
@@ -660,14 +668,12 @@ def change(root, table, **cells):
 
 def upside_down(root, film_id):
     "Store one film of three tables upside down, its points with it."
-    films, bodies = (pd.read_csv(root / f'{t}.csv') for t in ('films', 'bodies'))
+    films = pd.read_csv(root / 'films.csv')
     path = root / films.set_index('film_id').path[film_id]
     ds = pydicom.dcmread(path)
     ds.PixelData = ds.pixel_array[::-1].tobytes()
     ds.save_as(path)
-    mine = bodies.film_id == film_id
-    bodies.loc[mine, cohort.XY[1::2]] = ds.Rows - bodies.loc[mine, cohort.XY[1::2]]
-    bodies.to_csv(root / 'bodies.csv', index=False)
+    points_upside_down(root, [film_id])
     films.assign(flip_vertical=films.film_id == film_id).to_csv(root / 'films.csv', index=False)
 
 
@@ -808,6 +814,7 @@ def test_false_is_false(tables, c):
     f['flip_vertical'] = 'False'
     f.loc[1, 'flip_vertical'], f.loc[2, 'flip_vertical'] = 'true', ''
     f.to_csv(tables / 'films.csv', index=False)
+    points_upside_down(tables, f.film_id[[1]])
     assert np.flatnonzero(cohort.read_tables(tables).films.flip_vertical).tolist() == [1]
     f.loc[3, 'flip_vertical'] = 'perhaps'
     f.to_csv(tables / 'films.csv', index=False)
@@ -1838,7 +1845,6 @@ def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):
-    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')

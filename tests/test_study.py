@@ -645,16 +645,15 @@ def test_torn_notes_are_none(tmp_path):
     assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
 
 
-def test_a_run_folder_within_the_data_is_no_data(tmp_path):
-    (tmp_path / 'data' / 'report').mkdir(parents=True)
-    (tmp_path / 'data' / 'bodies.csv').write_text('a')
-
-    def state():
-        checksums = ledger.Checksums(tmp_path / 'checksums.json')
-        return study._data_state(tmp_path / 'data', tmp_path / 'data' / 'report', checksums)
-
-    before = state()
-    (tmp_path / 'data' / 'report' / 'index.html').write_text('b')
-    assert state() == before and len(before) == 1
-    (tmp_path / 'data' / 'bodies.csv').write_text('ab')
-    assert state() != before
+@pytest.mark.parametrize(
+    'data, out',
+    [('films', 'films'), ('films', 'films/report'), ('run/work/films', 'run'), ('linked', 'films')],
+)
+def test_films_and_results_are_not_mixed(data, out, tmp_path):
+    (tmp_path / 'films').mkdir()
+    (tmp_path / 'run' / 'work' / 'films').mkdir(parents=True)
+    (tmp_path / 'linked').symlink_to(tmp_path / 'films')
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(study.StudyError, match='one lies in the other.*--out'):
+        study.run('smoke', tmp_path / out, data=tmp_path / data)
+    assert sorted(tmp_path.rglob('*')) == before

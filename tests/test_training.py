@@ -274,7 +274,7 @@ def test_a_kill_before_the_history_was_written_and_half_written_files_leave_no_t
     training.fit(network(), data, tmp_path, TINY, epochs=2)
     assert len(pd.read_csv(tmp_path / 'history.csv')) == 2 and sorted(
         p.name for p in tmp_path.iterdir()
-    ) == ['best.keras', 'history.csv', 'last.safetensors']
+    ) == ['best.keras', 'history.csv', 'last.safetensors', 'previous.safetensors']
 
 
 def test_determinism_is_timed_in_processes_of_its_own():
@@ -662,7 +662,7 @@ def test_weight_decay_shrinks_kernels_alone(data, tmp_path):
         ('history.csv', 'gone'),
     ],
 )
-def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken, tmp_path):
+def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken, tmp_path, capsys):
     "Of one that has ended, and of one that was stopped after an epoch that was not the best"
     for folder, epochs in (('ended', 0), ('stopped', len(unbroken[1]) - 1)):
         out = tmp_path / folder
@@ -683,12 +683,30 @@ def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken
         elif damage == 'changed':
             middle = len(content) // 2
             (out / name).write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
-        model = network()
-        same(out, training.fit(model, data, out, TINY), unbroken)
+        model, trained = network(), []
+        capsys.readouterr()
+        same(out, training.fit(model, data, out, TINY, watch=trained.append), unbroken)
+        lost = name == 'last.safetensors'
+        left = (epochs or len(unbroken[1])) - lost  # whole epochs
+        assert [row['epoch'] for row in trained] == list(range(left + 1, len(unbroken[1]) + 1))
+        said = f'{name} is damaged or gone: training resumes after epoch {left}.\n'
+        assert capsys.readouterr().out == said * lost
         for a, b in zip(
             model.get_weights(), training.load_best(unbroken[0]).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_without_a_whole_epoch_says_that_it_begins_anew(
+    data, unbroken, tmp_path, capsys
+):
+    out = tmp_path / 'run'
+    shutil.copytree(unbroken[0], out)
+    for name in ('last.safetensors', 'previous.safetensors'):
+        (out / name).write_bytes((out / name).read_bytes()[:1000])
+    same(out, training.fit(network(), data, out, TINY), unbroken)
+    said = 'No whole epoch is left in run: this training begins anew.\n'
+    assert capsys.readouterr().out == said
 
 
 def test_what_is_no_network_is_one_sentence_without_advice(data, tmp_path):
