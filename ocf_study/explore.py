@@ -544,7 +544,7 @@ VIEWS = {
     ),
 }
 
-
+# %% ../nbs/method/17a_explore.ipynb #e1650200
 def browser(
     pick,  # of `run_picker`
     most: int = 300,  # bodies listed

@@ -881,6 +881,26 @@ def calibration(
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
+def _span(df, log):
+    "Ends of the axis: a little beyond every finite estimate and limit."
+    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
+    left, right = (
+        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
+    )
+    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
+    return (left / pad, right * pad) if log else (left - pad, right + pad)
+
+
+def _notes(df):
+    "Estimate and interval of each row in figures; a dash where there is no estimate."
+    return [
+        (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
+        if np.isfinite(v)
+        else '-'
+        for v, a, b in zip(df.value, df.low, df.high, strict=True)
+    ]
+
+# %% ../nbs/method/17_figures.ipynb #dfe799a4
 def forest(
     df: pd.DataFrame,  # label, value, low, high; perhaps `note` (at the right), `group` (heading)
     log: bool = True,  # log scale, as for odds ratios
@@ -895,12 +915,7 @@ def forest(
     fig, ax = plt.subplots(
         figsize=(6.6, height), gridspec_kw=dict(top=1 - 0.05 / height, bottom=0.45 / height)
     )  # inches: a long figure has no wider margins
-    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
-    left, right = (
-        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
-    )
-    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
-    left, right = (left / pad, right * pad) if log else (left - pad, right + pad)
+    left, right = _span(df, log)
     low, high = df.low.clip(lower=left).fillna(left), df.high.clip(upper=right).fillna(right)
     sure = (df.value.notna() & ~df[['low', 'high']].isna().all(axis=1)).to_numpy()
     ax.hlines(y[sure], low[sure], high[sure], color=COLORS['blue'], lw=1.4)
@@ -931,17 +946,7 @@ def forest(
     )
     for tick in ax.get_yticklabels()[len(df) :]:
         tick.set_weight('bold')
-    notes = (
-        df['note']
-        if 'note' in df
-        else [
-            (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
-            if np.isfinite(v)
-            else '-'
-            for v, a, b in zip(df.value, df.low, df.high, strict=True)
-        ]
-    )
-    for row, note in zip(y, notes, strict=True):
+    for row, note in zip(y, df['note'] if 'note' in df else _notes(df), strict=True):
         ax.annotate(
             note,
             (1, row),

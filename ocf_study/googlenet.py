@@ -95,22 +95,15 @@ class _Maker:
         )
 
     def head(self, x, name, dropout=0.7):
+        def dense(layer, *size, part):
+            kernel = self.he(f'{name}_{part}')
+            return layer(*size, activation='relu', kernel_initializer=kernel, name=f'{name}_{part}')
+
         side = min(5, x.shape[1])
         x = layers.AveragePooling2D(side, 3, name=f'{name}_pool')(x)
-        x = layers.Conv2D(
-            128,
-            1,
-            activation='relu',
-            kernel_initializer=self.he(f'{name}_conv'),
-            name=f'{name}_conv',
-        )(x)
+        x = dense(layers.Conv2D, 128, 1, part='conv')(x)
         x = layers.Flatten(name=f'{name}_flatten')(x)
-        x = layers.Dense(
-            1024,
-            activation='relu',
-            kernel_initializer=self.he(f'{name}_dense'),
-            name=f'{name}_dense',
-        )(x)
+        x = dense(layers.Dense, 1024, part='dense')(x)
         return self.output(layers.Dropout(dropout, name=f'{name}_dropout')(x), name)
 
     def output(self, x, name, classes=1):

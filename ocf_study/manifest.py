@@ -894,64 +894,35 @@ def _table1_agrees():
         )
 
 # %% ../nbs/method/01_manifest.ipynb #2a3305b0
+def _counts_agree(s):
+    "Sums of films, men and bodies: what, where, said, decimals, and one or both ends."
+    mros, results = 'methods, MrOS Dataset', 'results, MrOS Dataset'
+    films = s.films_visit1 + s.films_visit2
+    excluded = 100 * s.mros_excluded / s.mros_men
+    left = s.mros_men - s.mros_excluded
+    kept = s.bodies_found - s.bodies_discarded
+    single = s.bodies_graded - s.bodies_twice
+    both = s.bodies_lumbar + s.bodies_thoracic
+    mros_films = s.mros_films_visit1 + s.mros_films_visit2
+    yield 'films of both visits', 'abstract', s.abstract_films, 0, films
+    yield 'films of MrOS, both visits', mros, s.mros_films, 0, mros_films
+    yield 'excluded of all men', mros, s.mros_excluded_percent, 2, excluded
+    yield 'annotated at visit 1: all but the excluded', mros, s.mros_annotated_visit1, 0, left
+    yield 'graded: found but not discarded', results, s.bodies_graded, 0, kept
+    yield 'bodies: graded but not annotated twice', results, s.bodies, 0, single
+    yield 'bodies: lumbar + thoracic', results, s.bodies, 0, both
+    for visit in (1, 2):
+        most = 2 * s[f'subjects_visit{visit}']
+        where = f'results, visit {visit}'
+        yield 'films: at most two a subject', where, s[f'films_visit{visit}'], 0, 0, most
+
+
 def _text_agrees():
     "Sums in the text, and what abstract, figure and tables say of the same thing."
     s, f = published('text').set_index('key').value, published('figure6').set_index('measure').value
     row = published('table3').set_index('cutoff').loc[s.top_share]
-    yield agreement(
-        'films of both visits', 'abstract', s.abstract_films, 0, s.films_visit1 + s.films_visit2
-    )
-    yield agreement(
-        'films of MrOS, both visits',
-        'methods, MrOS Dataset',
-        s.mros_films,
-        0,
-        s.mros_films_visit1 + s.mros_films_visit2,
-    )
-    yield agreement(
-        'excluded of all men',
-        'methods, MrOS Dataset',
-        s.mros_excluded_percent,
-        2,
-        100 * s.mros_excluded / s.mros_men,
-    )
-    yield agreement(
-        'annotated at visit 1: all but the excluded',
-        'methods, MrOS Dataset',
-        s.mros_annotated_visit1,
-        0,
-        s.mros_men - s.mros_excluded,
-    )
-    yield agreement(
-        'graded: found but not discarded',
-        'results, MrOS Dataset',
-        s.bodies_graded,
-        0,
-        s.bodies_found - s.bodies_discarded,
-    )
-    yield agreement(
-        'bodies: graded but not annotated twice',
-        'results, MrOS Dataset',
-        s.bodies,
-        0,
-        s.bodies_graded - s.bodies_twice,
-    )
-    yield agreement(
-        'bodies: lumbar + thoracic',
-        'results, MrOS Dataset',
-        s.bodies,
-        0,
-        s.bodies_lumbar + s.bodies_thoracic,
-    )
-    for visit in (1, 2):
-        yield agreement(
-            'films: at most two a subject',
-            f'results, visit {visit}',
-            s[f'films_visit{visit}'],
-            0,
-            0,
-            2 * s[f'subjects_visit{visit}'],
-        )
+    for given in _counts_agree(s):
+        yield agreement(*given)
     yield agreement(
         'PPV of one false per ten true positives',
         'discussion',

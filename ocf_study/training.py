@@ -807,8 +807,8 @@ def ensemble(
     return history
 
 # %% ../nbs/method/12_training.ipynb #3990b8c7
-def _torch_step(torch, batch, size, bfloat16):
-    "A training step of the same network, plainly in PyTorch, channels last"
+def _torch_network(torch, size):
+    "The same network, plainly in PyTorch"
     nn = torch.nn
 
     def conv(i, o, k=1, s=1):
@@ -843,12 +843,8 @@ def _torch_step(torch, batch, size, bfloat16):
                 conv(64, 192, 3),
                 nn.MaxPool2d(3, 2, 1),
             )
-            self.blocks, self.heads, width, side = (
-                nn.ModuleDict(),
-                nn.ModuleDict(),
-                192,
-                (size // 16 - 5) // 3 + 1,
-            )
+            self.blocks, self.heads = nn.ModuleDict(), nn.ModuleDict()
+            width, side = 192, (size // 16 - 5) // 3 + 1
             for name, (_, *filters) in googlenet.BLOCKS.items():
                 self.blocks[name] = Block(width, *filters)
                 width = filters[0] + filters[2] + filters[4] + filters[5]
@@ -880,9 +876,14 @@ def _torch_step(torch, batch, size, bfloat16):
                     x = self.pools[name](x)
             return [self.last(x), *logits]
 
+    return Net()
+
+# %% ../nbs/method/12_training.ipynb #dcbd0099
+def _torch_step(torch, batch, size, bfloat16):
+    "A training step of that network, channels last"
     x = torch.randn(batch, 1, size, size).to(memory_format=torch.channels_last)
     y = torch.zeros(batch, 1)
-    model = Net().to(memory_format=torch.channels_last)
+    model = _torch_network(torch, size).to(memory_format=torch.channels_last)
     adam, weight = torch.optim.Adam(model.parameters()), torch.tensor(0.14)
 
     def step():
@@ -890,7 +891,7 @@ def _torch_step(torch, batch, size, bfloat16):
         with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
             logits = model(x)
         a, b, c = (
-            nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
+            torch.nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
             for z in logits
         )
         (a + 0.3 * (b + c)).backward()
