@@ -32,7 +32,7 @@ def _along(xy, start, stop, axis):
     t = np.concatenate([np.zeros((len(t), 1)), t, np.ones((len(t), 1))], 1)
     y = np.concatenate([start[:, None, 1 - axis], xy[..., 1 - axis], stop[:, None, 1 - axis]], 1)
     order = np.argsort(t, axis=1)
-    return np.stack([np.interp(U, a[o], b[o]) for a, b, o in zip(t, y, order)])
+    return np.stack([np.interp(U, a[o], b[o]) for a, b, o in zip(t, y, order, strict=True)])
 
 
 def body_curves(
@@ -270,7 +270,7 @@ def slices(
 
     def at(k):
         return np.stack(
-            [np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k])]
+            [np.interp(x, U, y) for x, y in zip(u.reshape(len(u), -1), curves[:, k], strict=True)]
         ).reshape(u.shape)
 
     cortex = np.broadcast_to(cortex, (len(curves), 3, GRID))
@@ -341,7 +341,9 @@ class Canvas:
         part, mask = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         most = np.max(mm)
         for v, value in zip(
-            vertices, np.broadcast_to(np.rint(255 * np.asarray(mm) / most), len(vertices))
+            vertices,
+            np.broadcast_to(np.rint(255 * np.asarray(mm) / most), len(vertices)),
+            strict=True,
         ):
             mask[:] = 0
             cv2.fillPoly(mask, [v], value, cv2.LINE_AA, 4)
@@ -771,7 +773,9 @@ def sacrum(
         blur=0.5,
     )
     canvas.line(points[0, [0, 2]], 2.0, 1.6)
-    for upper, lower in zip(points[:-1, [5, 3]], points[1:, [0, 2]]):  # what is left of the discs
+    for upper, lower in zip(
+        points[:-1, [5, 3]], points[1:, [0, 2]], strict=True
+    ):  # what is left of the discs
         for plate in (upper, lower):
             canvas.line(plate[0] + np.array([[0.2], [1.0]]) * (plate[1] - plate[0]), 1.7, 1.1)
 

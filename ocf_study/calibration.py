@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from .metrics import checked, ratio
 from .resampling import Ranked, wilson
@@ -19,10 +20,10 @@ from .runtime import rng
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
 def correct(
     p,  # (N,) probability as the network gives it
-    kept=1.0,  # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
+    kept=1.0,  # share of label 0 bodies kept by down-sampling in training; (N,) if by region
     pos_weight=1.0,  # weight of label 1 in the loss; number or (N,)
 ):  # (N,) probability at the natural prevalence
-    "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
+    "Odds x kept / pos_weight: exact if the weighted loss on sampled bodies is least (Elkan 2001)."
     p, kept, pos_weight = (np.asarray(v, float) for v in (p, kept, pos_weight))
     for bad, what, v in (
         (~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p),
@@ -38,7 +39,7 @@ def correct(
 def reliability(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
-    bins=10,  # half of them over the highest tenth of the bodies; bodies of equal probability share a bin
+    bins=10,  # half of them over the highest tenth of the bodies; ties share a bin
     level=0.95,  # of confidence
 ) -> pd.DataFrame:  # a row per bin: predicted, observed, low, high, bodies
     "Reliability curve with Wilson's interval in each bin."
@@ -73,6 +74,40 @@ def brier(
     score, always = np.mean((p - y) ** 2), y.mean() * (1 - y.mean())
     return dict(brier=float(score), skill=float(1 - ratio(score, always)))
 
+# %% ../nbs/method/14a_calibration.ipynb #7ce1a0b2
+_ENDS = logit([1e-6, 1 - 1e-6])  # log-odds that are told apart
+
+
+def _line(y, x, unit):
+    "Slope and intercept of the label on the log-odds, each with its error by unit."
+    none = ((np.nan, np.nan),) * 2
+    if x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min():  # parted, or the same for all
+        return none
+    model = sm.GLM(y.astype(float), sm.add_constant(x), family=sm.families.Binomial())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            fit = model.fit(cov_type='cluster', cov_kwds=dict(groups=unit))
+        except (np.linalg.LinAlgError, ValueError):
+            return none
+    if not (fit.converged and np.isfinite(fit.bse).all()):
+        return none
+    return tuple(zip(fit.params, fit.bse, strict=True))[::-1]
+
+
+def _in_the_large(y, x, unit):
+    "Intercept of a line of slope 1: as many labels 1 expected as there are; its error by unit."
+
+    def left(a):
+        return y.mean() - expit(a + x).mean()
+
+    a = brentq(left, logit(y.mean()) - x.max() - 1, logit(y.mean()) - x.min() + 1)
+    expected = expit(a + x)
+    by_unit = np.bincount(unit, y - expected)
+    units = len(by_unit)
+    spread = np.sum(by_unit**2) * units / (units - 1)
+    return a, np.sqrt(spread) / np.sum(expected * (1 - expected))
+
 # %% ../nbs/method/14a_calibration.ipynb #3ee30132
 def slope(
     y,  # (N,) label of each body
@@ -82,37 +117,19 @@ def slope(
 ) -> (
     pd.DataFrame
 ):  # rows slope, intercept (of that line), in_the_large (intercept at slope 1): value, low, high
-    "Calibration slope and intercepts (Cox 1958), cluster-robust; NaN where the labels are parted."
+    "Calibration slope and intercepts (Cox 1958), cluster-robust; NaN where they have no estimate."
     y, p = checked(y, p, both=True)
-    ranked, x = Ranked(y, p, subject), logit(np.clip(p, 1e-6, 1 - 1e-6))
+    ranked, x = Ranked(y, p, subject), np.clip(logit(p), *_ENDS)
+    unit = np.arange(len(y)) if subject is None else pd.factorize(np.asarray(subject))[0]
     people = max(ranked.people(ranked.y), 3)
     reach = stats.t.isf((1 - level) / 2, people - 2) * np.sqrt(people / (people - 1))
-    robust = (
-        dict(cov_type='HC1')
-        if subject is None
-        else dict(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(np.asarray(subject))[0]))
+    value, se = np.transpose([*_line(y, x, unit), _in_the_large(y, x, unit)])
+    half = reach * se if ranked.enough else np.full(3, np.nan)
+    half = np.where(half < np.ptp(_ENDS), half, np.nan)  # wider than all log-odds: says nothing
+    return pd.DataFrame(
+        dict(value=value, low=value - half, high=value + half),
+        index=['slope', 'intercept', 'in_the_large'],
     )
-    parted = x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min()  # or one and the same for all
-    rows = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for names, design, offset in (
-            (('intercept', 'slope'), sm.add_constant(x, has_constant='add'), None),
-            (('in_the_large',), np.ones_like(x), x),
-        ):
-            fit = sm.GLM(y.astype(float), design, offset=offset, family=sm.families.Binomial()).fit(
-                **robust
-            )
-            for name, value, se in zip(names, fit.params, fit.bse):
-                known = np.isfinite(se) and (name == 'in_the_large' or not parted)
-                half = reach * se if ranked.enough else np.nan
-                rows[name] = dict(
-                    zip(
-                        ('value', 'low', 'high'),
-                        (value, value - half, value + half) if known else (np.nan,) * 3,
-                    )
-                )
-    return pd.DataFrame(rows).T.loc[['slope', 'intercept', 'in_the_large']]
 
 # %% ../nbs/method/14a_calibration.ipynb #3e62d3a4
 def at_prevalence(
@@ -142,7 +159,9 @@ def ppv_limits(
     effective,  # as many independent label 0 bodies are they worth (`resampling.Ranked.effective`)
     level=0.95,  # of confidence
     seed=0,
-) -> tuple:  # low, high (K,): two-sided; without a false alarm low is one-sided and high is 1, where nothing is flagged both are NaN
+) -> (
+    tuple
+):  # low, high (K,), two-sided; without a false alarm low is one-sided; NaN if none flagged
     "Limits of the PPV at other prevalences."
     prevalence = np.asarray(prevalence, float)
     if sensitivity == 0 and specificity == 1:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['XY', 'FAULTS', 'OVERLAP', 'ODD', 'NEVER', 'STEP', 'MM', 'TALL', 'OTHERS', 'AWAY', 'COUNTS', 'WHOLE', 'SPLITS',
-           'FEWEST', 'Cohort', 'load', 'points', 'point_faults', 'together', 'assign_film', 'count', 'flow_of',
+           'LEAST_PEOPLE', 'Cohort', 'load', 'points', 'point_faults', 'together', 'assign_film', 'count', 'flow_of',
            'check_flow', 'write_example', 'is_mros', 'is_rendered', 'Inspection', 'corrections', 'read_mros',
            'repair_order', 'read_tables', 'read_film', 'inspect', 'verdict', 'check', 'read', 'persons', 'partition',
            'outlook', 'downsample', 'thin', 'LeakError', 'pixel_hashes', 'certificate', 'confined', 'split_manifest',
@@ -26,8 +26,12 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
+from fastcore.basics import patch_to
+from scipy.stats import hypergeom
 from . import genant, manifest, nhanes, radiograph, runtime
+from .frame import Film, Frame
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/05_cohort.ipynb #6f54941d
 @dataclass
@@ -61,12 +65,18 @@ class Cohort:
 
     def read(self, film_id: str) -> np.ndarray:  # (H, W) uint16, subject facing left
         "One film as the study sees it, with its known corrections."
+        frame = self.frame(film_id)
+        return radiograph.read(self.path(film_id), frame.facing, frame.flip_vertical)
+
+    def frame(self, film_id: str) -> Frame:
+        "How a film is stored."
         film = self.films.set_index('film_id').loc[film_id]
-        return radiograph.read(
-            _join(self.about['root'], film.path),
-            facing=film.facing,
-            flip_vertical=bool(film.flip_vertical),
-        )
+        return Frame(film.facing, bool(film.flip_vertical))
+
+    def film(self, film_id: str) -> Film:  # points in the order of `bodies`
+        "One film with the points of its bodies, as the study sees them."
+        mine = self.bodies[self.bodies.film_id == film_id]
+        return radiograph.framed(self.path(film_id), points(mine), self.frame(film_id))
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
         "Write the tables (Parquet), about.json and the salt, which a folder written again keeps."
@@ -120,12 +130,40 @@ def load(
         salt=(folder / _SALT).read_text(),
     )
 
+# %% ../nbs/method/05_cohort.ipynb #7b8fb27e
+@patch_to(Run, as_prop=True)
+def cohort(self: Run) -> Cohort:
+    "The cohort of a run, as stage 00 saved it."
+    return self.opened('cohort', load)
+
+# %% ../nbs/method/05_cohort.ipynb #1bd664e0
+@patch_to(Run)
+def truth(
+    self: Run,
+    table: str,  # films or bodies
+) -> pd.DataFrame | None:  # None: the films were not rendered
+    "What the renderer knows of the films or bodies of a run."
+    path = Path(self.cohort.about['root']) / 'truth' / f'{table}.parquet'
+    return pd.read_parquet(path) if path.exists() else None
+
 # %% ../nbs/method/05_cohort.ipynb #d4f30edc
 def points(
     bodies: pd.DataFrame,  # with columns x1, y1 .. x6, y6
 ) -> np.ndarray:  # (N, 6, 2) px of the stored film
     "Six points of each body."
     return bodies[XY].to_numpy(float).reshape(-1, 6, 2)
+
+
+def _upright(bodies, films):
+    "Bodies with y counted down the subject, and back: only films stored upside down are turned."
+    on = films.set_index('film_id').reindex(columns=['flip_vertical', 'height'])
+    on = on.reindex(bodies.film_id)
+    upside = on.flip_vertical.eq(True).to_numpy()
+    if not upside.any():
+        return bodies
+    p, height = points(bodies), pd.to_numeric(on.height).fillna(0).to_numpy()
+    p[upside, :, 1] = height[upside, None] - p[upside, :, 1]
+    return bodies.assign(**dict(zip(XY, p.reshape(-1, 12).T, strict=True)))
 
 # %% ../nbs/method/05_cohort.ipynb #cc62bcc9
 FAULTS = {
@@ -210,14 +248,18 @@ def _evidence(rows, order):
     if not side:
         other = 'left' if facing == 'right' else 'right'
         causes.append(f'the subject looks {other} (`facing`), or x is counted from the right')
-    if not down:
-        causes.append('y is counted from the bottom, or the film is stored upside down')
+    if not down and rows.upside.iloc[0]:
+        causes.append('the film is not stored upside down (`flip_vertical`)')
+    elif not down:
+        causes.append(
+            'y is counted from the bottom, or the film is stored upside down (`flip_vertical`)'
+        )
     return f'; {which}: {", and ".join(causes)}', False
 
 
 def _alike(bodies, films):
     "Where all bodies of a film are wrong alike: what is to be said, and can they be repaired?"
-    on = films.set_index('film_id').reindex(bodies.film_id)
+    on, bodies = films.set_index('film_id').reindex(bodies.film_id), _upright(bodies, films)
     facing = on.facing.fillna('right').to_numpy()
     d = pd.DataFrame(
         {
@@ -226,6 +268,7 @@ def _alike(bodies, films):
             'at': pd.Categorical(bodies.level, genant.LEVELS).codes,
             'y': points(bodies)[:, [0, 2, 3, 5], 1].mean(1),
             'facing': facing,
+            'upside': on.flip_vertical.eq(True).to_numpy() if 'flip_vertical' in on else False,
             'stated': on.stated.to_numpy() if 'stated' in on else None,
         },
         bodies.index,
@@ -281,7 +324,7 @@ def _placed(bodies):
     d = d[(d['at'] >= 0) & np.isfinite(p).all((1, 2)) & (d.height > 0)]
     return d.sort_values(['film_id', 'at']).drop_duplicates(['film_id', 'at'])
 
-
+# %% ../nbs/method/05_cohort.ipynb #1f30b850
 def _neighbours(d, file):
     "Problems of bodies beside the next higher one that is annotated on their film."
     before = d.shift().where(d.film_id == d.film_id.shift())
@@ -398,7 +441,7 @@ def _middles(bodies, file):
         )
     ]
 
-
+# %% ../nbs/method/05_cohort.ipynb #27dfa399
 def _scales(d, films, file):
     "Warnings for films whose bodies have another size than pixels, film or other films imply."
     by = d.groupby('film_id')
@@ -490,6 +533,7 @@ def together(
     file: str = 'bodies',  # what the problems call the table
 ) -> list[Problem]:
     "What cannot be right, or is unlikely, of the bodies of one film beside one another."
+    bodies = _upright(bodies, films)
     d = _placed(bodies)
     problems = _neighbours(d, file) + _overlaps(d, file) + _sizes(d, file)
     problems += _middles(bodies, file) + _scales(d, films, file)
@@ -581,7 +625,7 @@ def _write_film(path, width, height, rng):
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
 
-
+# %% ../nbs/method/05_cohort.ipynb #cec1155d
 def write_example(
     root,  # folder to write
     subjects: int = 12,
@@ -822,7 +866,7 @@ def _shape_type(df):
         )
     return np.array(genant.TYPES)[np.where(np.isfinite(loss), loss, -np.inf).argmax(0)]
 
-
+# %% ../nbs/method/05_cohort.ipynb #08055abf
 def _doubtful_classes(sq, file, column, cure):
     "What is told of classes that look like grades or labels."
     number = pd.to_numeric(sq, errors='coerce').dropna()
@@ -852,7 +896,7 @@ def _no_zero(number, file, column):
     said = 'no body is normal (0): where 1 stands for normal, every grade is one too high'
     return [Problem(file, None, column, None, said, 'warning')]
 
-
+# %% ../nbs/method/05_cohort.ipynb #c954573d
 def _contradicting(df, grade, file):
     "A Problem for each body whose grade is not the one of its class."
     known = genant.SQ_CLASSES.set_index('sq').grade
@@ -942,7 +986,7 @@ def _headers(root, films, workers, pixels=False):
         found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
     problems = _once(
         replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value)
-        for path, h in zip(films.path, found)
+        for path, h in zip(films.path, found, strict=True)
         for p in (h['warnings'] if isinstance(h, dict) else h)
     )
     keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm', 'facing', 'patient']
@@ -1001,6 +1045,8 @@ def _leaving(root, paths, allowed):
     inside, folders, links = os.path.realpath(local) + os.sep, {}, {}
     for path in paths:
         folder = os.path.dirname(path)
+        if not os.path.exists(os.path.join(local, path)):
+            continue  # whoever reads it says so
         if folder not in folders:
             folders[folder] = os.path.realpath(os.path.join(local, folder)) + os.sep
         if not folders[folder].startswith(inside):
@@ -1050,9 +1096,10 @@ def _point_problems(bodies, films, file):
     if len(p) and 0 <= np.nanmin(p) and np.nanmax(p) <= 1.5:
         said = 'all points lie between 0 and 1: px of the stored film are needed, not parts of it'
         return [Problem(file, None, 'points', None, said)], np.zeros(len(p), bool)
+    upright = points(_upright(bodies, films))
     facing = on.facing.fillna('right').to_numpy()
-    faults = point_faults(p, facing, width, height)
-    turned = _exchanged(p, faults, facing, width, height, bodies.film_id)
+    faults = point_faults(upright, facing, width, height)
+    turned = _exchanged(upright, faults, facing, width, height, bodies.film_id)
     which = films[films.film_id.isin(bodies.film_id[turned])].drop(columns='line', errors='ignore')
     problems = _films_told(which, file, 'points', 'x and y are exchanged', 'error')
     bad = faults.any(axis=1).to_numpy() | turned
@@ -1124,7 +1171,7 @@ def _row_order(b, file, film_rule):
         for r in wrong.itertuples()
     ]
 
-
+# %% ../nbs/method/05_cohort.ipynb #18675479
 def _mros_bodies(a, file, film_rule):
     "MrOS's rows as bodies, with letter, line and film; and what is not understood."
     b = pd.DataFrame(
@@ -1181,7 +1228,7 @@ def _mros_bodies(a, file, film_rule):
     b['body_id'] = b.film_id + '-' + b.level
     return b, problems + _row_order(b[~(fell > 1)] if film_rule == 'y' else b, file, film_rule)
 
-
+# %% ../nbs/method/05_cohort.ipynb #abfb5ee6
 def _mros_films(b):
     "A row per film that bodies lie on."
     f = (
@@ -1294,6 +1341,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False):
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), file, film_rule)
     graded = b[b.letter == ''].reset_index(drop=True)
     films, unread = _with_headers(root, _mros_films(graded), 'films', workers, links, pixels)
+    graded = _upright(graded, films)  # MrOS's points are those of the upright film
     if len(b) and graded.empty:
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
     second, doubles = _merge_doubles(graded, file)
@@ -1406,7 +1454,7 @@ def _inside(path):
     "A relative path that does not leave the data folder."
     return not (os.path.isabs(path) or '\\' in path or ':' in path or '..' in path.split('/'))
 
-
+# %% ../nbs/method/05_cohort.ipynb #d8537160
 def _disagreements(films, bodies, files, unsound):
     "Where the three tables contradict one another; `unsound` rows of bodies are missing here."
     on = films.set_index('film_id').reindex(bodies.film_id)
@@ -1472,7 +1520,7 @@ def _sized(films, head, file):
             ]
     return problems
 
-
+# %% ../nbs/method/05_cohort.ipynb #0e4a84b8
 def _joined(t, files, problems, root, repair, safe, workers, links, pixels):
     "An `Inspection` of three tables with the files of the films, those whose path is `safe`."
     films = t['films']
@@ -1552,7 +1600,7 @@ def _tables_flow(bodies, films, blank, second):
     check_flow(flow)
     return flow
 
-
+# %% ../nbs/method/05_cohort.ipynb #36ad64ff
 def _without_bad_films(films, bodies, unread):
     "Films to score and their bodies, those that cannot be read left out where others remain."
     bad = {p.row for p in unread if p.severity == 'error'}
@@ -1577,9 +1625,11 @@ def _as_bodies(bodies, films, repair):
     )
     repaired = np.zeros(len(bodies), bool)
     if repair:
-        p, repaired = repair_order(points(bodies), on.facing.to_numpy())
+        upright = _upright(bodies, films)
+        p, repaired = repair_order(points(upright), on.facing.to_numpy())
         repaired &= _alike(bodies, films)[1].to_numpy()
-        bodies[XY] = np.where(repaired[:, None, None], p, points(bodies)).reshape(-1, 12)
+        upright[XY] = np.where(repaired[:, None, None], p, points(upright)).reshape(-1, 12)
+        bodies = _upright(upright, films)
     return bodies, repaired
 
 # %% ../nbs/method/05_cohort.ipynb #47464620
@@ -1603,7 +1653,8 @@ def read_film(
     "One film and its points, which nobody need have graded, as a cohort."
     film, points = Path(film), Path(points)
     if missing := [p for p in (film, points) if not p.is_file()]:
-        raise DataError([Problem(str(p), None, None, None, 'no such file') for p in missing])
+        said = {p: manifest.no_file(*fsspec.core.url_to_fs(str(p))) for p in missing}
+        raise DataError([Problem(str(p), None, None, None, said[p]) for p in missing])
     name = re.sub('[^A-Za-z0-9_.-]', '_', film.stem).lstrip('_.-') or 'film'
 
     def change(df, file):
@@ -1722,6 +1773,7 @@ def _draw(ids, fractions, rng):
         zip(
             rng.permutation(ids).tolist(),
             np.repeat(SPLITS, [train, validation - train, len(ids) - validation]).tolist(),
+            strict=True,
         )
     )
 
@@ -1768,9 +1820,17 @@ def _split_flow(flow, bodies, step):
     return flow
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de51
-FEWEST = (
-    5  # people with a fracture, and without, in the test set: below it no interval means anything
-)
+# Fewer people of either label have no interval: that of a sensitivity would span two thirds of
+# 0-1, and a percentile interval of an area would hold the truth in less than four fifths of cases.
+LEAST_PEOPLE = 5
+
+
+def _without(sick, n, fractions):
+    "Chance that some split gets none of the people with label 1, who are drawn with the others."
+    ends = np.rint(np.cumsum([0, *fractions]) * n).astype(int)
+    sizes = np.diff(ends)
+    one, two = (hypergeom.pmf(0, n, sick, k).sum() for k in (sizes, n - sizes))
+    return float(one - two) if sick else 1.0
 
 
 def outlook(
@@ -1789,19 +1849,19 @@ def outlook(
     said += [
         f'Expected in {split}: {n * f:.1f} people, '
         f'{sick * f:.1f} of them with label 1 ({bodies * f:.1f} bodies).'
-        for split, f in zip(SPLITS, fractions)
+        for split, f in zip(SPLITS, fractions, strict=True)
     ]
     test = [x * fractions[2] for x in (sick, n - sick)]
-    if min(test) < FEWEST:
+    if min(test) < LEAST_PEOPLE:
         said.append(
             f'About {test[0]:.1f} people with label 1 and {test[1]:.1f} without will be in the '
-            f'test set. Below {FEWEST} of either no interval is given: '
+            f'test set. Below {LEAST_PEOPLE} of either no interval is given: '
             'this shows that the study runs, not how well the network does.'
         )
-    none = max((1 - f) ** sick for f in fractions)
+    none = _without(sick, n, fractions)
     if not stratify and none > 0.01:
         said.append(
-            f'A split without label 1 comes up with one seed in {1 / none:.0f}: '
+            f'A split without label 1 comes up with {none:.0%} of the seeds: '
             '`stratify` keeps some in each.'
         )
     return said
@@ -1983,6 +2043,7 @@ def verify_split(
         zip(
             published.subject,
             published.index if published.index.name == 'line' else range(2, len(published) + 2),
+            strict=True,
         )
     )
     theirs = published.set_index('subject').split

@@ -20,6 +20,8 @@ from . import manifest, runtime
 
 # %% ../nbs/method/11_googlenet.ipynb #faf4f763
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/11_googlenet.ipynb #d6040939
 import keras
 from keras import layers
 
@@ -93,22 +95,15 @@ class _Maker:
         )
 
     def head(self, x, name, dropout=0.7):
+        def dense(layer, *size, part):
+            kernel = self.he(f'{name}_{part}')
+            return layer(*size, activation='relu', kernel_initializer=kernel, name=f'{name}_{part}')
+
         side = min(5, x.shape[1])
         x = layers.AveragePooling2D(side, 3, name=f'{name}_pool')(x)
-        x = layers.Conv2D(
-            128,
-            1,
-            activation='relu',
-            kernel_initializer=self.he(f'{name}_conv'),
-            name=f'{name}_conv',
-        )(x)
+        x = dense(layers.Conv2D, 128, 1, part='conv')(x)
         x = layers.Flatten(name=f'{name}_flatten')(x)
-        x = layers.Dense(
-            1024,
-            activation='relu',
-            kernel_initializer=self.he(f'{name}_dense'),
-            name=f'{name}_dense',
-        )(x)
+        x = dense(layers.Dense, 1024, part='dense')(x)
         return self.output(layers.Dropout(dropout, name=f'{name}_dropout')(x), name)
 
     def output(self, x, name, classes=1):
@@ -267,7 +262,8 @@ def names(
             for weight, name in BATCH_NORM[dialect].items()
         ]
     rows += [
-        (*stored, 'logit', weight) for stored, weight in zip(OUTPUT[dialect], ('kernel', 'bias'))
+        (*stored, 'logit', weight)
+        for stored, weight in zip(OUTPUT[dialect], ('kernel', 'bias'), strict=True)
     ]
     return pd.DataFrame(rows, columns=['name', 'shape', 'layer', 'weight'])
 
@@ -375,7 +371,8 @@ def _dialect(shapes):
     "The dialect of a set of names and shapes, or an error that says what differs."
     shapes = {name: shape for name, shape in shapes.items() if not _IGNORED.search(name)}
     tables = {
-        dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T)) for dialect in DIALECTS
+        dialect: dict(zip(*names(dialect)[['name', 'shape']].values.T, strict=True))
+        for dialect in DIALECTS
     }
     dialect = max(DIALECTS, key=lambda d: len(tables[d].keys() & shapes.keys()))
     wanted, some = (

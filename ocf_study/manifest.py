@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFOUNDERS', 'MOST_CELLS', 'MOST_BYTES', 'SUFFIXES', 'Problem', 'DataError', 'report', 'root', 'schema', 'check',
-           'plain', 'check_references', 'canonical', 'cells', 'read_table', 'published', 'published_numbers',
+           'plain', 'check_references', 'canonical', 'no_file', 'cells', 'read_table', 'published', 'published_numbers',
            'agreement', 'implied_counts', 'arithmetic']
 
 # %% ../nbs/method/01_manifest.ipynb #4a33069b
@@ -261,7 +261,7 @@ def _repeated(parsed, spec, lines):
     for i in np.flatnonzero(again):
         yield i, key[0], f'stands on line {first[i]} already{same}', 'error'
 
-
+# %% ../nbs/method/01_manifest.ipynb #ad91cfa9
 def _annotated_twice(parsed, lines):
     "Bodies that stand again: superfluous with one label, film and level, an error otherwise."
     if not {'body_id', 'sq'} <= set(parsed):
@@ -373,7 +373,7 @@ def check_references(
                     plain(value),
                     f'is not in {files.get(there, there)}',
                 )
-                for line, value in zip(_lines(df)[missing], df.loc[missing, column])
+                for line, value in zip(_lines(df)[missing], df.loc[missing, column], strict=True)
             ]
     return problems
 
@@ -413,7 +413,7 @@ def _parquet(stream):
         raise pyarrow.ArrowInvalid(f'column {", ".join(again)} stands twice')
     _refuse_size(table.metadata.num_rows, len(names))
     table = table.read()
-    columns = [_plain_column(*x) for x in zip(names, table.columns)]
+    columns = [_plain_column(*x) for x in zip(names, table.columns, strict=True)]
     return pyarrow.table(columns, names=names).to_pandas(ignore_metadata=True)
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de22
@@ -629,7 +629,7 @@ def _unstored(stream, title, df, file):
         elif line in empty:
             problems += [
                 Problem(file, line, column, cell.value, 'is a formula without a stored value')
-                for column, cell in zip(names, row)
+                for column, cell in zip(names, row, strict=False)
                 if cell.data_type == 'f' and column in df and df.at[line, column] == ''
             ]
     if problems:
@@ -743,6 +743,21 @@ def _lie(fs, name, file, table, spec):
             return df, told + named + ['numbers have decimal commas'] * commas
         return _csv(stream.read(), file, spec)
 
+# %% ../nbs/method/01_manifest.ipynb #1520ef4e
+def no_file(
+    fs,  # file system of fsspec
+    name: str,  # path in it that is no file
+    what: str = 'file',  # what should be there
+) -> str:
+    "What stands in place of a file, in words."
+    if fs.isdir(name):
+        return f'a folder, not a {what}'
+    if fs.exists(name):
+        return f'a pipe, a socket or a device, not a {what}'
+    if 'local' in np.atleast_1d(fs.protocol) and os.path.islink(name):
+        return 'a link to a file that is not there'
+    return f'no such {what}'
+
 # %% ../nbs/method/01_manifest.ipynb #a1c0de11
 def cells(
     address,  # of the file: a local path or any fsspec address
@@ -758,7 +773,7 @@ def cells(
         raise DataError([Problem(file, None, None, None, message)]) from None
 
     if not fs.isfile(local):
-        refuse('no such file')
+        refuse(no_file(fs, local))
     if (mb := fs.size(local) / 2**20) > limit_mb:
         refuse(f'has {mb:.0f} MB, more than {limit_mb:g}')
     spec = schema(name)
@@ -889,7 +904,7 @@ def _rates(tp, flagged, P, N):
         'accuracy': 100 * (tp + tn) / N,
     }
 
-
+# %% ../nbs/method/01_manifest.ipynb #e706e8a0
 def implied_counts(
     bodies=(14000, 16500),  # range of N to look through
     positives=(100, 250),  # range of P to look through
@@ -940,6 +955,12 @@ def implied_counts(
     )
 
 # %% ../nbs/method/01_manifest.ipynb #e8d8a82c
+def _ppv(prevalence, sensitivity, specificity):
+    "PPV in percent; prevalence 0-1, sensitivity and specificity in percent."
+    true, false = prevalence * sensitivity, (1 - prevalence) * (100 - specificity)
+    return 100 * true / (true + false)
+
+
 def _measures_agree(name, key, prevalence=None):
     "FDR and F1 of each row of table 3 or 4, and PPV where the prevalence is known."
     for row in published(name).to_dict('records'):
@@ -955,25 +976,13 @@ def _measures_agree(name, key, prevalence=None):
             2 * s[1] * p[1] / (s[1] + p[1]),
         )
         if (share := (prevalence or {}).get(row[key])) is not None:
-
-            def ppv(d):
-                return (
-                    share
-                    * (row['sensitivity'] + d)
-                    / (
-                        share * (row['sensitivity'] + d)
-                        + (1 - share) * (100 - row['specificity'] - d)
-                    )
-                    * 100
-                )
-
             yield agreement(
                 'PPV from sensitivity, specificity and the ratio of down-sampling',
                 place,
                 row['ppv'],
                 1,
-                ppv(-0.05),
-                ppv(0.05),
+                _ppv(share, row['sensitivity'] - 0.05, row['specificity'] - 0.05),
+                _ppv(share, row['sensitivity'] + 0.05, row['specificity'] + 0.05),
             )
 
 # %% ../nbs/method/01_manifest.ipynb #06be84ec
@@ -989,7 +998,9 @@ def _table1_agrees():
     yield agreement(
         'subjects: at most the men of MrOS', 'table 1, all', n.entire, 0, 0, said.mros_men
     )
-    for part, share in zip(parts, ('fraction_train', 'fraction_validation', 'fraction_test')):
+    for part, share in zip(
+        parts, ('fraction_train', 'fraction_validation', 'fraction_test'), strict=True
+    ):
         yield agreement(
             f"subjects: {said[share]:g} % of table 1's own total",
             f'table 1, {part}',
@@ -1019,64 +1030,35 @@ def _table1_agrees():
         )
 
 # %% ../nbs/method/01_manifest.ipynb #2a3305b0
+def _counts_agree(s):
+    "Sums of films, men and bodies: what, where, said, decimals, and one or both ends."
+    mros, results = 'methods, MrOS Dataset', 'results, MrOS Dataset'
+    films = s.films_visit1 + s.films_visit2
+    excluded = 100 * s.mros_excluded / s.mros_men
+    left = s.mros_men - s.mros_excluded
+    kept = s.bodies_found - s.bodies_discarded
+    single = s.bodies_graded - s.bodies_twice
+    both = s.bodies_lumbar + s.bodies_thoracic
+    mros_films = s.mros_films_visit1 + s.mros_films_visit2
+    yield 'films of both visits', 'abstract', s.abstract_films, 0, films
+    yield 'films of MrOS, both visits', mros, s.mros_films, 0, mros_films
+    yield 'excluded of all men', mros, s.mros_excluded_percent, 2, excluded
+    yield 'annotated at visit 1: all but the excluded', mros, s.mros_annotated_visit1, 0, left
+    yield 'graded: found but not discarded', results, s.bodies_graded, 0, kept
+    yield 'bodies: graded but not annotated twice', results, s.bodies, 0, single
+    yield 'bodies: lumbar + thoracic', results, s.bodies, 0, both
+    for visit in (1, 2):
+        most = 2 * s[f'subjects_visit{visit}']
+        where = f'results, visit {visit}'
+        yield 'films: at most two a subject', where, s[f'films_visit{visit}'], 0, 0, most
+
+
 def _text_agrees():
     "Sums in the text, and what abstract, figure and tables say of the same thing."
     s, f = published('text').set_index('key').value, published('figure6').set_index('measure').value
     row = published('table3').set_index('cutoff').loc[s.top_share]
-    yield agreement(
-        'films of both visits', 'abstract', s.abstract_films, 0, s.films_visit1 + s.films_visit2
-    )
-    yield agreement(
-        'films of MrOS, both visits',
-        'methods, MrOS Dataset',
-        s.mros_films,
-        0,
-        s.mros_films_visit1 + s.mros_films_visit2,
-    )
-    yield agreement(
-        'excluded of all men',
-        'methods, MrOS Dataset',
-        s.mros_excluded_percent,
-        2,
-        100 * s.mros_excluded / s.mros_men,
-    )
-    yield agreement(
-        'annotated at visit 1: all but the excluded',
-        'methods, MrOS Dataset',
-        s.mros_annotated_visit1,
-        0,
-        s.mros_men - s.mros_excluded,
-    )
-    yield agreement(
-        'graded: found but not discarded',
-        'results, MrOS Dataset',
-        s.bodies_graded,
-        0,
-        s.bodies_found - s.bodies_discarded,
-    )
-    yield agreement(
-        'bodies: graded but not annotated twice',
-        'results, MrOS Dataset',
-        s.bodies,
-        0,
-        s.bodies_graded - s.bodies_twice,
-    )
-    yield agreement(
-        'bodies: lumbar + thoracic',
-        'results, MrOS Dataset',
-        s.bodies,
-        0,
-        s.bodies_lumbar + s.bodies_thoracic,
-    )
-    for visit in (1, 2):
-        yield agreement(
-            'films: at most two a subject',
-            f'results, visit {visit}',
-            s[f'films_visit{visit}'],
-            0,
-            0,
-            2 * s[f'subjects_visit{visit}'],
-        )
+    for given in _counts_agree(s):
+        yield agreement(*given)
     yield agreement(
         'PPV of one false per ten true positives',
         'discussion',

@@ -42,7 +42,7 @@ def draw(
     low, high = np.percentile(small, [1, 99])
     grey = np.clip((small - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
     picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    for body, level in zip(np.asarray(points, float) * scale, levels):
+    for body, level in zip(np.asarray(points, float) * scale, levels, strict=True):
         if not (np.isfinite(body).all() and np.abs(body).max() < 4 * most):
             continue
         at = np.rint(body).astype(int)
@@ -71,13 +71,13 @@ def write(
     films = found.films[found.films.film_id.isin(found.bodies.film_id)]
     for film in runtime.progress(films.itertuples(), 'pictures', len(films)):
         bodies = found.bodies[found.bodies.film_id == film.film_id]
-        upside = bool(film.flip_vertical)
         try:
-            stored = radiograph.read(f'{root}/{film.path}', facing='left', flip_vertical=upside)
+            stored = radiograph.read(f'{root}/{film.path}', facing='left')
         except DataError as e:
             problems += [replace(p, file=film.path) for p in e.problems]
             continue
-        title = ', '.join(filter(None, [film.film_id, f'faces {film.facing}', note]))
+        upside = 'upside down' if film.flip_vertical else ''
+        title = ', '.join(filter(None, [film.film_id, f'faces {film.facing}', upside, note]))
         picture = draw(stored, cohort.points(bodies), bodies.level, title)
         png = cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
         with runtime.atomic(out / f'{film.film_id}.png') as f:

@@ -29,9 +29,12 @@ import pandas as pd
 import pydicom
 import xarray as xr
 import zarr
+from fastcore.basics import patch_to
 
 from . import augmentation, geometry, inversion, radiograph, runtime
+from .frame import Film, Frame
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/09_patches.ipynb #c1bf424e
 DRAWS = [
@@ -80,7 +83,9 @@ def film_patches(
         if inversion.DETECTORS[detector].film_pixels
         else originals
     )
-    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners)], bool)
+    votes = np.array(
+        [inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners, strict=True)], bool
+    )
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
     for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
         np.invert(cut[k], out=cut[k])  # 65535 - grey
@@ -99,8 +104,7 @@ class _Film:
 
     film_id: str
     path: str
-    facing: str
-    flip_vertical: bool
+    frame: Frame  # how the film is stored
     turned: bool  # the grey scale is turned back to what is stored, against the film's tag
     body_ids: np.ndarray  # (B,)
     points: np.ndarray  # (B, 6, 2) px of the stored film
@@ -109,33 +113,31 @@ class _Film:
     settings: dict  # keywords of `film_patches`, and `copies`
 
     def read(self):
-        "Grey levels and points, the subject facing left"
-        grey = radiograph.read(self.path, self.facing, self.flip_vertical)
+        "The film with its points, or an error that names those that cannot be right"
+        film = radiograph.framed(self.path, self.points, self.frame)
         if self.turned:
-            grey = np.invert(grey)
-        points = (
-            self.points if self.facing == 'left' else geometry.mirror(self.points, grey.shape[1])
-        )
-        if wrong := geometry.problems(points, grey.shape[1], grey.shape[0]):
+            film = replace(film, picture=np.invert(film.picture))
+        if wrong := geometry.problems(film.points, *film.picture.shape[::-1]):
             raise DataError(
                 [
                     Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason)
                     for i, reason in wrong
                 ]
             )
-        return grey, points
+        return film
 
 # %% ../nbs/method/09_patches.ipynb #adaba2c4
 def _make(film):
     "A row and the pixels of each patch of one film, in the store's order, and the film's votes"
     settings = dict(film.settings)
-    grey, points = film.read()
+    seen = film.read()
+    points = seen.points
     draws = augmentation.draws(
         film.body_ids[film.augmented], settings.pop('copies'), settings['seed'], settings['variant']
     )
     draws['body'] = pd.Index(film.body_ids).get_indexer(draws['body_id'])
     originals, copies, inverted, votes = film_patches(
-        grey, points, draws, film_id=film.film_id, **settings
+        seen.picture, points, draws, film_id=film.film_id, **settings
     )
     body, copy = (
         np.concatenate([first, draws[name]])
@@ -201,7 +203,7 @@ def _plan(cohort, settings, obey_tag=True):
     bodies = cohort.bodies.assign(_wanted=used | ~train, _augmented=used & train)
     films, address = (
         cohort.films.set_index('film_id').to_dict('index'),
-        dict(zip(cohort.films.film_id, _addresses(cohort))),
+        dict(zip(cohort.films.film_id, _addresses(cohort), strict=True)),
     )
     coordinates = [f'{axis}{i}' for i in range(1, 7) for axis in 'xy']
     for film_id, mine in bodies.groupby('film_id', sort=True):
@@ -211,8 +213,7 @@ def _plan(cohort, settings, obey_tag=True):
         yield _Film(
             film_id,
             address[film_id],
-            film['facing'],
-            bool(film.get('flip_vertical', False)),
+            Frame(film['facing'], bool(film.get('flip_vertical', False))),
             not obey_tag and film.get('photometric') == 'MONOCHROME1',
             mine['body_id'].to_numpy(str),
             mine[coordinates].to_numpy(float).reshape(-1, 6, 2),
@@ -413,7 +414,15 @@ def _code():
     "Fingerprint of the modules and of the packages that make a patch"
     sources = [
         Path(radiograph.__file__).with_name(f'{m}.py')
-        for m in ('radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime')
+        for m in (
+            'frame',
+            'radiograph',
+            'geometry',
+            'inversion',
+            'augmentation',
+            'patches',
+            'runtime',
+        )
     ]
     return runtime.fingerprint(
         [
@@ -441,7 +450,7 @@ def _settings(cohort, **choices):
         code=_code(),
     )
 
-
+# %% ../nbs/method/09_patches.ipynb #a10a8b7d
 def _file(path):
     "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
@@ -474,7 +483,7 @@ def _is_whole(store):
     except (ValueError, KeyError, TypeError):  # torn
         return False
 
-
+# %% ../nbs/method/09_patches.ipynb #302b2376
 def _guard(store, settings, overwrite):
     "Make room for another build if that is wanted; otherwise say what differs"
     journal = _Journal(store)
@@ -530,6 +539,13 @@ def open(
         )
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
+
+# %% ../nbs/method/09_patches.ipynb #d1b94402
+@patch_to(Run, as_prop=True)
+def choices(self: Run) -> dict:  # size, variant, detector, tie, seed
+    "How the patches of a run were cut."
+    settings = open(self.path('patches')).attrs['settings']
+    return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(
@@ -839,7 +855,8 @@ def dataset(
 # %% ../nbs/method/09_patches.ipynb #5415c0d3
 def _detect(film):
     "What each detector says of each body of one film"
-    grey, points = film.read()
+    whole = film.read()
+    grey, points = whole.picture, whole.points
     size, variant = film.settings['size'], film.settings['variant']
     seen = {False: geometry.extract_patches(grey, points, size, variant)}
     if any(inversion.DETECTORS[d].film_pixels for d in film.settings['detectors']):
@@ -857,7 +874,7 @@ def _detect(film):
             )
             for d in film.settings['detectors']
             for body, patch, c in zip(
-                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners
+                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners, strict=True
             )
         ]
     )
@@ -897,9 +914,7 @@ def detections(
 
 # %% ../nbs/method/09_patches.ipynb #3da8ca78
 def steps(
-    film: np.ndarray,  # (H, W) uint16, as stored
-    points: np.ndarray,  # (6, 2) px of the stored film: the body shown
-    facing: str = 'right',  # the way the subject faces in the stored film
+    film: Film,  # of which the first body is shown
     inverted: bool = False,  # the film's vote
     seed: int = 7,  # of the augmented copy
     size: int = 224,  # patch's edge, px
@@ -907,9 +922,9 @@ def steps(
     variant: str = 'paper',  # of the geometry and of the draws
 ) -> list:  # (title, image, overlay): overlays hold points, lines, polygons in px of the image
     "The nine steps of figure 3 on one body: common, then the original's, then the copy's"
-    panels = [('stored film', film, dict(points=points[[0, 2, 3, 5]]))]
-    if facing == 'right':
-        film, points = np.ascontiguousarray(film[:, ::-1]), geometry.mirror(points, film.shape[1])
+    stored, six = film.stored()
+    panels = [('stored film', stored, dict(points=six[0, [0, 2, 3, 5]]))]
+    film, points = film.picture, film.points[0]
     draw = augmentation.draws([body_id], 1, seed, variant).iloc[0]
     affine = {k: [draw[k]] for k in geometry.Draw._fields}
     tight, wide, moved = (

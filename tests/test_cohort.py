@@ -1,6 +1,7 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -24,7 +25,7 @@ from ocf_study import (
     geometry,
     manifest,
     nhanes,
-    resampling,
+    overlay,
 )
 from ocf_study.manifest import DataError
 
@@ -159,6 +160,11 @@ def test_known_film_is_read_upside_down(source, tmp_path):
     }
     first = cohort.read_mros(source)
     np.testing.assert_array_equal(c.read('PO6538V1T'), first.read(f'{a.ID[0]}V1T')[::-1])
+    # MrOS's points are those of the upright film: in the study's frame they stay as they are
+    there, here = c.film('PO6538V1T'), first.film(f'{a.ID[0]}V1T')
+    np.testing.assert_allclose(there.points, here.points)
+    upside = cohort.points(c.bodies[c.bodies.film_id == 'PO6538V1T'])
+    np.testing.assert_allclose(upside[..., 1], here.picture.shape[0] - here.points[..., 1])
 
 
 def test_a_film_whose_rows_do_not_run_down_is_refused(root):
@@ -313,6 +319,7 @@ def test_all_problems_at_once(root):
     for at, name in zip(
         (0, 20, 40, 60, 80, 100),
         ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing'),
+        strict=True,
     ):
         shifted = a.iloc[at:].reset_index(drop=True)
         FAULTS[name][0](shifted)
@@ -525,7 +532,16 @@ def test_one_body_id_on_two_films_is_an_error(tables):
     )
 
 
-def test_a_switch_with_gaps_is_read_as_it_was_checked(tables):
+def points_upside_down(root, film_ids):
+    "Points as they lie on films of 420 px that are stored upside down."
+    bodies = pd.read_csv(root / 'bodies.csv')
+    mine = bodies.film_id.isin(film_ids)
+    bodies.loc[mine, cohort.XY[1::2]] = 420 - bodies.loc[mine, cohort.XY[1::2]]
+    bodies.to_csv(root / 'bodies.csv', index=False)
+
+
+def test_a_switch_with_gaps_is_read_as_it_was_checked(tables, c):
+    points_upside_down(tables, c.films.film_id[[0, 2]])
     change(tables, 'films', flip_vertical={0: '1.0', 1: '0.0', 2: 'TRUE'})
     assert cohort.read(tables).films.flip_vertical.tolist()[:4] == [True, False, True, False]
     f = pd.read_csv(tables / 'films.csv').assign(
@@ -617,10 +633,8 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
 
 def test_the_film_rule_is_one_that_there_is(root):
     for rule in ('Y', 'spine-type'):
-        assert [
-            'neither y nor spine_type' in p.message
-            for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))
-        ] == [True]
+        (problem,) = problems(root, partial(cohort.read_mros, film_rule=rule))
+        assert 'neither y nor spine_type' in problem.message
 
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -650,6 +664,58 @@ def change(root, table, **cells):
         for i, v in values.items():
             d.loc[i, column] = v
     d.to_csv(root / f'{table}.csv', index=False)
+
+
+def upside_down(root, film_id):
+    "Store one film of three tables upside down, its points with it."
+    films = pd.read_csv(root / 'films.csv')
+    path = root / films.set_index('film_id').path[film_id]
+    ds = pydicom.dcmread(path)
+    ds.PixelData = ds.pixel_array[::-1].tobytes()
+    ds.save_as(path)
+    points_upside_down(root, [film_id])
+    films.assign(flip_vertical=films.film_id == film_id).to_csv(root / 'films.csv', index=False)
+
+
+def test_a_film_that_is_stored_upside_down_is_turned_with_its_points(tables, c, tmp_path):
+    film_id = c.films.film_id[0]
+    before = cohort.read(tables).film(film_id)
+    upside_down(tables, film_id)
+    assert not cohort.check(tables)
+    after = cohort.read(tables).film(film_id)
+    np.testing.assert_array_equal(after.picture, before.picture)
+    np.testing.assert_allclose(after.points, before.points, atol=1e-9)
+    overlay.write(cohort.inspect(tables), tables, tmp_path / 'pictures')
+    assert (tmp_path / 'pictures' / f'{film_id}.png').exists()
+
+
+def test_points_that_do_not_hang_with_their_film_are_told(tables, c):
+    "Points of the upright picture, with a film that is said to be stored upside down; the reverse."
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    films = pd.read_csv(tables / 'films.csv')
+    films.assign(flip_vertical=False).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    assert found and all('stored upside down (`flip_vertical`)' in p.message for p in found)
+    films.assign(flip_vertical=True).to_csv(tables / 'films.csv', index=False)
+    found = cohort.check(tables)
+    said = {p.message.partition(': ')[0] for p in found}
+    assert all('not stored upside down (`flip_vertical`)' in p.message for p in found)
+    mine = set(c.bodies.body_id[c.bodies.film_id == film_id])
+    assert said == set(c.bodies.body_id) - mine
+
+
+def test_points_of_an_upside_down_film_are_repaired_in_its_frame(tables, c):
+    film_id = c.films.film_id[0]
+    upside_down(tables, film_id)
+    right = cohort.read(tables).film(film_id).points
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[1, cohort.XY] = cohort.points(b)[1, ::-1].ravel()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    assert [p.severity for p in cohort.check(tables)] == ['error']
+    mended = cohort.read_tables(tables, repair=True)
+    assert mended.about['repaired'] == 1
+    np.testing.assert_allclose(mended.film(film_id).points, right, atol=1e-9)
 
 
 def test_tables_that_contradict_each_other(tables, c):
@@ -748,6 +814,7 @@ def test_false_is_false(tables, c):
     f['flip_vertical'] = 'False'
     f.loc[1, 'flip_vertical'], f.loc[2, 'flip_vertical'] = 'true', ''
     f.to_csv(tables / 'films.csv', index=False)
+    points_upside_down(tables, f.film_id[[1]])
     assert np.flatnonzero(cohort.read_tables(tables).films.flip_vertical).tolist() == [1]
     f.loc[3, 'flip_vertical'] = 'perhaps'
     f.to_csv(tables / 'films.csv', index=False)
@@ -1121,8 +1188,8 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
-        *zip(hidden.to_numpy(), counts.to_numpy()),
-        *zip(hidden.to_numpy().T, counts.to_numpy().T),
+        *zip(hidden.to_numpy(), counts.to_numpy(), strict=True),
+        *zip(hidden.to_numpy().T, counts.to_numpy().T, strict=True),
     ]:
         if h.sum() == 1:
             assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -1272,7 +1339,7 @@ def test_table1_of_people_of_whom_little_is_known(c):
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
-        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))
+        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20], strict=True)))
     ]
     assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == [
         '<11',
@@ -1464,9 +1531,8 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     words = np.array(['normal', 'mild', 'moderate', 'severe'])
     for grade in (true.grade.to_numpy(), words[true.grade]):
-        bodies(
-            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
-        )
+        coded = dict(grade=grade, type=true.type.to_numpy())
+        bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
         assert read.bodies.sq.tolist() == c.bodies.sq.tolist()
         assert ['another spelling' in x for x in told(tables)] == [True] * (grade.dtype.kind != 'i')
@@ -1484,18 +1550,13 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     assert ["grade = '0.5': is not one of 0, 1, 2, 3" in x for x in told(tables)] == [True] * 180
 
 
-def test_grades_without_zero_are_told(tables):
-    for column in ('grade', 'sq'):
-        bodies(
-            tables,
-            lambda b: b.drop(columns='sq', errors='ignore').assign(
-                **{column: np.resize([1, 2, 3] if column == 'grade' else [1, 2.5, 3, 4], len(b))}
-            ),
-        )
-        assert any('no body is normal (0)' in x for x in told(tables))
-        bodies(tables, lambda b: b.drop(columns='grade', errors='ignore'))
-    bodies(tables, graded([0, 1, 2.5, 3, 4]))
-    assert not told(tables)
+@pytest.mark.parametrize('column, values', [('grade', [1, 2, 3]), ('sq', [1, 2.5, 3, 4])])
+def test_grades_without_zero_are_told(tables, column, values):
+    def change(b):
+        return b.drop(columns='sq').assign(**{column: np.resize(values, len(b))})
+
+    bodies(tables, change)
+    assert any('no body is normal (0)' in x for x in told(tables))
 
 
 @pytest.mark.parametrize('blank', [[3], range(9), [0, 50, 100]])
@@ -1624,7 +1685,7 @@ def moved(tables, c, change, at=0):
     p = cohort.points(c.bodies)
     on = film(c, at)
     p[on] = change(p[on])
-    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T, strict=True))))
 
 
 @pytest.mark.parametrize(
@@ -1864,6 +1925,23 @@ def test_links_out_of_the_folder(tables, tmp_path, c):
     assert sum('leads out' in x for x in again) == len(found)
 
 
+def test_what_stands_in_place_of_a_film_is_told_once(tables, c):
+    first, second, third, fourth = (tables / p for p in c.films.path[:4])
+    for path in (first, second, third, fourth):
+        path.unlink()
+    first.symlink_to('/nowhere/gone.dcm')
+    os.mkfifo(second)
+    third.mkdir()
+    found = {p.value: p.message for p in problems(tables, cohort.read_tables)}
+    assert len(problems(tables, cohort.read_tables)) == 4
+    assert [found[p] for p in c.films.path[:4]] == [
+        'a link to a file that is not there',
+        'a pipe, a socket or a device, not a film',
+        'a folder, not a film',
+        'no such film',
+    ]
+
+
 def test_two_subjects_with_one_patient(tables, c):
     def patient(films, value):
         for path in films.path:
@@ -1896,8 +1974,18 @@ def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     assert len(read.films) == len(c.films) - 1 and read.about['told'] == [found]
 
 
+@pytest.mark.parametrize('sick, n', [(1, 12), (3, 20), (9, 200), (40, 45), (0, 8)])
+def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
+    "Against 20,000 divisions of the people, with the sizes that `partition` gives the splits"
+    fractions = (0.64, 0.16, 0.2)
+    of = cohort._draw(range(n), fractions, np.random.default_rng(0))
+    sizes = pd.Series(of).value_counts().reindex(cohort.SPLITS).fillna(0).astype(int)
+    draw, places = np.random.default_rng(1), np.repeat(range(3), sizes)
+    drawn = [len(set(draw.permutation(places)[:sick])) < 3 for _ in range(20_000)]
+    assert cohort._without(sick, n, fractions) == pytest.approx(np.mean(drawn), abs=0.015)
+
+
 def test_what_a_cohort_can_show(c, tables, tmp_path):
-    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')

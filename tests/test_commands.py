@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def parsed(words, app):
 def test_a_printed_command_is_one(page, command):
     launcher, *words = shlex.split(command)
     assert launcher == './ocf-study', f'{page}: {command}'
-    for setting in [b for a, b in zip(words, words[1:]) if a == '--set']:
+    for setting in [b for a, b in pairwise(words) if a == '--set']:
         key = setting.partition('=')[0].rpartition('.')[2]
         assert any(key in study.parameters(s) for s in study.stages().values()), key
     if '--profile' in words and words[words.index('--profile') + 1] in ('paper', 'paper-phantom'):

@@ -1,4 +1,4 @@
-"The readers' sheets and what is computed from them, against closed forms and other people's implementations."
+"Readers' sheets and their statistics, against closed forms and other implementations."
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,25 @@ def test_corrections_and_exact_intervals_keep_their_bounds(rows):
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(cells)
+def test_it_is_said_where_p_and_interval_disagree(row):
+    d = ea.exact(as_frame(row))
+    outside = d.exact_low.item() > 1 or d.exact_high.item() < 1
+    agree = (d.p.item() < 0.05) == outside
+    assert (ea.disagree(d) == '') == agree
+
+
+def test_a_row_whose_p_and_interval_disagree():
+    "Of the first, Fisher's p is .05 or less and the conditional interval holds 1, or the reverse"
+    d = ea.exact(pd.concat([as_frame((1, 26, 11, 40)), as_frame((30, 30, 10, 60))]))
+    d = d.set_axis(['noise', 'metal'])
+    assert (d.p < 0.05).tolist() == [True, True]
+    assert d.exact_high['noise'] > 1 and d.exact_low['metal'] > 1
+    assert 'disagree for noise:' in ea.disagree(d)
+    assert ea.disagree(d.loc[['metal']]) == ''
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_kappa_is_sklearn(marks):
@@ -79,7 +98,10 @@ def test_sample_is_the_design(n_right, n_wrong, seed):
         and d.body_id.is_unique
         and d.case.tolist() == list(range(1, len(d) + 1))
     )
-    assert dict(zip(ids, correct)).items() >= dict(zip(d.body_id, d.correct)).items()
+    assert (
+        dict(zip(ids, correct, strict=True)).items()
+        >= dict(zip(d.body_id, d.correct, strict=True)).items()
+    )
 
 
 def test_sheet_is_blind_and_comes_back(tmp_path):
@@ -138,7 +160,7 @@ def test_faulty_sheets(tmp_path):
 
     def problems(*sheets):
         paths = [tmp_path / f'{i}.csv' for i in range(len(sheets))]
-        for path, sheet in zip(paths, sheets):
+        for path, sheet in zip(paths, sheets, strict=True):
             sheet.to_csv(path, index=False)
         with pytest.raises(DataError) as e:
             ea.read_readings(paths, t.body_id)
@@ -241,7 +263,7 @@ def test_agreement_needs_two_readers_of_the_same_bodies():
 
 
 def test_agreement_counts_people():
-    "Copies of a person's bodies say nothing new; few joint marks have no limits; the pooled row is all confounders."
+    "Copies of a person's bodies add no information; few joint marks have no limits."
     one = truth(80, rate=0.3, seed=2)
     readings = ea.simulate_readers(one, seed=1)
     subject = pd.Series(np.arange(80), one.body_id)

@@ -1,5 +1,7 @@
 "Text of somebody's tables is text wherever the package writes it: in pages, in drawings and in CSV"
 
+import ast
+import json
 import re
 import shutil
 import sys
@@ -123,6 +125,30 @@ def test_tables_in_notebooks_are_escaped(tmp_path):
         table, 't', tmp_path, caption=f'Caption {SCRIPT}', rests_on=disclosure.NOBODY
     ).to_html()
     assert '<script' not in shown and '<img' not in shown and shown.count('&lt;script') == 3
+
+
+def test_every_styled_table_goes_through_one_helper():
+    "pandas writes cells of a `Styler` into the page as they are"
+    own, found = ROOT / 'nbs' / 'method' / '00c_escaping.ipynb', []
+    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
+        if path == own or '.ipynb_checkpoints' in path.parts:
+            continue
+        for cell in json.loads(path.read_text())['cells']:
+            source = ''.join(cell['source']) if cell['cell_type'] == 'code' else ''
+            lines = [s for s in source.splitlines() if not s.lstrip().startswith(('%', '!'))]
+            found += [
+                f'{path.name}: {ast.unparse(node)[:80]}'
+                for node in ast.walk(ast.parse('\n'.join(lines)))
+                if isinstance(node, ast.Attribute)
+                and (node.attr == 'Styler' or node.attr == 'style' and not _is_module(node.value))
+            ]
+    assert found == []
+    source = json.loads(own.read_text())['cells']
+    assert sum('.style' in ''.join(c['source']) for c in source) == 1, 'the helper is found'
+
+
+def _is_module(node):
+    return isinstance(node, ast.Name) and node.id in ('figures', 'plt', 'mpl', 'sns')
 
 
 def test_pages_of_predictions_show_markup_as_text(marked, tiny_run, browser, tmp_path):

@@ -21,12 +21,26 @@ def texts(fig):
     return [t.get_text() for ax in fig.axes for t in ax.texts]
 
 
+@pytest.mark.parametrize('curve', ['roc', 'pr'])
+def test_no_legend_lies_over_a_curve_or_its_band(curve):
+    y, p = np.arange(200) % 5 == 0, np.linspace(0.1, 0.9, 200)
+    grid = np.linspace(0, 1, 11)
+    flat = dict(value=0.5, low=0.1, high=1, low_all=0, high_all=1)
+    figures.style()
+    marked = {'top 5 %': metrics.threshold('top_share', y, p, 0.05)}
+    fig = getattr(figures, curve)(y, p, pd.DataFrame(dict(x=grid, **flat)), (0.4, 0.6), marked)
+    fig.canvas.draw()
+    (legend,), (ax,) = fig.legends, fig.axes
+    assert ax.get_legend() is None and len(legend.get_texts()) >= 3
+    assert not legend.get_window_extent().overlaps(ax.get_tightbbox())
+
+
 def test_sq_classes_count_every_class_once():
     counts = pd.DataFrame(
         [
-            dict(sq=c, region=r, level=l, n=n)
-            for c, n in zip(genant.SQ_CLASSES.sq, range(1, 11))
-            for r, l in (('T', 'T8'), ('T', 'T9'), ('L', 'L1'))
+            dict(sq=c, region=region, level=level, n=n)
+            for c, n in zip(genant.SQ_CLASSES.sq, range(1, 11), strict=True)
+            for region, level in (('T', 'T8'), ('T', 'T9'), ('L', 'L1'))
         ]
     )
     said = texts(figures.sq_classes(counts))
@@ -56,9 +70,9 @@ def test_flow_sets_exclusions_aside_and_hides_what_is_not_counted():
 def test_levels_stack_to_the_totals(normal):
     counts = pd.DataFrame(
         [
-            dict(sq=c, level=l, n=k + 1)
+            dict(sq=c, level=level, n=k + 1)
             for k, c in enumerate(genant.SQ_CLASSES.sq)
-            for l in ('T4', 'L4')
+            for level in ('T4', 'L4')
         ]
     )
     ax = figures.levels(counts, normal).axes[0]

@@ -1,5 +1,6 @@
 "Bad tables: every fault is found, with its line and its value, and quickly."
 
+import os
 from pathlib import Path
 import re
 import pickle
@@ -491,7 +492,10 @@ def test_letters_of_a_transport_file(tmp_path, version):
     parts = path.read_bytes().split(b'.' + bytes(7))  # a missing number is its sign and zeros
     assert len(parts) == 5
     path.write_bytes(
-        parts[0] + b''.join(x + bytes(7) + p for x, p in zip((b'A', b'M', b'.', b'N'), parts[1:]))
+        parts[0]
+        + b''.join(
+            x + bytes(7) + p for x, p in zip((b'A', b'M', b'.', b'N'), parts[1:], strict=True)
+        )
     )
     df, _ = manifest.cells(path, 'mros_annotations')
     assert df.ID.tolist() == a.id.tolist()
@@ -504,3 +508,17 @@ def test_a_damaged_sas_file_is_one_error(tmp_path):
         (tmp_path / name).write_bytes(SAS.read_bytes()[:700])
         with pytest.raises(DataError, match=f'{name}: cannot be read'):
             manifest.cells(tmp_path / name, 'mros_annotations')
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    os.mkfifo(tmp_path / 'a.csv')
+    (tmp_path / 'b.csv').mkdir()
+    (tmp_path / 'c.csv').symlink_to('gone.csv')
+    for name, said in (
+        ('a.csv', 'a pipe, a socket or a device, not a file'),
+        ('b.csv', 'a folder, not a file'),
+        ('c.csv', 'a link to a file that is not there'),
+        ('d.csv', 'no such file'),
+    ):
+        with pytest.raises(DataError, match=said):
+            manifest.cells(tmp_path / name, 'bodies')

@@ -1,4 +1,4 @@
-"The patch store: the same for any number of workers, after any kill; nothing lost, nothing twice, nothing mixed"
+"The patch store is the same for any number of workers and after any kill, and complete"
 
 import inspect
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ocf_study import augmentation, geometry, inversion, patches, runtime
-from ocf_study.cohort import Cohort
+from ocf_study import augmentation, geometry, inversion, patches, phantom, radiograph, runtime
+from ocf_study.cohort import Cohort, read as read_cohort
+from ocf_study.frame import Film, Frame
 from ocf_study.manifest import DataError
 
 SIZE, LEVELS = 32, ['T12', 'L1', 'L2', 'L3', 'L4']
@@ -50,14 +52,14 @@ def film(rng, shape, inverted):
     return 65535 - grey if inverted else grey, np.array(points)
 
 
-def people(root, n=12, facing='right'):
+def people(root, n=12, facing='right', flip_vertical=False):
     rng, films, bodies = np.random.default_rng(5), [], []
     for i in range(n):
         subject, region = f'PO{i // 2:04d}', 'LT'[i % 2]
         name = f'{subject}V1{region}'
         grey, points = film(rng, (420, 260), i % 4 == 3)
-        if facing == 'left':
-            grey, points = grey[:, ::-1], geometry.mirror(points, 260)
+        seen = Film.of_stored(grey, points, Frame('right'))
+        grey, points = replace(seen, frame=Frame(facing, flip_vertical)).stored()
         Image.fromarray(np.ascontiguousarray(grey)).save(root / f'{name}.png')
         films.append(
             dict(
@@ -70,10 +72,10 @@ def people(root, n=12, facing='right'):
                 height=420,
                 source='film',
                 facing=facing,
-                flip_vertical=False,
+                flip_vertical=flip_vertical,
             )
         )
-        for level, p in zip(LEVELS, points):
+        for level, p in zip(LEVELS, points, strict=True):
             label = int(rng.random() < 0.3)
             bodies.append(
                 dict(
@@ -231,8 +233,9 @@ def test_patches_of_a_film_are_in_the_order_of_body_and_copy(cohort, store):
         if f.augmented.any()
     )
     rows, pixels, _ = patches._make(film)
-    grey, points = film.read()
-    for (_, row), patch in zip(rows.iterrows(), pixels):
+    seen = film.read()
+    grey, points = seen.picture, seen.points
+    for (_, row), patch in zip(rows.iterrows(), pixels, strict=True):
         draw = None if row.kind == 'original' else row.to_frame().T
         mine = geometry.extract_patches(
             grey, points[film.body_ids == row.body_id], SIZE, draws=draw
@@ -248,10 +251,43 @@ def test_the_films_vote_is_one(store):
     assert inverted.any() and not inverted.all()
 
 
-def test_facing_left_gives_the_same_patches(cohort, store, tmp_path):
-    left = people(tmp_path, facing='left')
-    patches.build(left, tmp_path / 'left.zarr', size=SIZE)
-    assert_same(store, tmp_path / 'left.zarr')
+@pytest.mark.parametrize('frame', [Frame('left'), Frame('left', True), Frame('right', True)])
+def test_however_a_film_is_stored_its_patches_are_the_same(cohort, store, tmp_path, frame):
+    turned = people(tmp_path, facing=frame.facing, flip_vertical=frame.flip_vertical)
+    patches.build(turned, tmp_path / 'turned.zarr', size=SIZE)
+    assert_same(store, tmp_path / 'turned.zarr')
+
+
+def test_a_rendered_film_is_mirrored_once_and_no_bit_of_its_patches_moves(tmp_path):
+    phantom.write_cohort(tmp_path / 'films', subjects=1, seed=5, workers=1, pixel_mm=0.6)
+    c = read_cohort(tmp_path / 'films')
+    for film_id in c.films.film_id:
+        bodies = c.bodies[c.bodies.film_id == film_id]
+        six = bodies[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy()
+        grey = radiograph.read(c.path(film_id), 'left')[:, ::-1].copy()
+        by_hand = geometry.mirror(six.reshape(-1, 6, 2), grey.shape[1])
+        film = c.film(film_id)
+        for a, b in zip(
+            patches.film_patches(film.picture, film.points),
+            patches.film_patches(grey, by_hand),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_mark_leaves_the_patches_of_a_film_of_12_bits_as_they_are(tmp_path):
+    grey, points = film(np.random.default_rng(3), (420, 260), False)
+    grey >>= 4
+    cut = {}
+    for name, level in (('plain', 0), ('marked', 65535)):
+        grey[:6, :6] = level
+        Image.fromarray(grey).save(tmp_path / f'{name}.png')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', radiograph.FilmWarning)
+            seen = radiograph.framed(tmp_path / f'{name}.png', points, Frame('right'))
+        cut[name] = patches.film_patches(seen.picture, seen.points, size=SIZE)[0]
+    np.testing.assert_array_equal(cut['plain'], cut['marked'])
+    assert cut['plain'].max() > 40000
 
 
 @pytest.mark.parametrize('workers', [1, 2, 4])
@@ -313,6 +349,7 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(
     cohort, store, tmp_path, monkeypatch
 ):
     pd.to_pickle(cohort, tmp_path / 'cohort')  # written and read by this test alone
+    given, out = str(tmp_path / 'cohort'), str(tmp_path / 'cut.zarr')
     script = textwrap.dedent(f"""
         import os, signal
         import pandas as pd
@@ -323,7 +360,7 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(
             if name == '000002': os.kill(os.getpid(), signal.SIGKILL)
             write(self, name, value)
         patches._Journal.write = last_words
-        patches.build(pd.read_pickle({str(tmp_path / 'cohort')!r}), {str(tmp_path / 'cut.zarr')!r}, size={SIZE})""")
+        patches.build(pd.read_pickle({given!r}), {out!r}, size={SIZE})""")
     ended = subprocess.run([sys.executable, '-c', script], capture_output=True, cwd=tmp_path)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     with pytest.raises(FileNotFoundError, match='stopped'):
@@ -400,7 +437,7 @@ def test_verify_finds_the_shard(cohort, tmp_path, small):
 def test_a_damaged_store_is_mended_by_the_same_call(
     cohort, store, tmp_path, monkeypatch, damaged, alone, damage
 ):
-    "A few shards from the films that reach into them; tables, which hold the labels, with the whole"
+    "A few shards come from the films that reach into them; tables hold the labels of the whole"
     one, anew, finish = tmp_path / 'one.zarr', [], patches._finish
     shutil.copytree(store, one)
     for name in damaged:
@@ -566,7 +603,7 @@ def test_the_data_set_gives_each_patch_once_an_epoch(store, monkeypatch, cache_m
     def key(a):
         return [row.tobytes() for row in a]
 
-    label = dict(zip(key(x), y))
+    label = dict(zip(key(x), y, strict=True))
 
     def epoch(**more):
         batches = [
@@ -604,7 +641,7 @@ def test_the_data_set_gives_each_patch_once_an_epoch(store, monkeypatch, cache_m
 def test_z_score_knows_no_brightness_or_contrast(grey, gain, offset):
     z = patches.standardise(grey)
     assert z.dtype == np.float32 and np.isfinite(z).all()
-    for patch, of in zip(z, grey):
+    for patch, of in zip(z, grey, strict=True):
         assert abs(patch.mean()) < 1e-3 and (
             abs(patch.std() - 1) < 1e-3 or (np.ptp(of) == 0 and (patch == 0).all())
         )
@@ -614,11 +651,12 @@ def test_z_score_knows_no_brightness_or_contrast(grey, gain, offset):
 def test_steps_end_in_the_patch_of_the_store(cohort, store):
     row = patches.table(store, dict(split='test')).iloc[0]
     body = cohort.bodies[cohort.bodies.body_id == row.body_id]
-    points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(6, 2)
-    stored = np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png'))
+    points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(1, 6, 2)
+    film = Film.of_stored(
+        np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png')), points
+    )
     panels = dict(
-        (title, image)
-        for title, image, _ in patches.steps(stored, points, inverted=row.inverted, size=SIZE)
+        (title, image) for title, image, _ in patches.steps(film, inverted=row.inverted, size=SIZE)
     )
     mine = patches.standardise(contents(store)['pixels'][row.name])
     np.testing.assert_allclose(
@@ -639,7 +677,8 @@ def test_profiles_measure_at_the_stated_size(profile):
 
 
 @pytest.mark.parametrize(
-    'module', ['radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime']
+    'module',
+    ['frame', 'radiograph', 'geometry', 'inversion', 'augmentation', 'patches', 'runtime'],
 )
 def test_a_store_knows_the_code_that_made_it(monkeypatch, module):
     read, code = Path.read_bytes, patches._code.__wrapped__
@@ -661,12 +700,14 @@ def test_the_shown_copy_is_the_stored_one(cohort, store):
     table = patches.table(store)
     row = table[table['copy'] == 1].iloc[0]
     body = cohort.bodies[cohort.bodies.body_id == row.body_id]
-    points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(6, 2)
-    stored = np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png'))
+    points = body[[f'{a}{i}' for i in range(1, 7) for a in 'xy']].to_numpy().reshape(1, 6, 2)
+    film = Film.of_stored(
+        np.asarray(Image.open(Path(cohort.about['root']) / f'{row.film_id}.png')), points
+    )
     panels = dict(
         (title, image)
         for title, image, _ in patches.steps(
-            stored, points, inverted=row.inverted, size=SIZE, body_id=row.body_id
+            film, inverted=row.inverted, size=SIZE, body_id=row.body_id
         )
     )
     np.testing.assert_allclose(

@@ -1,7 +1,9 @@
 "Reading one film: every coat gives the same picture; what is no film is refused in one sentence"
 
 import io
+import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -525,6 +527,132 @@ def test_padding_is_black_and_counts_for_nothing(tmp_path, photometric):
     for reading in (radiograph.header, radiograph.read):
         with pytest.raises(DataError, match='every pixel is padding'):
             reading(path)
+
+
+def marked_films(folder, marks, stored=None):
+    "The same film of 12 bits with marks, in every coat"
+    stored = picture() if stored is None else stored
+    values = np.where(marks > 0, marks, stored).astype(np.uint16)
+    yield dicom(folder / 'sixteen.dcm', values, 16)
+    yield dicom(folder / 'twelve.dcm', values, 12)
+    for suffix in ('png', 'tif'):
+        Image.fromarray(values).save(folder / f'marked.{suffix}')
+        yield folder / f'marked.{suffix}'
+
+
+@pytest.mark.parametrize('level', [65535, 40000, 17000])
+@pytest.mark.parametrize('size', [1, 4])
+def test_marks_do_not_darken_a_film(tmp_path, level, size):
+    "A level that no pixel of the film comes near: the film is as bright as without it."
+    marks = np.zeros(picture().shape, int)
+    marks[2 : 2 + size, 3 : 3 + size] = level
+    for path in marked_films(tmp_path, marks):
+        film, said = warned(path)
+        there = marks > 0
+        np.testing.assert_array_equal(film[~there], expected(picture())[~there])
+        top = np.where(there, 0, expected(picture())).max()
+        assert (film[there] == top).all()
+        assert 'marks' in said and f'{level:,}' in said and f'{size * size} ' in said
+        assert any('marks' in str(p) for p in radiograph.header(path, pixels=True)['warnings'])
+
+
+def test_marks_of_several_levels_far_above_the_rest(tmp_path):
+    marks = np.zeros(picture().shape, int)
+    marks[0, :5] = [20000, 30000, 40000, 50000, 65535]
+    for path in marked_films(tmp_path, marks):
+        film, said = warned(path)
+        np.testing.assert_array_equal(film[1:], expected(picture())[1:])
+        assert '5 from' in said
+
+
+def test_a_border_of_one_level_is_a_mark_and_with_its_tag_padding(tmp_path):
+    border = np.pad(np.zeros((40, 30), int), 3, constant_values=65535)
+    stored = np.resize(picture(), border.shape)
+    inside = np.s_[3:-3, 3:-3]
+    for path in marked_films(tmp_path, border, stored):
+        film, said = warned(path)
+        np.testing.assert_array_equal(film[inside], expected(stored)[inside])
+        assert 'marks' in said
+    for bits in (12, 16):
+        values = np.where(border > 0, border, stored).astype(np.uint16)
+        path = dicom(tmp_path / 'tagged.dcm', values, bits, PixelPaddingValue=65535)
+        film, said = warned(path)
+        np.testing.assert_array_equal(film[inside], expected(stored)[inside])
+        assert not said and (film[border > 0] == 0).all()
+
+
+def test_marks_far_below_a_signed_film(tmp_path):
+    values = picture().astype(np.int32)
+    values[0, 0] = -20000
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    film, said = warned(tmp_path / 'a.tif')
+    np.testing.assert_array_equal(film[1:], expected(picture())[1:])
+    assert 'marks' in said and '-20,000' in said
+
+
+def test_bright_levels_that_belong_to_a_film_are_no_marks(tmp_path):
+    "Letters at the top of the declared depth, a bright tail, a film of few levels, 8 bits."
+    letters = picture() // 8
+    letters[:2, :4] = 4095
+    film, said = warned(dicom(tmp_path / 'letters.dcm', letters))
+    np.testing.assert_array_equal(film, expected(letters))
+    assert not said
+    tail = (65535 * np.linspace(0, 1, 40 * 30).reshape(40, 30) ** 6).astype(np.uint16)
+    few = np.zeros((40, 30), np.uint16)
+    few[::2], few[0, 0] = 7, 65535
+    for name, values in (('tail', tail), ('few', few)):
+        Image.fromarray(values).save(tmp_path / f'{name}.png')
+        film, said = warned(tmp_path / f'{name}.png')
+        np.testing.assert_array_equal(film, values)
+        assert not said
+
+
+@pytest.mark.parametrize(
+    'tags, told',
+    [
+        (dict(Modality='CT'), 'Modality = .CT.: not the modality of a projection'),
+        (dict(Modality='CT', ImageType=['ORIGINAL', 'PRIMARY', 'LOCALIZER']), ''),
+        (dict(Modality='MR'), 'not the modality'),
+        (dict(Modality='RG'), ''),
+        (dict(Modality=''), ''),
+        (dict(ViewPosition='AP'), 'frontal view'),
+        (dict(ViewPosition='LL'), ''),
+        (dict(PresentationLUTShape='INVERSE'), 'INVERSE.*contradicts MONOCHROME2'),
+        (dict(PresentationLUTShape='IDENTITY'), ''),
+        (dict(PresentationLUTShape='INVERSE', PhotometricInterpretation='MONOCHROME1'), ''),
+        (
+            dict(PresentationLUTShape='IDENTITY', PhotometricInterpretation='MONOCHROME1'),
+            'IDENTITY.*contradicts MONOCHROME1',
+        ),
+        (dict(PresentationIntentType='FOR PROCESSING'), 'raw levels of a detector'),
+        (dict(PresentationIntentType='FOR PRESENTATION'), ''),
+        (dict(WindowCenter=2000, WindowWidth=400), ''),  # a choice for a screen: see the chapter
+    ],
+)
+def test_another_kind_of_picture_is_told(tmp_path, tags, told):
+    path = dicom(tmp_path / 'a.dcm', picture(), **tags)
+    film, said = warned(path)
+    inverted = tags.get('PhotometricInterpretation') == 'MONOCHROME1'
+    as_stored = expected(picture())
+    np.testing.assert_array_equal(film, 65535 - as_stored if inverted else as_stored)
+    assert re.search(told, said) and bool(told) == bool(said)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / 'fifo')
+    server = socket.socket(socket.AF_UNIX)
+    with server:
+        server.bind(str(tmp_path / 'socket'))
+        for name in ('fifo', 'socket'):
+            with pytest.raises(DataError, match='a pipe, a socket or a device'):
+                radiograph.header(tmp_path / name)
+    (tmp_path / 'broken').symlink_to('gone.dcm')
+    (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
+    for name in ('broken', 'loop'):
+        with pytest.raises(DataError, match='a link to a file that is not there'):
+            radiograph.read(tmp_path / name)
+    with pytest.raises(DataError, match='no such film'):
+        radiograph.read(tmp_path / 'gone.dcm')
 
 
 @pytest.mark.parametrize(

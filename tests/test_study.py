@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_the_page_links_what_is_there(smoke):
     links = Links()
     links.feed((smoke / 'index.html').read_text())
     assert len(links.found) > 40
-    assert [l for l in links.found if not (smoke / l).exists()] == []
+    assert [link for link in links.found if not (smoke / link).exists()] == []
 
 
 def test_executed_notebooks_are_clean_and_whole(smoke):
@@ -245,6 +246,30 @@ def test_what_was_drawn_is_looked_up_where_the_films_are(stage):
         if c['cell_type'] == 'code'
     )
     assert not re.search(r'work\b.{0,6}films', text)
+
+
+@pytest.mark.parametrize(
+    'stage', ['05_real_people', '50_evaluation', '60_error_analysis', '70_beyond', '80_comparison']
+)
+def test_a_page_with_intervals_says_which_to_quote(stage):
+    cells = json.loads(study.stages()[stage].read_text())['cells']
+    said = ' '.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    assert re.search(r'\*\*[^*]*\b[Qq]uote\b[^*]*\*\*', said)
+
+
+def test_the_first_pages_say_which_interval_to_quote(smoke):
+    for page in (smoke / 'index.html', ROOT / 'README.md'):
+        assert 'quote' in page.read_text().lower(), page
+    (tells,) = [a for a in study._artefacts(smoke) if a['name'] == 'intervals']
+    assert 'quote person, score' in tells['caption']
+
+
+def test_of_the_stages_from_90_on_the_named_one_alone_is_run():
+    first = [s for s in study.stages() if s < '90']
+    assert study._wanted('') == first and '91_ratio' in study.stages()
+    assert study._wanted('91_ratio') == [*first, '91_ratio']
+    assert study._wanted('90_benchmarks') == [*first, '90_benchmarks']
+    assert study._wanted('20_search') == first[: first.index('20_search') + 1]
 
 
 def test_nothing_is_run_twice(smoke):
@@ -331,7 +356,7 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
         for d in (c.films, c.bodies, c.subjects)
     )
     films['path'] = [f'scan{i:04d}.dcm' for i in range(len(films))]
-    for old, new in zip(c.films.path, films.path):
+    for old, new in zip(c.films.path, films.path, strict=True):
         shutil.copy(smoke / 'work' / 'films' / old, folder / new)
     for name, d in (
         ('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]),
@@ -505,16 +530,17 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
     (tmp_path / 'tables').mkdir()
     (tmp_path / 'notebooks').mkdir()
 
-    def made(*names):
+    def made(names, *_):
         for n in names:
             (tmp_path / 'tables' / f'{n}.csv').write_text('a')
             (tmp_path / 'work' / 'artefacts' / f'table-{n}.json').write_text(
                 json.dumps(dict(name=n, stage='20_search', kind='table'))
             )
+        return 1.0, 1.0
 
     console, checksums = Console(quiet=True), ledger.Checksums(tmp_path / 'checksums.json')
     for names in (('optimum', 'importance'), ('optimum',)):
-        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1.0, 1.0))
+        monkeypatch.setattr(study, '_execute', partial(made, names))
         with study._display(console) as bars:
             study._stage('20_search', {}, 'key', tmp_path, checksums, console, bars)
         assert {p.stem for p in (tmp_path / 'tables').iterdir()} == set(names)
@@ -619,16 +645,15 @@ def test_torn_notes_are_none(tmp_path):
     assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
 
 
-def test_a_run_folder_within_the_data_is_no_data(tmp_path):
-    (tmp_path / 'data' / 'report').mkdir(parents=True)
-    (tmp_path / 'data' / 'bodies.csv').write_text('a')
-
-    def state():
-        checksums = ledger.Checksums(tmp_path / 'checksums.json')
-        return study._data_state(tmp_path / 'data', tmp_path / 'data' / 'report', checksums)
-
-    before = state()
-    (tmp_path / 'data' / 'report' / 'index.html').write_text('b')
-    assert state() == before and len(before) == 1
-    (tmp_path / 'data' / 'bodies.csv').write_text('ab')
-    assert state() != before
+@pytest.mark.parametrize(
+    'data, out',
+    [('films', 'films'), ('films', 'films/report'), ('run/work/films', 'run'), ('linked', 'films')],
+)
+def test_films_and_results_are_not_mixed(data, out, tmp_path):
+    (tmp_path / 'films').mkdir()
+    (tmp_path / 'run' / 'work' / 'films').mkdir(parents=True)
+    (tmp_path / 'linked').symlink_to(tmp_path / 'films')
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(study.StudyError, match='one lies in the other.*--out'):
+        study.run('smoke', tmp_path / out, data=tmp_path / data)
+    assert sorted(tmp_path.rglob('*')) == before
