@@ -29,10 +29,12 @@ import pandas as pd
 import pydicom
 import xarray as xr
 import zarr
+from fastcore.basics import patch_to
 
 from . import augmentation, geometry, inversion, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/09_patches.ipynb #c1bf424e
 DRAWS = [
@@ -540,6 +542,13 @@ def open(
         )
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
+
+# %% ../nbs/method/09_patches.ipynb #d1b94402
+@patch_to(Run, as_prop=True)
+def choices(self: Run) -> dict:  # size, variant, detector, tie, seed
+    "How the patches of a run were cut."
+    settings = open(self.path('patches')).attrs['settings']
+    return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(

@@ -26,8 +26,10 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
+from fastcore.basics import patch_to
 
 from . import googlenet, manifest, metrics, patches, runtime
+from .run import Run
 
 # %% ../nbs/method/12_training.ipynb #26355ab7
 tf = runtime.tensorflow()
@@ -690,6 +692,12 @@ def load_best(
         return keras.saving.load_model(path, compile=False)
     except Exception:
         raise ValueError(f'{path} is not a network of this package, or is damaged') from None
+
+# %% ../nbs/method/12_training.ipynb #15abc9ed
+@patch_to(Run, as_prop=True, nm='network')
+def _network_of(self: Run) -> keras.Model:  # with the logit alone
+    "The network of a run at its best epoch."
+    return self.opened('model', lambda folder: googlenet.without_aux(load_best(folder)))
 
 # %% ../nbs/method/12_training.ipynb #e98657bc
 def example_patches(
