@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pydicom
 import pytest
+import small
 
 from ocf_study import cohort, inversion, ledger, manifest, resampling, study
 
@@ -656,7 +657,8 @@ def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
     temporary.mkdir()
     places = dict.fromkeys(('TMPDIR', 'JUPYTER_RUNTIME_DIR'), str(temporary))
     command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(run), '--until', '00_cohort']
-    command += ['--set', '00_cohort.workers=2']
+    settings = small.SETTINGS | {'00_cohort.workers': 2}
+    command += [a for k, v in settings.items() for a in ('--set', f'{k}={v}')]
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         process = subprocess.Popen(
             command,
