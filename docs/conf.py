@@ -7,15 +7,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-here = Path(__file__).parent
-root = here.parent
-sys.path[:0] = [str(here), str(root)]
-os.environ.setdefault('MPLBACKEND', 'agg')
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package
+sys.path.insert(0, str(Path(__file__).parent))  # nbpages
+os.environ['MPLBACKEND'] = os.environ.get('MPLBACKEND', 'agg')
 
 import nbpages
 from myst_parser.mdit_to_docutils.base import DocutilsRenderer
 from nbdev.config import get_config
 
+here, root = Path(__file__).parent, Path(__file__).parents[1]
 os.chdir(root)  # nbdev looks for settings.ini from the working folder up
 cfg = get_config()
 names = nbpages.build(
@@ -94,7 +94,8 @@ def docments_to_fields(app, what, name, obj, options, lines):
         ]
     else:
         fields = []
-    lines[:] = [marked(l, module) for l in lines] + (['', *fields, ''] if fields else [])
+    lines[:] = [marked(line, module) for line in lines]
+    lines += ['', *fields, ''] if fields else []
 
 
 def without_padding(self, token):

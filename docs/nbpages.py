@@ -7,6 +7,7 @@ import re
 import shutil
 from base64 import b64encode
 from collections import Counter
+from functools import partial
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -573,7 +574,7 @@ def readable(df):
             (),
         )
         places = _places(pd.concat([values, *(df[k] for k in pair)]))
-        text = values.map(lambda v: _number(v, places))
+        text = values.map(partial(_number, places=places))
         if pair:
             skip |= set(pair)
             text = [
@@ -583,7 +584,7 @@ def readable(df):
                     if pd.notna(a) and pd.notna(b)
                     else ''
                 )
-                for t, a, b in zip(text, df[pair[0]], df[pair[1]])
+                for t, a, b in zip(text, df[pair[0]], df[pair[1]], strict=True)
             ]
         out[words(c)] = text
     return pd.DataFrame(out, index=df.index)
@@ -625,14 +626,14 @@ def beside(df):
     places = places.groupby(scale).transform('max') if df.measure.nunique() > 2 else places
 
     def show(k):
-        return [_number(v, p, '-') for v, p in zip(df[k], places)]
+        return [_number(v, p, '-') for v, p in zip(df[k], places, strict=True)]
 
     df = df.assign(
         paper=show('published'),
         run=show('this_run'),
         interval=[
             f' ({_number(a, p)} to {_number(b, p)})' if pd.notna(a) and pd.notna(b) else ''
-            for a, b, p in zip(df.low, df.high, places)
+            for a, b, p in zip(df.low, df.high, places, strict=True)
         ],
     )
     df['item'], df['measure'] = df.item.map(words).fillna(''), df.measure.map(words)

@@ -20,10 +20,10 @@ from .runtime import rng
 # %% ../nbs/method/14a_calibration.ipynb #1f1482fa
 def correct(
     p,  # (N,) probability as the network gives it
-    kept=1.0,  # share of the label 0 bodies that down-sampling kept in training; (N,) where it was done by region
+    kept=1.0,  # share of label 0 bodies kept by down-sampling in training; (N,) if by region
     pos_weight=1.0,  # weight of label 1 in the loss; number or (N,)
 ):  # (N,) probability at the natural prevalence
-    "Odds x kept / pos_weight: exact for a model that minimises the weighted loss on the sampled bodies (Elkan 2001)."
+    "Odds x kept / pos_weight: exact if the weighted loss on sampled bodies is least (Elkan 2001)."
     p, kept, pos_weight = (np.asarray(v, float) for v in (p, kept, pos_weight))
     for bad, what, v in (
         (~((p >= 0) & (p <= 1)), 'p is a probability in 0-1', p),
@@ -39,7 +39,7 @@ def correct(
 def reliability(
     y,  # (N,) label of each body
     p,  # (N,) probability of label 1
-    bins=10,  # half of them over the highest tenth of the bodies; bodies of equal probability share a bin
+    bins=10,  # half of them over the highest tenth of the bodies; ties share a bin
     level=0.95,  # of confidence
 ) -> pd.DataFrame:  # a row per bin: predicted, observed, low, high, bodies
     "Reliability curve with Wilson's interval in each bin."
@@ -92,7 +92,7 @@ def _line(y, x, unit):
             return none
     if not (fit.converged and np.isfinite(fit.bse).all()):
         return none
-    return tuple(zip(fit.params, fit.bse))[::-1]
+    return tuple(zip(fit.params, fit.bse, strict=True))[::-1]
 
 
 def _in_the_large(y, x, unit):
@@ -159,7 +159,9 @@ def ppv_limits(
     effective,  # as many independent label 0 bodies are they worth (`resampling.Ranked.effective`)
     level=0.95,  # of confidence
     seed=0,
-) -> tuple:  # low, high (K,): two-sided; without a false alarm low is one-sided and high is 1, where nothing is flagged both are NaN
+) -> (
+    tuple
+):  # low, high (K,), two-sided; without a false alarm low is one-sided; NaN if none flagged
     "Limits of the PPV at other prevalences."
     prevalence = np.asarray(prevalence, float)
     if sensitivity == 0 and specificity == 1:

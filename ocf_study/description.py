@@ -44,10 +44,13 @@ def _sets(cohort):
         b.split != '',
     ]
     return pd.concat(
-        [wide.loc[b[m].subject_id.unique()].assign(set=name) for name, m in zip(SETS, members)]
+        [
+            wide.loc[b[m].subject_id.unique()].assign(set=name)
+            for name, m in zip(SETS, members, strict=True)
+        ]
     )
 
-
+# %% ../nbs/method/05a_description.ipynb #bbb290e0
 def table1(
     cohort: Cohort,  # partitioned
     below: int = 0,  # counts of people under this are masked, as are means over so few; 0: none
@@ -98,7 +101,7 @@ def _without_nan(out):
 
 
 def _hidden_sets(n, below):
-    "Which cells of a row of `SETS` per race (and their sum) are masked; all of the row's parts add up to the last column."
+    "Which cells of `SETS` are masked, by race (and in all); sets add up to the last column."
     four = n[[s for s in SETS if s != SETS[1]]]
     hidden = pd.DataFrame(
         hide(four, below, _adds_up(four.shape, by_column=len(four) > 1)), four.index, four.columns
@@ -116,23 +119,23 @@ def _hidden_sets(n, below):
 
 
 def _adds_up(shape, by_column):
-    "What a reader knows of a table of counts by set: parts - whole = 0 along each row, and races - people = 0 down each column."
+    "What a reader knows of counts by set: the sum of rows, and of columns, minus their parts is 0."
     cells = np.arange(np.prod(shape)).reshape(shape)
     lines = [*(cells if shape[1] > 1 else []), *(cells.T if by_column else [])]
     relations = np.zeros((len(lines), cells.size))
-    for r, line in zip(relations, lines):
+    for r, line in zip(relations, lines, strict=True):
         r[line], r[line[-1]] = 1, -1
     return relations
 
-
+# %% ../nbs/method/05a_description.ipynb #beb89950
 def _mask_table1(out, d, below):
-    "Mask counts under `below`, means over so few people, what would give them away, and what was made from them."
+    "Mask counts under `below`, means over so few people, and what would give either away."
     sets = d.groupby('set', sort=False)
 
     def masked(rows, n):
         hidden = _hidden_sets(n.reindex(columns=SETS, fill_value=0), below)
         for r, (_, h), (_, k) in zip(
-            rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows()
+            rows, hidden.iterrows(), n.reindex(columns=SETS, fill_value=0).iterrows(), strict=True
         ):
             for s in SETS:
                 if s in out and h[s]:
@@ -157,7 +160,7 @@ def _mask_table1(out, d, below):
 
 # %% ../nbs/method/05a_description.ipynb #76549d26
 def _flow_relations(flow):
-    "What a reader of a flow knows: steps add up, splits add up, labels add up to bodies, validation and test are not sampled down."
+    "What a reader knows: steps, splits and labels add up, and only training is sampled down."
     cells = np.arange(len(flow) * len(COUNTS)).reshape(len(flow), -1)
     out, last = (
         flow.step.str.startswith('excluded: ').to_numpy(),
@@ -178,7 +181,7 @@ def _flow_relations(flow):
     ]
     sums += [
         {row[3]: 1, row[4]: 1, row[2]: -1}
-        for row, r in zip(cells, flow.itertuples())
+        for row, r in zip(cells, flow.itertuples(), strict=True)
         if r.label0 + r.label1 == r.bodies
     ]
     for i in flow.index[thinned]:
@@ -189,16 +192,16 @@ def _flow_relations(flow):
             if flow.split[i] != 'train' or COUNTS[k] == 'label1'
         ]
     relations = np.zeros((len(sums), cells.size))
-    for r, s in zip(relations, sums):
+    for r, s in zip(relations, sums, strict=True):
         r[list(s)] = list(s.values())
     return relations
 
-
+# %% ../nbs/method/05a_description.ipynb #36b633a4
 def masked_flow(
     flow: pd.DataFrame,  # of a `Cohort`
     below: int,  # as in `hide`; 0: none
 ) -> pd.DataFrame:
-    "The exclusion flow without counts of few and what would give one away; what is included is known."
+    "The exclusion flow without small counts and what would give one away."
     n, relations = flow[COUNTS], _flow_relations(flow)
     train = ((flow.split == 'train') & (flow.step == 'down-sampled')).to_numpy()
     known = (
@@ -281,7 +284,7 @@ def expected_posterior(
 def morphometry(
     bodies: pd.DataFrame,  # with body_id, film_id, level and points
     sex='M',  # (N,) or one, M|F: whose norms
-) -> pd.DataFrame:  # body_id, three heights (px), deformities, largest, grade, type and sq they imply, z_wedge, z_biconcave
+) -> pd.DataFrame:  # body_id, heights (px), deformities, grade, type and sq they imply, z scores
     "What the six points of each body say."
     p = points(bodies)
     h = pd.DataFrame(
@@ -300,7 +303,7 @@ def audit(
     bodies: pd.DataFrame,  # with sq, label, film_id, level and points
     n: int = 20,  # bodies to list
     sex='M',  # (N,) or one, M|F
-) -> pd.DataFrame:  # body_id, sq, grade, implied grade and type, largest deformity, gap; greatest disagreement first
+) -> pd.DataFrame:  # body_id, given and implied grade, deformity, gap: greatest disagreement first
     "Bodies whose grade and heights disagree most."
     m = morphometry(bodies, sex)
     grade = genant.to_grade(bodies.sq.to_numpy())

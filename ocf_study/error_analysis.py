@@ -20,7 +20,7 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
-from . import manifest, resampling, runtime
+from . import escaping, manifest, resampling, runtime
 from .manifest import CONFOUNDERS, DataError, Problem
 
 # %% ../nbs/method/15_error_analysis.ipynb #8742f483
@@ -54,7 +54,7 @@ def write_sheet(
     reader: str,  # pseudonym
     path,  # CSV to write
 ) -> Path:
-    "An empty sheet for one reader, which follows the schema `readings` once it is filled; one that somebody has begun to fill is kept."
+    "An empty sheet for one reader, of the schema `readings`; one that is being filled is kept."
     sheet, path = (
         cases[['case', 'body_id']].assign(
             reader=reader, **dict.fromkeys([*CONFOUNDERS, 'note'], '')
@@ -64,19 +64,21 @@ def write_sheet(
     there = sheet
     if path.exists():
         try:
-            there = pd.read_csv(path, dtype=str, keep_default_na=False)
+            there = escaping.read_csv(path, dtype=str, keep_default_na=False)
         except (ValueError, OSError):
             there = pd.DataFrame()
         if not set(sheet) <= set(there):
             raise ValueError(
-                f'{path.name} is not a sheet with the columns it was written with, as where a program put semicolons for commas; it is left alone: save it as CSV with commas, or move it away'
+                f'{path.name} is not a sheet with the columns it was written with, as where a '
+                'program put semicolons for commas; it is left alone: save it as CSV with commas, '
+                'or move it away'
             )
     if (there[[*CONFOUNDERS, 'note']] != '').any(axis=None):
         if there.body_id.tolist() != sheet.body_id.tolist():
             raise ValueError(f'{path.name} holds readings of another sample: move it away first')
         return path
     with runtime.atomic(path) as partial:
-        sheet.to_csv(partial, index=False)
+        escaping.write_csv(sheet, partial)
     return path
 
 # %% ../nbs/method/15_error_analysis.ipynb #656f2f8f
@@ -90,7 +92,7 @@ def picture_sheet(
     fig, axes = plt.subplots(rows, columns, figsize=(columns, 1.15 * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis('off')
-    for ax, patch, case in zip(axes.flat, patches, cases):
+    for ax, patch, case in zip(axes.flat[: len(patches)], patches, cases, strict=True):
         ax.imshow(patch, cmap='gray')
         ax.set_title(case, fontsize=8, pad=2)
     return fig
@@ -109,7 +111,7 @@ def check_readings(
     foreign = ~readings.body_id.isin(wanted)
     problems = [
         Problem(file, int(line), 'body_id', body, 'is not in the sample')
-        for line, body in zip(lines[foreign], readings.body_id[foreign])
+        for line, body in zip(lines[foreign], readings.body_id[foreign], strict=True)
     ]
     for reader, read in readings.groupby('reader'):
         problems += [
@@ -136,6 +138,7 @@ def read_readings(
     if problems:
         raise DataError(problems)
     readings = pd.concat(sheets, ignore_index=True)
+    readings['reader'] = readings.reader.map(escaping.plain)
     if twice := readings[readings.duplicated(['body_id', 'reader'])].reader.unique().tolist():
         raise DataError(
             [
@@ -178,15 +181,14 @@ def simulate_readers(
 # %% ../nbs/method/15_error_analysis.ipynb #178b5d3f
 def combine(
     readings: pd.DataFrame,  # body_id, reader, a bool per confounder
-    rule: str = 'both',  # both: every reader marked it; either: at least one did; or a reader's name
+    rule: str = 'both',  # both: every reader marked it; either: one did; or a reader's name
 ) -> pd.DataFrame:  # index body_id, a bool per confounder
     "One answer per body from its readers."
     if rule in ('both', 'either'):
         return readings.groupby('body_id')[CONFOUNDERS].agg('all' if rule == 'both' else 'any')
     if rule not in set(readings.reader):
-        raise ValueError(
-            f'unknown rule {rule!r}: both, either, or one of {", ".join(sorted(set(readings.reader)))}'
-        )
+        names = ', '.join(sorted(set(readings.reader)))
+        raise ValueError(f'unknown rule {rule!r}: both, either, or one of {names}')
     return readings[readings.reader == rule].set_index('body_id')[CONFOUNDERS]
 
 # %% ../nbs/method/15_error_analysis.ipynb #988bbe8b
@@ -206,12 +208,14 @@ def counts(
         (~m & ~right[:, None]).sum(0),
         (~m & right[:, None]).sum(0),
     ]
-    return pd.DataFrame(dict(zip(CELLS, cells)), index=pd.Index(marks.columns, name='confounder'))
+    return pd.DataFrame(
+        dict(zip(CELLS, cells, strict=True)), index=pd.Index(marks.columns, name='confounder')
+    )
 
 # %% ../nbs/method/15_error_analysis.ipynb #44aa5388
 def odds_ratio(
     cells: pd.DataFrame,  # the four cells of table 2
-    half: str = 'zero',  # add 0.5 to all four cells of a table: zero (where one is 0, the paper's rule), always, never
+    half: str = 'zero',  # add 0.5 to the four cells: zero (where one is 0: paper), always, never
     level: float = 0.95,  # of the interval
 ) -> (
     pd.DataFrame
@@ -235,7 +239,7 @@ def odds_ratio(
 
 
 def _informative(cells):
-    "Rows with bodies on every margin: a confounder on no body, or on all, has no odds ratio, and adding 0.5 would invent one."
+    "Rows with bodies on every margin; without them, adding 0.5 would invent an odds ratio."
     a, b, c, d = cells[CELLS].T.to_numpy()
     return pd.Series(((a + b) * (c + d) * (a + c) * (b + d)) > 0, cells.index)
 
@@ -281,7 +285,7 @@ def exact(
     cells: pd.DataFrame,  # the four cells of table 2
     level: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # conditional, exact_low, exact_high, p (Fisher, two-sided), p_holm, p_bh
-    "Conditional odds ratio with its exact interval, Fisher's test, and the test corrected for the number of rows."
+    "Conditional odds ratio with exact interval; Fisher's test, also corrected for the rows."
     known = _informative(cells)
     tables = cells.loc[known, CELLS].to_numpy(int).reshape(-1, 2, 2)
     ratios = [stats.contingency.odds_ratio(t) for t in tables]
@@ -308,11 +312,11 @@ def disagree(
 ) -> str:  # a sentence that names the rows; empty where there are none
     "Where Fisher's p and the conditional interval do not agree about an odds ratio of 1."
     small, outside = ratios.p < 1 - level, (ratios.exact_low > 1) | (ratios.exact_high < 1)
-    rows = ratios.index[small != outside]
+    rows = ', '.join(map(str, ratios.index[small != outside]))
     return (
-        f" Fisher's p (uncorrected) and the conditional interval disagree for {', '.join(map(str, rows))}: "
+        f" Fisher's p (uncorrected) and the conditional interval disagree for {rows}: "
         'p adds up all tables no likelier than this one, the interval has equal tails.'
-        if len(rows)
+        if rows
         else ''
     )
 
@@ -352,7 +356,7 @@ def by_subject(
     subject: pd.Series,  # index body_id, whose body it is
     level: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # carriers (people), gee, gee_low, gee_high, gee_p, gee_note
-    "Odds ratios that know which bodies belong to one person (GEE, exchangeable within a subject, bias-reduced errors)."
+    "Odds ratios with bodies clustered by person (GEE, exchangeable, bias-reduced errors)."
     wrong = 1 - correct.loc[marks.index].to_numpy(int)
     group = pd.factorize(subject.loc[marks.index])[0]
     rows = [_gee(wrong, marks[c].to_numpy(int), group, level) for c in marks]
@@ -384,7 +388,7 @@ def table(
 
 # %% ../nbs/method/15_error_analysis.ipynb #1b631039
 def plot_odds_ratios(
-    tables: dict,  # name -> DataFrame with index confounder and columns odds_ratio, exact_low, exact_high
+    tables: dict,  # name -> DataFrame of confounders: odds_ratio, exact_low, exact_high
     span=(0.05, 40),  # odds ratios shown; an interval that leaves it ends in an arrow
 ):  # Figure
     "Odds ratios with exact intervals, a colour per table, in the order of table 2."
@@ -422,7 +426,7 @@ def kappa(
     first,  # (N,) bool, marks of one reader
     second,  # (N,) bool, marks of the other
     level: float = 0.95,  # of the interval
-) -> tuple:  # kappa, low, high; all NaN where both readers gave one and the same answer to everything, no interval where one did
+) -> tuple:  # kappa, low, high; NaN where both readers gave one and the same answer throughout
     "Cohen's kappa with its large-sample interval."
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     cells = np.bincount(2 * first + second, minlength=4).reshape(2, 2)
@@ -439,13 +443,12 @@ def kappa(
 def reader_agreement(
     readings: pd.DataFrame,  # two readers, each body read by both
     level: float = 0.95,  # of the intervals
-    subject: pd.Series
-    | None = None,  # index body_id, whose body it is: people are drawn for kappa; None: its large-sample interval
+    subject: pd.Series | None = None,  # index body_id, person: drawn for kappa; None: large-sample
     n: int = 1000,  # resamples
     seed: int = 0,
     few: int = 5,  # bodies marked by both below which kappa has no interval
-) -> pd.DataFrame:  # index confounder, the last `all`: marked by both, by one alone, by none; agreement and marked_agreement with Wilson's interval; kappa with interval
-    "How far two readers mark the same."
+) -> pd.DataFrame:  # index confounder, last `all`: counts, agreement, marked_agreement, kappa
+    "How far two readers mark the same: agreement (Wilson's interval) and Cohen's kappa."
     names = sorted(set(readings.reader))
     if len(names) != 2:
         raise ValueError(f'agreement is between two readers, not {len(names)}: {", ".join(names)}')
@@ -499,7 +502,7 @@ def reader_agreement(
 
 # %% ../nbs/method/15_error_analysis.ipynb #ef1beb08
 def _kappa_of(cells):
-    "Cohen's kappa of (K, 4) counts, then the pooled one; NaN where all answers are one and the same."
+    "Cohen's kappa of (K, 4) counts, then the pooled one; NaN where all answers are the same."
     both, first, second, neither = cells.T
     n = both + first + second + neither
     with np.errstate(divide='ignore', invalid='ignore'):

@@ -26,7 +26,7 @@ def attenuate(
     "Beer-Lambert with two effective energies."
     return sum(
         w * cv2.exp(cv2.addWeighted(soft, -s, bone, s - b, 0))
-        for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone'])
+        for w, s, b in zip(BEAM['share'], BEAM['soft'], BEAM['bone'], strict=True)
     )
 
 # %% ../nbs/method/02a_exposure.ipynb #6b8c24dd
@@ -199,7 +199,7 @@ def _collimate(grey, pixel_mm, draw):
         None
     ]
 
-
+# %% ../nbs/method/02a_exposure.ipynb #d715aaf4
 def _mark(grey, frame, pixel_mm, draw):
     "Lead letter and number."
     mm = np.array(grey.shape[::-1]) * pixel_mm
@@ -250,7 +250,7 @@ def _mark(grey, frame, pixel_mm, draw):
                 0.8,
             )
 
-
+# %% ../nbs/method/02a_exposure.ipynb #7d334390
 def _dust(grey, frame, pixel_mm, draw):
     "Specks and hairs."
     for _ in range(frame.dust):

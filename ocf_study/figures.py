@@ -11,7 +11,7 @@ __all__ = ['COLORS', 'LABEL_COLORS', 'RENDERED', 'NOT_SHOWN', 'MASKED_NOTE', 'SQ
 import json
 import os
 from collections.abc import Callable
-from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,12 +23,14 @@ from matplotlib.figure import Figure
 
 from . import __version__, disclosure, escaping, genant, metrics, runtime
 from .disclosure import NOBODY, Basis, about
+from .run import Run
 
 # %% ../nbs/method/17_figures.ipynb #29d5ae4a
 COLORS = dict(
     zip(
         ('blue', 'orange', 'green', 'red', 'purple', 'brown', 'pink', 'grey', 'yellow', 'sky'),
         sns.color_palette('colorblind').as_hex(),
+        strict=True,
     )
 )
 LABEL_COLORS = {0: COLORS['blue'], 1: COLORS['orange']}  # normal to mild, moderate to severe
@@ -64,7 +66,7 @@ RENDERED = 'Rendered films (NHANES 2013-14 morphometry), not radiographs of pati
 # %% ../nbs/method/17_figures.ipynb #80e8aba6
 def _note(out, name, kind, **values):
     "Write beside the heavy artefacts what the report says of one figure or table"
-    path = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
+    path = Run(out).path('artefacts', f'{kind}-{name}.json')
     with runtime.atomic(path) as t:
         t.write_text(
             json.dumps(
@@ -124,7 +126,7 @@ def _drawn(fig, name, out):
         ('svg', {'metadata': {'Date': None}}),
         ('png', {'metadata': {'Software': None}}),
     ):
-        path = Path(out) / 'figures' / f'{name}.{kind}'
+        path = Run(out).path('figures', f'{name}.{kind}')
         with runtime.atomic(path) as t:
             fig.savefig(t, format=kind, **extra)
         files[f'figures/{path.name}'] = runtime.sha256(path)
@@ -152,7 +154,7 @@ def save(
         fig = fig(data)
     stamped(fig, about(out)['rendered'])
     files = _drawn(fig, name, out)
-    path = Path(out) / 'figures' / f'{name}.csv'
+    path = Run(out).path('figures', f'{name}.csv')
     path.unlink(missing_ok=True)  # an earlier run may have shown more
     if data is not None:
         files |= _csv(_shared(data, out), path, out)
@@ -169,7 +171,7 @@ def keep(
     out: str | Path,  # run folder
 ) -> None:
     "Write a figure to the run's `work/private` alone, and close it unseen."
-    folder = Path(out) / 'work' / 'private'
+    folder = Run(out).path('private')
     folder.mkdir(parents=True, exist_ok=True)
     with runtime.atomic(folder / f'{name}.png') as path:
         fig.savefig(path, format='png')
@@ -222,12 +224,11 @@ def save_table(
     df = _shared(disclosure.protect(rule, df, rests_on or NOBODY), out)
     if masked.any():
         caption = f'{caption} Empty: {MASKED_NOTE.format(below=rule.below)}.'
-    files = _csv(df, Path(out) / 'tables' / f'{name}.csv', out)
+    files = _csv(df, Run(out).path('tables', f'{name}.csv'), out)
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='table', caption=caption, alt='', files=files, masked=hidden)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
-    style = df.style.hide(axis='index').set_caption(escape(caption + mark))
-    return style.format(_number, na_rep='', escape='html').format_index(escape='html', axis=1)
+    return escaping.styled(df, caption + mark).hide().format(_number, na_rep='')
 
 # %% ../nbs/method/17_figures.ipynb #de1a4163
 def saved(
@@ -238,11 +239,11 @@ def saved(
     pd.DataFrame
 ):  # with a column `masked`: is a row empty to protect people? Without rows if there is none
     "A table as it was saved."
-    path = Path(out) / f'{kind}s' / f'{name}.csv'
+    path = Run(out).path(f'{kind}s', f'{name}.csv')
     if not path.exists():
         return pd.DataFrame({'masked': []})
     df = escaping.read_csv(path)
-    note = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
+    note = Run(out).path('artefacts', f'{kind}-{name}.json')
     masked = json.loads(note.read_text()).get('masked', []) if note.exists() else []
     return df.assign(masked=df.index.isin(masked))
 
@@ -253,7 +254,7 @@ def record(
     **values,  # JSON-able; nested dictionaries become nested entries of summary.json
 ):
     "Note headline numbers of a stage; the run gathers them in summary.json"
-    path = Path(out) / 'work' / 'summary' / f'{stage}.json'
+    path = Run(out).path('parts', f'{stage}.json')
     with runtime.atomic(path) as t:
         t.write_text(
             json.dumps(
@@ -321,9 +322,9 @@ def sq_classes(
         )
     for ax in (axs[0, 0], axs[0, 2]):
         ax.set_facecolor((*mpl.colors.to_rgb(LABEL_COLORS[0]), 0.13))
-    for ax, kind in zip(axs[1], genant.TYPES):
+    for ax, kind in zip(axs[1], genant.TYPES, strict=True):
         ax.set_title(kind, fontsize=9, pad=3)
-    for ax, severity in zip(axs[:, 0], genant.SEVERITIES):
+    for ax, severity in zip(axs[:, 0], genant.SEVERITIES, strict=True):
         ax.set_ylabel(severity, fontsize=9, weight='bold', labelpad=6)
     handles = [
         mpl.patches.Patch(fc=(*mpl.colors.to_rgb(LABEL_COLORS[k]), 0.3), label=t)
@@ -368,7 +369,7 @@ def _flow_box(ax, x, y, title, lines, color):
     )
     return y - height / 2 - 0.06, y + height / 2 + 0.06
 
-
+# %% ../nbs/method/17_figures.ipynb #37d0dbe3
 def _flow_step(ax, x, y, row, color):
     "One step of the flow chart: subjects and films, bodies, labels."
     labels = ' · '.join(
@@ -405,9 +406,9 @@ def _flow_arrow(ax, start, end):
 
 # %% ../nbs/method/17_figures.ipynb #a62addc6
 def flow(
-    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, label0, label1; in the order of the work, NaN where not counted; a step "Excluded: why" stands aside
+    steps: pd.DataFrame,  # step, split ('' before the partition), subjects, films, bodies, labels
 ) -> Figure:
-    "Figure 2: subjects, films and bodies through the exclusions, the partition and the down-sampling"
+    "Figure 2: subjects, films and bodies through exclusions, partition and down-sampling"
     steps = steps.reset_index(drop=True)
     aside = steps.step.str.startswith('Excluded')
     trunk, columns = (
@@ -443,7 +444,7 @@ def flow(
             _flow_arrow(ax, (middle, -k - 0.5), (middle + 0.53, -k - 0.5))
         last = low
     for x, (column, color) in enumerate(
-        zip(columns, (COLORS['green'], COLORS['purple'], COLORS['blue']))
+        zip(columns, cycle((COLORS['green'], COLORS['purple'], COLORS['blue'])))
     ):
         above, start = last, middle
         for k, (_, row) in enumerate(column.iterrows(), len(trunk)):
@@ -476,7 +477,9 @@ def _panel(ax, title, image, overlay, zoom=1.25):
         )
     for line in overlay.get('lines', []):
         ax.plot(*np.asarray(line).T, color=COLORS['sky'], lw=1.2)
-    for polygon, color in zip(overlay.get('polygons', []), (COLORS['yellow'], COLORS['orange'])):
+    for polygon, color in zip(
+        overlay.get('polygons', []), cycle((COLORS['yellow'], COLORS['orange']))
+    ):
         ax.add_patch(mpl.patches.Polygon(polygon, fc='none', ec=color, lw=1.4))
     drawn = [
         np.asarray(p).reshape(-1, 2)
@@ -498,12 +501,12 @@ def _panel(ax, title, image, overlay, zoom=1.25):
     ax.set_title(title, fontsize=8, weight='normal', pad=3)
     ax.axis('off')
 
-
+# %% ../nbs/method/17_figures.ipynb #45d40f68
 def _panel_rows(rows, cell=1.6, heads=()):
     "Panels in rows; a row with a head begins with that text."
     rows = [
         [h] * bool(h) + list(row)
-        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))))
+        for row, h in zip(rows, (*heads, *[''] * (len(rows) - len(heads))), strict=True)
     ]
     fig, axs = plt.subplots(
         len(rows),
@@ -513,8 +516,8 @@ def _panel_rows(rows, cell=1.6, heads=()):
     )
     for ax in axs.flat:
         ax.axis('off')
-    for row, line in zip(rows, axs):
-        for panel, ax in zip(row, line):
+    for row, line in zip(rows, axs, strict=True):
+        for panel, ax in zip(row, line, strict=False):  # the end of a short row stays empty
             if isinstance(panel, str):
                 ax.text(
                     0.5,
@@ -532,15 +535,23 @@ def _panel_rows(rows, cell=1.6, heads=()):
 
 # %% ../nbs/method/17_figures.ipynb #d7107b6d
 def patch_steps(
-    panels: list,  # (title, image, overlay) from `patches.steps`: titles begin with the step's number, those of the augmented branch hold "training"
+    panels: list,  # (title, image, overlay) from `patches.steps`
 ) -> Figure:
-    "Figure 3: the nine steps from film to patch; then the branch of every body, then that of the augmented copies"
+    "Figure 3: the nine steps from film to patch, for every body and for augmented copies"
     step = [int(t[0]) if t[:1].isdigit() else 0 for t, *_ in panels]
 
     def branch(training):
-        return {k: p for k, p in zip(step, panels) if k > 5 and ('training' in p[0]) == training}
+        return {
+            k: p
+            for k, p in zip(step, panels, strict=True)
+            if k > 5 and ('training' in p[0]) == training
+        }
 
-    film, every, copies = [p for k, p in zip(step, panels) if k < 6], branch(False), branch(True)
+    film, every, copies = (
+        [p for k, p in zip(step, panels, strict=True) if k < 6],
+        branch(False),
+        branch(True),
+    )
     kept = sorted({*every, *copies})
     rows = [(film, '')] + [
         ([b.get(k) for k in kept], head)
@@ -551,7 +562,7 @@ def patch_steps(
 
 # %% ../nbs/method/17_figures.ipynb #0e5daef8
 def inversion_steps(
-    panels: list,  # (title, image, overlay): first those of a normal film, then as many of an inverted one
+    panels: list,  # (title, image, overlay) of a normal film, then as many of an inverted one
     rows: int = 2,  # films shown
 ) -> Figure:
     "Figure 4: the inversion test on a normal and an inverted film"
@@ -563,12 +574,12 @@ SQ_COLORS = {
     0: '.85',
     **{
         sq: sns.light_palette(COLORS[hue], 7)[depth]
-        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)))
-        for sq, hue in zip(sqs, ('blue', 'orange', 'green'))
+        for depth, sqs in zip((2, 4, 6), ((1, 2, 2.5), (3, 4, 4.5), (5, 6, 7)), strict=True)
+        for sq, hue in zip(sqs, ('blue', 'orange', 'green'), strict=True)
     },
 }
 
-
+# %% ../nbs/method/17_figures.ipynb #bdf399ca
 def levels(
     counts: pd.DataFrame,  # sq, level, n (missing where masked) and any further columns
     normal: bool = True,  # with the normal bodies (figure 5 B) or without (figure 5 A)
@@ -597,7 +608,7 @@ def levels(
             label=f'{c.sq:g}  {c.severity} {c.type}',
         )
         base += height
-    for x, (level, total) in enumerate(zip(n.index, base.astype(int))):
+    for x, (level, total) in enumerate(zip(n.index, base.astype(int), strict=True)):
         ax.annotate(
             f'{total:,}' if level not in masked else f'≥ {total:,}' if total else 'masked',
             (x, total),
@@ -645,11 +656,8 @@ def _curve(ax, x, y, band, thresholds, at, **line):
             label='pointwise band',
         )
     ax.plot(x, y, color=COLORS['blue'], lw=1.6, **line)
-    for (name, t), marker, color in zip(
-        (thresholds or {}).items(),
-        'os^D',
-        (COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']),
-    ):
+    colors = cycle((COLORS['orange'], COLORS['green'], COLORS['purple'], COLORS['red']))
+    for (name, t), marker, color in zip((thresholds or {}).items(), cycle('os^D'), colors):
         ax.plot(*at(t), marker, color=color, mec='white', ms=8, label=name, clip_on=False, zorder=5)
     ax.set(xlim=(0, 1), ylim=(0, 1.005), aspect='equal')
     ax.xaxis.set_major_formatter('{x:.1f}')
@@ -663,7 +671,7 @@ def _area(name, value, interval):
         f' ({interval[0]:.3f}-{interval[1]:.3f})' if interval is not None else ''
     )
 
-
+# %% ../nbs/method/17_figures.ipynb #6425f69f
 def roc(
     y,  # (N,) labels
     p,  # (N,) probabilities of label 1
@@ -728,7 +736,7 @@ MEASURES = dict(
 def measures_table(
     df: pd.DataFrame,  # threshold, measure, value, low, high: rows of `resampling.bootstrap`
 ) -> Figure:
-    "Figure 6 C: the seven measures at each threshold with their intervals, F1 as a number and the others in per cent"
+    "Figure 6 C: the seven measures at each threshold with intervals; all but F1 in percent"
     df = df[df.measure.isin(MEASURES) & (df.threshold != '')]
     names = list(df.threshold.unique())
     at = df.set_index(['threshold', 'measure'])
@@ -794,7 +802,7 @@ def confusion(
 
 # %% ../nbs/method/17_figures.ipynb #b0274c92
 def by_level(
-    df: pd.DataFrame,  # group, bodies, fractures, accuracy, sensitivity, ppv, f1: from `metrics.by_group`
+    df: pd.DataFrame,  # of `metrics.by_group`: group, fractures, accuracy, sensitivity, ppv, f1
     few: int = 5,  # fractures up to which a level's marks are hollow
     title: str = '',  # the threshold
 ) -> Figure:
@@ -806,6 +814,7 @@ def by_level(
             ('accuracy', 'sensitivity', 'ppv', 'f1'),
             'osD^',
             (COLORS['blue'], COLORS['orange'], COLORS['green'], COLORS['purple']),
+            strict=True,
         )
     ):
         x = np.arange(len(df)) + 0.12 * (k - 1.5)
@@ -818,7 +827,8 @@ def by_level(
     ax.set(
         xticks=range(len(df)),
         xticklabels=[
-            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}') for g, f in zip(df.group, df.fractures)
+            f'{g}\n' + ('-' if pd.isna(f) else f'{f:,.0f}')
+            for g, f in zip(df.group, df.fractures, strict=True)
         ],
         ylim=(0, 1.02),
         xlabel=f'level, and bodies of label 1 (hollow: at most {few})',
@@ -832,7 +842,7 @@ def by_level(
 
 # %% ../nbs/method/17_figures.ipynb #a45e7bf5
 def calibration(
-    curve: pd.DataFrame,  # predicted, observed, low, high and, for several curves, `model`: a row per bin
+    curve: pd.DataFrame,  # predicted, observed, low, high of each bin; `model` for several curves
     p=None,  # (N,) probabilities, shown as a histogram below
 ) -> Figure:
     "Reliability curve: how often bodies given a probability are of label 1"
@@ -849,7 +859,7 @@ def calibration(
         curve.groupby('model', sort=False) if 'model' in curve else [('', curve)],
     )
     ax.plot([0, 1], [0, 1], color='.7', lw=0.8, ls='--')
-    for (name, c), marker in zip(groups, 'osD^'):
+    for (name, c), marker in zip(groups, cycle('osD^')):
         ax.errorbar(
             c.predicted,
             c.observed,
@@ -871,13 +881,33 @@ def calibration(
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
+def _span(df, log):
+    "Ends of the axis: a little beyond every finite estimate and limit."
+    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
+    left, right = (
+        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
+    )
+    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
+    return (left / pad, right * pad) if log else (left - pad, right + pad)
+
+
+def _notes(df):
+    "Estimate and interval of each row in figures; a dash where there is no estimate."
+    return [
+        (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
+        if np.isfinite(v)
+        else '-'
+        for v, a, b in zip(df.value, df.low, df.high, strict=True)
+    ]
+
+# %% ../nbs/method/17_figures.ipynb #dfe799a4
 def forest(
-    df: pd.DataFrame,  # label, value, low, high, in the order of the rows; `note` (text at the right) and `group` (a heading) if given
+    df: pd.DataFrame,  # label, value, low, high; perhaps `note` (at the right), `group` (heading)
     log: bool = True,  # log scale, as for odds ratios
     reference=1.0,  # where "no difference" is; None for no line
     xlabel: str = 'odds ratio (95 % interval)',
 ) -> Figure:
-    "Estimates with intervals, one a row: odds ratios of table 2, or a measure by subgroup; hollow without an interval"
+    "Estimates with intervals, one a row, as of table 2; hollow where there is no interval"
     df = df.reset_index(drop=True)
     headed = df['group'].ne(df['group'].shift()) if 'group' in df else pd.Series(False, df.index)
     y = -(np.arange(len(df)) + headed.cumsum().to_numpy())
@@ -885,12 +915,7 @@ def forest(
     fig, ax = plt.subplots(
         figsize=(6.6, height), gridspec_kw=dict(top=1 - 0.05 / height, bottom=0.45 / height)
     )  # inches: a long figure has no wider margins
-    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
-    left, right = (
-        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
-    )
-    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
-    left, right = (left / pad, right * pad) if log else (left - pad, right + pad)
+    left, right = _span(df, log)
     low, high = df.low.clip(lower=left).fillna(left), df.high.clip(upper=right).fillna(right)
     sure = (df.value.notna() & ~df[['low', 'high']].isna().all(axis=1)).to_numpy()
     ax.hlines(y[sure], low[sure], high[sure], color=COLORS['blue'], lw=1.4)
@@ -921,17 +946,7 @@ def forest(
     )
     for tick in ax.get_yticklabels()[len(df) :]:
         tick.set_weight('bold')
-    notes = (
-        df['note']
-        if 'note' in df
-        else [
-            (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
-            if np.isfinite(v)
-            else '-'
-            for v, a, b in zip(df.value, df.low, df.high)
-        ]
-    )
-    for row, note in zip(y, notes):
+    for row, note in zip(y, df['note'] if 'note' in df else _notes(df), strict=True):
         ax.annotate(
             note,
             (1, row),

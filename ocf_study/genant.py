@@ -20,7 +20,10 @@ SEVERITIES = ['normal', 'mild', 'moderate', 'severe']
 
 
 def _classes() -> pd.DataFrame:
-    cells = [(0, 0, ''), *zip([1, 2, 2.5, 3, 4, 4.5, 5, 6, 7], np.repeat([1, 2, 3], 3), TYPES * 3)]
+    cells = [
+        (0, 0, ''),
+        *zip([1, 2, 2.5, 3, 4, 4.5, 5, 6, 7], np.repeat([1, 2, 3], 3), TYPES * 3, strict=True),
+    ]
     d = pd.DataFrame(cells, columns=['sq', 'grade', 'type']).astype({'sq': float, 'grade': int})
     return d.assign(severity=[SEVERITIES[g] for g in d.grade], label=(d.grade >= 2).astype(int))
 
@@ -72,8 +75,11 @@ def sq_class(
 ):  # (N,) SQ classes
     "SQ class of a Genant grade and a type: the way back."
     grade, type = np.broadcast_arrays(grade, np.asarray(type, object))
-    known = {(g, t): sq for g, t, sq in zip(SQ_CLASSES.grade, SQ_CLASSES.type, SQ_CLASSES.sq)}
-    keys = [(g, t if g else '') for g, t in zip(grade.ravel().tolist(), type.ravel())]
+    known = {
+        (g, t): sq
+        for g, t, sq in zip(SQ_CLASSES.grade, SQ_CLASSES.type, SQ_CLASSES.sq, strict=True)
+    }
+    keys = [(g, t if g else '') for g, t in zip(grade.ravel().tolist(), type.ravel(), strict=True)]
     if unknown := sorted(set(keys) - known.keys(), key=str):
         raise ValueError(
             'no SQ class for ' + ', '.join(f'grade {g!r} with type {t!r}' for g, t in unknown[:10])

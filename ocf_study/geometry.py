@@ -199,7 +199,7 @@ def _turned_points(
     turn = np.swapaxes(turned, 1, 2)
     return points @ turn - (film @ turn).min(1, keepdims=True)
 
-
+# %% ../nbs/method/06_geometry.ipynb #393ecabd
 def _usable(points):
     "Corners that span a square in finite axes; the rows of others are named."
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -316,7 +316,7 @@ def _read(film, forward, size, n):
             anchor=(0, 0),
         )
     for one, start in zip(
-        forward, first
+        forward, first, strict=True
     ):  # from the patch's own corner, so that its last bit depends on no other patch
         x, y = start - low
         away = start - margin + (n - 1) / 2  # a mean stands at the first of its pixels
@@ -330,7 +330,7 @@ def _resample(film, forward, size):
     pixels = _film_pixels(forward[mapped])
     for n in np.unique(pixels):
         rows = mapped[pixels == n]
-        for row, patch in zip(rows, _read(film, forward[rows], size, n)):
+        for row, patch in zip(rows, _read(film, forward[rows], size, n), strict=True):
             patches[row] = patch
     return patches
 
@@ -346,7 +346,7 @@ def _crop(film, turn, low, high):
 def _resample_twice(film, turns, boxes, size):
     "Patches as published: crops at the film's own pixels, resized; zero where a crop is empty."
     patches = np.zeros((len(turns), size, size), film.dtype)
-    for patch, turn, box in zip(patches, turns, boxes):
+    for patch, turn, box in zip(patches, turns, boxes, strict=True):
         if (cut := _crop(film, turn, *box)).size:
             patch[:] = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
     return patches
@@ -388,7 +388,7 @@ def extract_crops(
 ):  # list of N (h, w) arrays of the film's type; (0, 0) where the square lies beyond the film
     "Upright crops of one film's bodies at the film's own pixels, before they are resized."
     stages = _stages(points, draws, variant_of(variant), _grey(film).shape, facing, enlarge)
-    return [_crop(film, turn, *box) for turn, box in zip(*stages)]
+    return [_crop(film, turn, *box) for turn, box in zip(*stages, strict=True)]
 
 # %% ../nbs/method/06_geometry.ipynb #bc38950b
 def _reasons(points, width, height, facing):

@@ -77,7 +77,7 @@ def _ranked(values, ranks):
     parts = [np.searchsorted(below, rank, 'right') - 1 for rank in ranks]
     return [
         np.partition(values[bins == part], rank - below[part])[rank - below[part]]
-        for part, rank in zip(parts, ranks)
+        for part, rank in zip(parts, ranks, strict=True)
     ]
 
 
@@ -113,7 +113,7 @@ def _hysteresis(gradient, low, high):
     kept[box] = np.take(strong, part)
     return kept
 
-
+# %% ../nbs/method/07_inversion.ipynb #eb8709fe
 def _regions(edge, d, corners):
     "The parts of a patch that are looked at: all of it, or a box around each end-plate's corners."
     if not d.around:
@@ -128,7 +128,10 @@ def _regions(edge, d, corners):
         (np.minimum(a, b) - margin, np.maximum(a, b) + margin) for a, b in ((sp, sa), (ip, ia))
     ]
     return [
-        tuple(slice(*np.clip(ends, 0, edge).astype(int)) for ends in zip(low[::-1], high[::-1]))
+        tuple(
+            slice(*np.clip(ends, 0, edge).astype(int))
+            for ends in zip(low[::-1], high[::-1], strict=True)
+        )
         for low, high in boxes
     ]
 
@@ -189,7 +192,7 @@ def steps(
         lowest=grey.copy(),
     )
     for part, *found in looks:
-        for name, values in zip(('gradient', 'endplates', 'highest', 'lowest'), found):
+        for name, values in zip(('gradient', 'endplates', 'highest', 'lowest'), found, strict=True):
             shown[name][part] = values
     return shown | dict(d_high=shown['highest'] - grey, d_low=grey - shown['lowest'])
 
@@ -236,7 +239,7 @@ def film_vote(
     own = np.array(
         [
             bool(p) if np.ndim(p) == 0 else is_inverted(p, detector, c, **parameters)
-            for p, c in zip(patches, corners)
+            for p, c in zip(patches, corners, strict=True)
         ],
         bool,
     )
@@ -261,7 +264,7 @@ def decisions(
     tables = []
     for detector in DETECTORS:
         seen = patches if crops is None or not DETECTORS[detector].film_pixels else crops
-        found = np.array([evidence(p, detector, c) for p, c in zip(seen, corners)])
+        found = np.array([evidence(p, detector, c) for p, c in zip(seen, corners, strict=True)])
         df = pd.DataFrame(
             dict(
                 detector=detector,

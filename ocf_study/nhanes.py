@@ -191,7 +191,7 @@ def _scores_table(vfa) -> pd.DataFrame:
     )
     return df.sort_values('seqn', kind='stable', ignore_index=True)
 
-
+# %% ../nbs/method/02_nhanes.ipynb #2155bee5
 def _level_table(path, level):
     "Bodies of one level with all points, tenths of a pixel: (table, steps (n, 186), set aside)."
     t, xy = read_level(path)

@@ -42,7 +42,7 @@ def draw(
     low, high = np.percentile(small, [1, 99])
     grey = np.clip((small - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
     picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    for body, level in zip(np.asarray(points, float) * scale, levels):
+    for body, level in zip(np.asarray(points, float) * scale, levels, strict=True):
         if not (np.isfinite(body).all() and np.abs(body).max() < 4 * most):
             continue
         at = np.rint(body).astype(int)

@@ -29,10 +29,12 @@ import pandas as pd
 import pydicom
 import xarray as xr
 import zarr
+from fastcore.basics import patch_to
 
 from . import augmentation, geometry, inversion, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/09_patches.ipynb #c1bf424e
 DRAWS = [
@@ -81,7 +83,9 @@ def film_patches(
         if inversion.DETECTORS[detector].film_pixels
         else originals
     )
-    votes = np.array([inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners)], bool)
+    votes = np.array(
+        [inversion.is_inverted(p, detector, c) for p, c in zip(seen, corners, strict=True)], bool
+    )
     inverted = inversion.film_vote(votes, tie=tie, seed=seed, key=film_id)
     for k in np.flatnonzero(np.concatenate([inverted, inverted[body]])):
         np.invert(cut[k], out=cut[k])  # 65535 - grey
@@ -199,7 +203,7 @@ def _plan(cohort, settings, obey_tag=True):
     bodies = cohort.bodies.assign(_wanted=used | ~train, _augmented=used & train)
     films, address = (
         cohort.films.set_index('film_id').to_dict('index'),
-        dict(zip(cohort.films.film_id, _addresses(cohort))),
+        dict(zip(cohort.films.film_id, _addresses(cohort), strict=True)),
     )
     coordinates = [f'{axis}{i}' for i in range(1, 7) for axis in 'xy']
     for film_id, mine in bodies.groupby('film_id', sort=True):
@@ -311,23 +315,26 @@ class _Journal:
                 self.fs.rm(name, recursive=True)
 
 # %% ../nbs/method/09_patches.ipynb #ff26c02b
+def _new_store(store, planned, size):
+    "An empty store for so many patches."
+    zarr.open_group(str(store), mode='w').create_array(
+        'pixels',
+        shape=(planned, size, size),
+        dtype='uint16',
+        chunks=(CHUNK, size, size),
+        shards=(SHARD, size, size),
+        dimension_names=('patch', 'y', 'x'),
+        compressors=zarr.codecs.BloscCodec(cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2),
+    )
+
+# %% ../nbs/method/09_patches.ipynb #688d359a
 class _Writer:
     "Patches into shards, in order, behind the last whole shard"
 
     def __init__(self, store, size, planned, settings):
         self.journal = _Journal(store)
         if self.journal.settings() is None:
-            zarr.open_group(str(store), mode='w').create_array(
-                'pixels',
-                shape=(planned, size, size),
-                dtype='uint16',
-                chunks=(CHUNK, size, size),
-                shards=(SHARD, size, size),
-                dimension_names=('patch', 'y', 'x'),
-                compressors=zarr.codecs.BloscCodec(
-                    cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2
-                ),
-            )
+            _new_store(store, planned, size)
             self.journal.write('settings', settings)
         self.pixels = zarr.open_group(str(store), mode='r+')['pixels']
         self.shards = list(self.journal.shards())
@@ -446,7 +453,7 @@ def _settings(cohort, **choices):
         code=_code(),
     )
 
-
+# %% ../nbs/method/09_patches.ipynb #a10a8b7d
 def _file(path):
     "What moves when a film's file changes: size, times (no one sets ctime back), place on the disk"
     try:
@@ -479,7 +486,7 @@ def _is_whole(store):
     except (ValueError, KeyError, TypeError):  # torn
         return False
 
-
+# %% ../nbs/method/09_patches.ipynb #302b2376
 def _guard(store, settings, overwrite):
     "Make room for another build if that is wanted; otherwise say what differs"
     journal = _Journal(store)
@@ -535,6 +542,13 @@ def open(
         )
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
+
+# %% ../nbs/method/09_patches.ipynb #d1b94402
+@patch_to(Run, as_prop=True)
+def choices(self: Run) -> dict:  # size, variant, detector, tie, seed
+    "How the patches of a run were cut."
+    settings = open(self.path('patches')).attrs['settings']
+    return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(
@@ -863,7 +877,7 @@ def _detect(film):
             )
             for d in film.settings['detectors']
             for body, patch, c in zip(
-                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners
+                film.body_ids, seen[inversion.DETECTORS[d].film_pixels], corners, strict=True
             )
         ]
     )

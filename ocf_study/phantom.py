@@ -141,7 +141,7 @@ def annotate(
     names = [level for level in REGION[film.region] if level in rows.index]
     at = [p.levels.index(level) for level in names]
     losses, found = height_loss(p.column.points[at], p.sound[at]), []
-    for j, (level, k) in enumerate(zip(names, at)):
+    for j, (level, k) in enumerate(zip(names, at, strict=True)):
         draw, row = rng(settings.seed, 'reading', film.film_id, level), rows.loc[level]
         made = bool(broken(row, film.visit))
         grade, kind = read_grade(row, losses.loc[j], film.visit, draw, settings)

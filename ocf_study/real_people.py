@@ -124,7 +124,11 @@ def drawn(
     for ax in axes.flat[len(rows) :]:
         ax.axis('off')
     for ax, row, outline, six in zip(
-        axes.flat, rows.itertuples(), nhanes.contour(nhanes.outlines(rows)), nhanes.points(rows)
+        axes.flat[: len(rows)],
+        rows.itertuples(),
+        nhanes.contour(nhanes.outlines(rows)),
+        nhanes.points(rows),
+        strict=True,
     ):
         ax.fill(*outline.T, fc='0.92', ec='0.3', lw=0.8)
         ax.plot(*six.T, '.', color='tab:red', ms=4)

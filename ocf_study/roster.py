@@ -117,7 +117,7 @@ def people(
         if len(df) <= 9000
         else draw.permutation(90000)[: len(df)] + 10000
     )
-    df['subject_id'] = [f'{SITES[s]}{k}' for s, k in zip(site, number)]
+    df['subject_id'] = [f'{SITES[s]}{k}' for s, k in zip(site, number, strict=True)]
     back = draw.random(len(df)).argsort().argsort() < round(settings.visit2 * len(df))
     return df.assign(site=np.array(SITES)[site], second=back)[
         ['subject_id', 'seqn', 'reuse', 'site', 'age', 'bmi', 'sex', 'race_ethnicity', 'second']
@@ -126,7 +126,11 @@ def people(
 # %% ../nbs/method/02c_roster.ipynb #b119f070
 # peaks at T8 and at the thoracolumbar junction
 _SITE_OF_FRACTURE = dict(
-    zip(genant.LEVELS, [0.3, 0.4, 0.8, 1.3, 1.5, 0.9, 0.7, 0.9, 2.1, 2.0, 1.0, 0.7, 0.5])
+    zip(
+        genant.LEVELS,
+        [0.3, 0.4, 0.8, 1.3, 1.5, 0.9, 0.7, 0.9, 2.1, 2.0, 1.0, 0.7, 0.5],
+        strict=True,
+    )
 )
 _KINDS = dict(wedge=0.62, biconcave=0.22, crush=0.16)
 _SEEN = 0.66  # made fractures that `genant.READER` calls moderate or severe, of 1,235 counted

@@ -13,6 +13,8 @@ from . import runtime
 from .patches import averaged
 
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/16a_saliency.ipynb #909be9c6
 import keras
 
 # %% ../nbs/method/16a_saliency.ipynb #62ae2bc7
@@ -26,17 +28,15 @@ def _cells(model, x):
 
 
 def grad_cam(
-    model,  # `keras.Model` whose layers `average` and `logit` end it, as `googlenet.build` makes it; of an ensemble the mean over its members is drawn
+    model,  # `keras.Model` that ends in layers `average` and `logit`, or an ensemble (mean) of such
     patches,  # (N, H, W, 1) z-scored; averaged down to the side that the network was trained at
     resize=True,  # bring the cells to the patch's size?
     signed=False,  # keep what lowers the logit, as negative?
-):  # (N, H, W) or (N, cells, cells), 0-1: each map's highest cell is 1, all 0 where nothing raises the logit; signed: -1 to 1, the strongest cell is 1 or -1
+):  # (N, H, W) or (N, cells, cells): the strongest cell is 1 (signed: or -1); 0 without evidence
     "Where a higher logit comes from (Selvaraju 2017, Zhou 2016)."
     shape, x = patches.shape[2:0:-1], averaged(patches, model.input.shape[1])
-    maps = np.mean(
-        [_cells(m, x) for m in [l for l in model.layers if isinstance(l, keras.Model)] or [model]],
-        axis=0,
-    )
+    members = [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
+    maps = np.mean([_cells(member, x) for member in members], axis=0)
     if not signed:
         maps = np.maximum(maps, 0)
     maps = maps / np.maximum(np.abs(maps).max((1, 2), keepdims=True), 1e-12)
@@ -51,7 +51,7 @@ def shuffled(
     model,  # `keras.Model`
     seed=0,
 ):  # a `keras.Model` of the same shape
-    "A twin whose weights are shuffled within each convolution and the dense layer; the check of Adebayo 2018."
+    "A twin with weights shuffled within each convolution and the dense layer (Adebayo 2018)."
     twin, draw = keras.models.clone_model(model), runtime.rng(seed, 'shuffled weights')
     twin.set_weights(
         [

@@ -8,6 +8,7 @@ __all__ = ['SCRIPT', 'SIDES', 'Person', 'person', 'Scene', 'scene', 'Mark', 'mat
 # %% ../nbs/method/02d_scene.ipynb #bd079199
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -55,6 +56,21 @@ def _upright(column, bend, sound, sacral):
     return anatomy.stand(column, bends, sound=sound)
 
 # %% ../nbs/method/02d_scene.ipynb #4dcdd639
+def _with_findings(column, rows, visit, name, seed):
+    "The column with variants and the fractures of this visit, and its points before those."
+    c, p = column.curves.copy(), column.points.copy()
+    for r in rows.itertuples():
+        i, own = column.levels.index(r.level), rng(seed, 'variant', name, r.level)
+        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')):
+            c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
+    sound = p.copy()
+    for r in rows[broken(rows, visit)].itertuples():
+        i, superior = column.levels.index(r.level), rng(seed, 'plate', name, r.level)
+        superior = float(superior.uniform(0.55, 0.95))
+        c[i], p[i] = anatomy.fracture(c[i], p[i], r.kind, r.loss, superior=superior)
+    return replace(column, curves=c, points=p), sound
+
+# %% ../nbs/method/02d_scene.ipynb #8d6c4057
 def person(
     subject,  # row of `people`
     rows,  # rows of `fractures` of that subject
@@ -70,34 +86,14 @@ def person(
         curves, points, centre = curves * size, points * size, centre * size
         angle = angle + draw.normal(0, 0.02, len(angle))
     column = anatomy.column(list(b.level), curves, points, centre, angle)
-    c, p = column.curves.copy(), column.points.copy()
-    for r in rows.itertuples():
-        i, own = (
-            column.levels.index(r.level),
-            rng(settings.seed, 'variant', subject.subject_id, r.level),
-        )
-        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')):
-            c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
-    sound = p.copy()
-    for r in rows[broken(rows, visit)].itertuples():
-        i = column.levels.index(r.level)
-        c[i], p[i] = anatomy.fracture(
-            c[i],
-            p[i],
-            r.kind,
-            r.loss,
-            superior=float(
-                rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(0.55, 0.95)
-            ),
-        )
-    column = replace(column, curves=c, points=p)
+    column, sound = _with_findings(column, rows, visit, subject.subject_id, settings.seed)
     bend = draw.normal(0, 0.01) + rng(settings.seed, 'bend', subject.subject_id, visit).normal(
         0, 0.008
     )
     where, slope = _upright(
         column, bend, sound, rng(settings.seed, 'sacrum', subject.subject_id).normal(0.66, 0.12)
     )
-    depth = np.ptp(c[:, 4:].mean(-1), axis=1)
+    depth = np.ptp(column.curves[:, 4:].mean(-1), axis=1)
     wide = (
         np.array([0.70 if level[0] in 'LS' else 0.56 for level in column.levels])
         * depth
@@ -246,7 +242,7 @@ def _metal(draw):
         clip=0.9, ring=1.2, needle=0.7, screw=2.0
     )[kind] * draw.uniform(0.8, 1.2)
 
-
+# %% ../nbs/method/02d_scene.ipynb #077d72c0
 def _marks(film, centres, settings):
     "What lies on the film or on the skin, near the spine."
     draw, marks = rng(settings.seed, 'marks', film.film_id), []
@@ -297,6 +293,12 @@ _CORTEX = np.stack(
     [1.2 + 0 * anatomy.U] * 2 + [1 - 0.55 * np.sin(np.pi * anatomy.U)]
 )  # along both end-plates and down the front wall, which is thin, thinnest in its middle
 
+# %% ../nbs/method/02d_scene.ipynb #57775170
+def _on_film(s, i, slices, mm):
+    "Slices of body `i`, each `mm` across the patient, where the beam shows them."
+    turned = turn(slices, np.full(len(slices), s.angle[i])) + s.centre[i]
+    return s.focus + (turned - s.focus) * (1 + mm / 1000)[:, None, None]
+
 
 def _bones(s, use, whole, marrow, other, metered, seed):
     "Bodies slice by slice, and their arches."
@@ -318,16 +320,8 @@ def _bones(s, use, whole, marrow, other, metered, seed):
         for shell in (0.0, p.cortex * s.scale)
     )
     for k, i in enumerate(use):
-
-        def to_film(x):
-            return (
-                s.focus
-                + (turn(x, np.full(len(x), s.angle[i])) + s.centre[i] - s.focus)
-                * (1 + mm[k] / 1000)[:, None, None]
-            )
-
-        path, hollow = 2 * half[i] * anatomy.SHARE, to_film(inner[k])[1:-1]
-        whole.fill(to_film(outer[k]), path)
+        path, hollow = 2 * half[i] * anatomy.SHARE, _on_film(s, i, inner[k], mm[k])[1:-1]
+        whole.fill(_on_film(s, i, outer[k], mm[k]), path)
         marrow.fill(hollow, path[1:-1])
         if p.levels[i] in REGION[s.film.region]:
             metered.fill(hollow[anatomy.SLICES // 2][None], 1.0)
@@ -351,11 +345,11 @@ def _bones(s, use, whole, marrow, other, metered, seed):
     anatomy.sacrum(other, s.points[[p.levels.index(f'S{i}') for i in range(1, 5)]])
 
 # %% ../nbs/method/02d_scene.ipynb #24992782
-def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across and down
+def _trabeculae(s, draw, shape, px, cells=(0.8, 2.0)):  # mm, across and down
     "Grain around each body along its own axes: longer down than across, more so with less bone."
-    cells = np.maximum(cells / px, 1)
+    cells = np.maximum(np.divide(cells, px), 1)
     grid = draw.standard_normal(
-        [int(n / c) + 4 for n, c in zip(shape, cells[::-1])], dtype=np.float32
+        [int(n / c) + 4 for n, c in zip(shape, cells[::-1], strict=True)], dtype=np.float32
     ) * np.float32(0.19 * (1.4 - 0.4 * s.person.marrow))
     grain, (h, w) = np.zeros(shape, np.float32), grid.shape
     cells = cells * [1, 1.8 - 0.8 * s.person.marrow]
@@ -363,7 +357,7 @@ def _trabeculae(s, draw, shape, px, cells=np.array([0.8, 2.0])):  # mm, across a
     rows = np.clip(np.rint([-1e4, *(middle[1:, 1] + middle[:-1, 1]) / 2, 1e4]), 0, shape[0]).astype(
         int
     )
-    for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:]):
+    for (x, y), angle, top, low in zip(middle, s.angle, rows[:-1], rows[1:], strict=True):
         first, last = (int(np.clip(x + mm / px, 0, shape[1])) for mm in (-65, 35))
         if low <= top or last <= first:
             continue
@@ -489,7 +483,7 @@ def _growths(canvas, s, use, seed):
                 if p.levels[i] in ('L1', 'L2', 'L3', 'L4')
             ]
         )
-        for a, b in zip(front_line[:-1], front_line[1:]):
+        for a, b in pairwise(front_line):
             for off in (6, 24):
                 if draw.random() < 0.6:
                     t = np.sort(draw.random(2))[:, None]
@@ -530,7 +524,7 @@ def _pocket(gas, centre, radii, tilt, mm, draw):
     at = np.s_[low[1] : high[1], low[0] : high[0]]
     gas[at] = np.maximum(gas[at], 1.6 * min(radii) * np.sqrt(np.clip(1 - r * r, 0, 1)))
 
-
+# %% ../nbs/method/02d_scene.ipynb #23adb4de
 def _bowel(shape, mm, line, top, low, draw):
     "Chains of gas pockets in front of the spine, a few over it: mm of water that is not there."
     gas = np.zeros(shape, np.float32)
@@ -574,7 +568,7 @@ def _bowel(shape, mm, line, top, low, draw):
     wall = np.clip((cv2.GaussianBlur(gas, (0, 0), 2.2 / mm) > 1) * 1.0 - (gas > 1), 0, 1)
     return np.minimum(cv2.GaussianBlur(gas, (0, 0), 0.6 / mm), 26) - 3.5 * wall
 
-
+# %% ../nbs/method/02d_scene.ipynb #e25b89f6
 def _lungs(x, y, line, skin, dome, wide, draw):
     "Two lungs over two domes: each the chord of a sphere, mm of water that is not there."
     air = 0.0

@@ -440,7 +440,7 @@ def plot_slices(
         layout='constrained',
         dpi=80,
     )
-    for ax, (name, d) in zip(axs, distributions.items()):
+    for ax, (name, d) in zip(axs, distributions.items(), strict=True):
         dots = ax.scatter(done[name], done.auc_pr, c=done['round'], cmap='viridis', s=14)
         ax.plot(
             *done.loc[[done.auc_pr.idxmax()], [name, 'auc_pr']].T.to_numpy(),
@@ -480,7 +480,7 @@ def plot_parallel(
     goal = (done.auc_pr - low) / ((high - low) or 1)
     lines = np.column_stack([*scaled.values(), goal])
     fig, ax = plt.subplots(figsize=(7, 3), layout='constrained', dpi=65)
-    for line, g in zip(lines, goal):
+    for line, g in zip(lines, goal, strict=True):
         ax.plot(line, color=plt.cm.viridis_r(g), alpha=0.35 + 0.65 * g, lw=1 + g)
     ends = [(f'{d.low:g}', f'{d.high:g}') for d in distributions.values()] + [
         (f'{low:.3g}', f'{high:.3g}')

@@ -240,7 +240,47 @@ def _at_odds(stage, values):
     names = [d.rpartition(':')[0].upper() for d in values.get('devices', [])]
     if 'CPU' in names and 'GPU' in names:
         found.append(f'{stage}.devices mixes processors and GPUs')
+    found += _first_at_odds(stage, values) if stage == '20_search' else []
+    rule, known = values.get('combine', 'both'), ('both', 'either', 'reader 1', 'reader 2')
+    if rule not in known and not values.get('readings'):
+        found.append(
+            f'{stage}.combine is {short(rule)}: it takes {", ".join(known)}, or a reader of yours'
+        )
+    if values.get('right') == values.get('wrong') == 0:
+        found.append(f'{stage}.right and {stage}.wrong are both 0: nothing is left to read')
     return found
+
+
+_SEARCHED = ('learning_rate', 'decay', 'dropout', 'pos_weight')  # the order of `first`
+
+
+def _first_at_odds(stage, values):
+    "Where the first round of a search lies outside what is searched"
+    first = values.get('first', [])
+    if len(first) != len(_SEARCHED):
+        return []
+    ranges = [values.get(f'{name}_range') or [-math.inf, math.inf] for name in _SEARCHED]
+    return [
+        f'{stage}.first begins with {name} {value:g}, outside {min(r):g} to {max(r):g}: '
+        f'give another, or {stage}.first=[] for none'
+        for name, value, r in zip(_SEARCHED, first, ranges, strict=True)
+        if not min(r) <= value <= max(r)
+    ]
+
+# %% ../nbs/method/17b_settings.ipynb #2668ed1d
+_SMALLEST = 32  # px, of a patch that GoogLeNet takes
+
+
+def _sides_at_odds(values):
+    "Stages whose network is for patches of a side that the patches cannot be averaged down to"
+    size = values.get('10_preprocessing', {}).get('size', 0)
+    shrinks = {s: mine['shrink'] for s, mine in values.items() if 'shrink' in mine and size}
+    return [
+        f'{stage}.shrink is {shrink}: patches of {size} px (10_preprocessing.size) cannot be '
+        f'averaged down by it to {_SMALLEST} px or more'
+        for stage, shrink in shrinks.items()
+        if size % shrink or size // shrink < _SMALLEST
+    ]
 
 # %% ../nbs/method/17b_settings.ipynb #ed6677e6
 _LARGEST = 200_000  # bytes of a profile
@@ -370,7 +410,7 @@ def _checked(asked, takes):
                 problems += _not_at_home(name, read)
     for stage, mine in values.items():
         problems += _at_odds(stage, mine)
-    return values, problems
+    return values, problems + _sides_at_odds(values)
 
 # %% ../nbs/method/17b_settings.ipynb #7bc128d8
 def settings(

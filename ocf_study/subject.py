@@ -21,7 +21,7 @@ TOP = ['first', 'second', 'third']  # the three highest scores of a person
 # %% ../nbs/method/16_subject.ipynb #7afee193
 def people(
     bodies,  # DataFrame subject_id, label, probability, perhaps person: a row per body
-    subjects,  # DataFrame subject_id, age (missing: not known): a row per person, or per person and visit (the lower age counts)
+    subjects,  # DataFrame subject_id, age: a row per person, or per visit (the lower age counts)
     by=('subject_id',),  # what is one person; `('person',)`, or with `visit` a person at one visit
 ) -> pd.DataFrame:  # a row per person: label (any body is 1), bodies, first, second, third, age
     "The three highest scores of each person (Cross 2024); who has fewer bodies repeats the lowest."
@@ -44,7 +44,7 @@ RULES = ('maximum', 'top_three', 'logistic', 'gam')
 
 # %% ../nbs/method/16_subject.ipynb #3d79ecb5
 def _features(people, age):
-    "Age, in the place of an unknown one that which is given, and the log-odds of the three highest scores."
+    "Age (`age` where it is missing) and the log-odds of the three highest scores."
     return np.column_stack(
         [people.age.fillna(age), logit(np.clip(people[TOP].to_numpy(float), 1e-6, 1 - 1e-6))]
     )
@@ -63,7 +63,7 @@ def _gam(x, y):
 # %% ../nbs/method/16_subject.ipynb #47f86a1f
 def scorer(
     rule,  # `maximum`, `top_three`, `logistic` or `gam`
-    people=None,  # rows of `people` on which `logistic` and `gam` are fitted; who has no age gets their median
+    people=None,  # rows of `people` to fit `logistic` and `gam` on; a missing age is their median
 ):  # function: rows of `people` -> (N,) score in 0-1
     "One of the four ways from bodies to people; `logistic` has a ridge penalty (C = 1)."
     if rule == 'maximum':

@@ -130,7 +130,7 @@ def regenerated(
         difference=difference.where(table.relation == 'equal'),
         published=[
             f'{"< " if r == "below" else ""}{v:g}' if v == v else ''
-            for r, v in zip(table.relation, table.value)
+            for r, v in zip(table.relation, table.value, strict=True)
         ],
         agrees=np.where(table.relation == 'equal', difference.abs() < 0.5 + 1e-9, inside),
     ).astype(dict(people=int, cases=int, percent=float, low=float, high=float))

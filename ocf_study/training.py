@@ -26,11 +26,15 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
+from fastcore.basics import patch_to
 
 from . import googlenet, manifest, metrics, patches, runtime
+from .run import Run
 
 # %% ../nbs/method/12_training.ipynb #26355ab7
 tf = runtime.tensorflow()
+
+# %% ../nbs/method/12_training.ipynb #d405b483
 import keras
 
 # %% ../nbs/method/12_training.ipynb #ca069f9a
@@ -173,7 +177,7 @@ def _sources(data, recipe, epoch, channels=1):
     else:
         train, validation = (
             d if isinstance(d, tf.data.Dataset) else _stream(*d, *a)
-            for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,)))
+            for d, a in zip(data, ((recipe.batch, recipe.seed, epoch), (64,)), strict=True)
         )
         y = np.concatenate([np.empty(0), *(b.numpy() for _, b in validation)])
     if recipe.shrink > 1:
@@ -412,7 +416,8 @@ def _epoch(trainer, batches, steps, epoch):
 def _validate(trainer, batches):
     "Both areas and the loss on the validation patches, each exact"
     y, z = (
-        np.concatenate(v) for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches))
+        np.concatenate(v)
+        for v in zip(*((b.numpy(), trainer.logit(x).numpy()) for x, b in batches), strict=True)
     )
     if not np.isfinite(z).all():
         raise Diverged(
@@ -449,6 +454,8 @@ def _save_state(path, trainer, history, settings, model):
     about |= dict(checksum=_checksum(tensors), best=runtime.sha256(path.parent / 'best.keras'))
     with runtime.atomic(path) as f:
         save_file(tensors, f, metadata=about)
+        if path.exists():
+            path.replace(path.parent / 'previous.safetensors')
 
 # %% ../nbs/method/12_training.ipynb #8affdea1
 def _whole_state(path):
@@ -461,18 +468,31 @@ def _whole_state(path):
     whole = about and about.get('checksum') == _checksum(tensors)
     return about if whole else None
 
+# %% ../nbs/method/12_training.ipynb #b1feb2f8
+def _last_whole(path):
+    "What the last whole state says of itself, put in its place; None where no epoch is left"
+    if about := _whole_state(path):
+        return about
+    previous = path.parent / 'previous.safetensors'
+    if about := _whole_state(previous):
+        previous.replace(path)
+        about['lost'] = f'{path.name} is damaged or gone'
+    elif any((path.parent / name).exists() for name in _LEFT):
+        print(f'No whole epoch is left in {path.parent.name}: this training begins anew.')
+    return about
+
 # %% ../nbs/method/12_training.ipynb #b46317ed
 def _read_state(path, settings, overwrite):
     "History of a training with these settings, empty if there is none; no other training's"
-    if not path.exists():
-        return []
-    about = _whole_state(path)
+    about = _last_whole(path)
     if about is None:
-        print(f'{path.name} is damaged: this training begins anew.')
         return []
     other = json.loads(about['settings'])
     if other == settings:
-        return json.loads(about['history'])
+        history = json.loads(about['history'])
+        if 'lost' in about:
+            print(f'{about["lost"]}: training resumes after epoch {len(history)}.')
+        return history
     if overwrite:
         return []
 
@@ -531,7 +551,7 @@ def _structure(model):
     )
 
 # %% ../nbs/method/12_training.ipynb #570e4fb5
-_LEFT = ('last.safetensors', 'best.keras', 'history.csv')
+_LEFT = ('last.safetensors', 'previous.safetensors', 'best.keras', 'history.csv')
 
 
 def _clear(out):
@@ -566,7 +586,7 @@ def _write_best(model, path):
 def fit(
     model: keras.Model,  # from `googlenet.build`; holds the weights of the best epoch afterwards
     data,  # a patch store, or (training, validation): (x, y) arrays or `tf.data` each
-    out: str | Path,  # folder of this training: best.keras, last.safetensors, history.csv
+    out: str | Path,  # folder of this training: best.keras, history.csv, the last two epochs
     recipe: Recipe | None = None,  # default: the paper's
     *,
     devices: tuple = (),  # several, for example ('GPU:0', 'GPU:1'): the batch is split over them
@@ -673,6 +693,12 @@ def load_best(
     except Exception:
         raise ValueError(f'{path} is not a network of this package, or is damaged') from None
 
+# %% ../nbs/method/12_training.ipynb #15abc9ed
+@patch_to(Run, as_prop=True, nm='network')
+def _network_of(self: Run) -> keras.Model:  # with the logit alone
+    "The network of a run at its best epoch."
+    return self.opened('model', lambda folder: googlenet.without_aux(load_best(folder)))
+
 # %% ../nbs/method/12_training.ipynb #e98657bc
 def example_patches(
     n: int,  # patches
@@ -711,7 +737,7 @@ def curves(
     axs[0].plot(history.epoch, history.validation_loss, marker='.', label='validation')
     for name, label in (('auc_pr', 'AUC-PR'), ('auc_roc', 'AUC-ROC')):
         axs[1].plot(history.epoch, history[name], marker='.', label=label)
-    for ax, title in zip(axs, ('loss', 'validation')):
+    for ax, title in zip(axs, ('loss', 'validation'), strict=True):
         ax.axvline(best.epoch, color='.6', lw=0.8, ls='--', zorder=0)
         ax.set(xlabel='epoch', title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -771,7 +797,7 @@ def ensemble(
     history = pd.concat(
         [
             fit(build(r), data, f, r, **options).assign(member=i)
-            for i, (r, f) in enumerate(zip(recipes, folders))
+            for i, (r, f) in enumerate(zip(recipes, folders, strict=True))
         ],
         ignore_index=True,
     )
@@ -781,8 +807,8 @@ def ensemble(
     return history
 
 # %% ../nbs/method/12_training.ipynb #3990b8c7
-def _torch_step(torch, batch, size, bfloat16):
-    "A training step of the same network, plainly in PyTorch, channels last"
+def _torch_parts(torch):
+    "A convolution with its normalisation, and an inception block, in PyTorch"
     nn = torch.nn
 
     def conv(i, o, k=1, s=1):
@@ -807,6 +833,13 @@ def _torch_step(torch, batch, size, bfloat16):
         def forward(self, x):
             return torch.cat([b(x) for b in self.branches], 1)
 
+    return conv, Block
+
+# %% ../nbs/method/12_training.ipynb #8ab52ebe
+def _torch_network(torch, size):
+    "The same network, plainly in PyTorch"
+    nn, (conv, Block) = torch.nn, _torch_parts(torch)
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -817,12 +850,8 @@ def _torch_step(torch, batch, size, bfloat16):
                 conv(64, 192, 3),
                 nn.MaxPool2d(3, 2, 1),
             )
-            self.blocks, self.heads, width, side = (
-                nn.ModuleDict(),
-                nn.ModuleDict(),
-                192,
-                (size // 16 - 5) // 3 + 1,
-            )
+            self.blocks, self.heads = nn.ModuleDict(), nn.ModuleDict()
+            width, side = 192, (size // 16 - 5) // 3 + 1
             for name, (_, *filters) in googlenet.BLOCKS.items():
                 self.blocks[name] = Block(width, *filters)
                 width = filters[0] + filters[2] + filters[4] + filters[5]
@@ -854,9 +883,14 @@ def _torch_step(torch, batch, size, bfloat16):
                     x = self.pools[name](x)
             return [self.last(x), *logits]
 
+    return Net()
+
+# %% ../nbs/method/12_training.ipynb #dcbd0099
+def _torch_step(torch, batch, size, bfloat16):
+    "A training step of that network, channels last"
     x = torch.randn(batch, 1, size, size).to(memory_format=torch.channels_last)
     y = torch.zeros(batch, 1)
-    model = Net().to(memory_format=torch.channels_last)
+    model = _torch_network(torch, size).to(memory_format=torch.channels_last)
     adam, weight = torch.optim.Adam(model.parameters()), torch.tensor(0.14)
 
     def step():
@@ -864,7 +898,7 @@ def _torch_step(torch, batch, size, bfloat16):
         with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
             logits = model(x)
         a, b, c = (
-            nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
+            torch.nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
             for z in logits
         )
         (a + 0.3 * (b + c)).backward()

@@ -1,4 +1,4 @@
-"A cohort of numbers that counts as real people: no films; predictions that give the paper's table 3"
+"A cohort without films that counts as real people; its predictions give the paper's table 3"
 
 from pathlib import Path
 
@@ -12,9 +12,12 @@ TABLE3 = dict(  # bodies flagged -> fractured ones among them (arithmetic of the
     zip(
         (38, 76, 114, 152, 190, 228, 304, 456, 608, 912, 1520, 15200),
         (37, 73, 104, 122, 133, 142, 149, 161, 164, 170, 171, 174),
+        strict=True,
     )
 )
-FRACTURED_AT = dict(zip(genant.LEVELS, (11, 12, 14, 20, 22, 13, 3, 5, 18, 24, 12, 11, 9)))
+FRACTURED_AT = dict(
+    zip(genant.LEVELS, (11, 12, 14, 20, 22, 13, 3, 5, 18, 24, 12, 11, 9), strict=True)
+)
 SHARE = dict(train=0.765, validation=0.085, test=0.15)
 
 
@@ -50,10 +53,10 @@ def bodies_of(split: str, people: int, per_person: int, fractured: int, seed: in
     subject = np.array([f'{"PO BI MN".split()[k % 3]}{split[1]}{k:05d}' for k in person])
     visit = 1 + (place >= len(genant.LEVELS))
     region = np.where(pd.Series(level).isin(genant.LEVELS[:8]), 'T', 'L')
-    film = [f'{s}V{v}{r}' for s, v, r in zip(subject, visit, region)]
+    film = [f'{s}V{v}{r}' for s, v, r in zip(subject, visit, region, strict=True)]
     frame = pd.DataFrame(
         dict(
-            body_id=[f'{f}-{name}' for f, name in zip(film, level)],
+            body_id=[f'{f}-{name}' for f, name in zip(film, level, strict=True)],
             film_id=film,
             subject_id=subject,
             visit=visit,

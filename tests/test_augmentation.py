@@ -27,7 +27,10 @@ def test_draws_depend_on_seed_body_and_copy_alone(order, copies, seed):
 
 
 def test_draws_of_two_processes_agree():
-    code = "from ocf_study.augmentation import draws; print(draws(['a', 'b'], seed=7).to_csv(index=False))"
+    code = (
+        'from ocf_study.augmentation import draws; '
+        "print(draws(['a', 'b'], seed=7).to_csv(index=False))"
+    )
     runs = {
         subprocess.run(
             [sys.executable, '-c', code],
@@ -144,7 +147,7 @@ def test_a_stack_is_its_patches_one_by_one():
         np.random.default_rng(0).integers(0, 65536, (8, 40, 50), dtype=np.uint16),
     )
     together = photometric(stack, rows)
-    for patch, draw, alone in zip(stack, rows.to_dict('records'), together):
+    for patch, draw, alone in zip(stack, rows.to_dict('records'), together, strict=True):
         assert (photometric(patch, draw) == alone).all()
     with pytest.raises(ValueError):
         photometric(stack, rows[:3])
@@ -202,7 +205,7 @@ def test_threads_make_the_same_patches():
     alone = [photometric(FLAT, r) for r in rows]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda r: photometric(FLAT, r), rows))
-    assert all((a == b).all() for a, b in zip(alone, together))
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
 
 
 def test_patch_is_not_changed_and_its_kind_is_checked():

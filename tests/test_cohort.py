@@ -1,6 +1,7 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
 from dataclasses import replace
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -25,7 +26,6 @@ from ocf_study import (
     manifest,
     nhanes,
     overlay,
-    resampling,
 )
 from ocf_study.manifest import DataError
 
@@ -319,6 +319,7 @@ def test_all_problems_at_once(root):
     for at, name in zip(
         (0, 20, 40, 60, 80, 100),
         ('level', 'grade', 'outside, right', 'upside down', 'coincident', 'point missing'),
+        strict=True,
     ):
         shifted = a.iloc[at:].reset_index(drop=True)
         FAULTS[name][0](shifted)
@@ -531,7 +532,16 @@ def test_one_body_id_on_two_films_is_an_error(tables):
     )
 
 
-def test_a_switch_with_gaps_is_read_as_it_was_checked(tables):
+def points_upside_down(root, film_ids):
+    "Points as they lie on films of 420 px that are stored upside down."
+    bodies = pd.read_csv(root / 'bodies.csv')
+    mine = bodies.film_id.isin(film_ids)
+    bodies.loc[mine, cohort.XY[1::2]] = 420 - bodies.loc[mine, cohort.XY[1::2]]
+    bodies.to_csv(root / 'bodies.csv', index=False)
+
+
+def test_a_switch_with_gaps_is_read_as_it_was_checked(tables, c):
+    points_upside_down(tables, c.films.film_id[[0, 2]])
     change(tables, 'films', flip_vertical={0: '1.0', 1: '0.0', 2: 'TRUE'})
     assert cohort.read(tables).films.flip_vertical.tolist()[:4] == [True, False, True, False]
     f = pd.read_csv(tables / 'films.csv').assign(
@@ -550,7 +560,7 @@ def test_whole_numbers_written_with_a_point_and_gaps_are_whole_numbers(tables, c
 
 
 def test_every_row_may_be_wrong(tables):
-    change(tables, 'films', facing=dict.fromkeys(range(40), 'Right'))
+    change(tables, 'films', facing=dict.fromkeys(range(40), 'front'))
     assert sum(p.column == 'facing' for p in problems(tables, cohort.read_tables)) == 40
 
 
@@ -623,10 +633,8 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
 
 def test_the_film_rule_is_one_that_there_is(root):
     for rule in ('Y', 'spine-type'):
-        assert [
-            'neither y nor spine_type' in p.message
-            for p in problems(root, lambda r: cohort.read_mros(r, film_rule=rule))
-        ] == [True]
+        (problem,) = problems(root, partial(cohort.read_mros, film_rule=rule))
+        assert 'neither y nor spine_type' in problem.message
 
 
 def test_duplicate_body_with_another_label_is_refused(tables):
@@ -660,14 +668,12 @@ def change(root, table, **cells):
 
 def upside_down(root, film_id):
     "Store one film of three tables upside down, its points with it."
-    films, bodies = (pd.read_csv(root / f'{t}.csv') for t in ('films', 'bodies'))
+    films = pd.read_csv(root / 'films.csv')
     path = root / films.set_index('film_id').path[film_id]
     ds = pydicom.dcmread(path)
     ds.PixelData = ds.pixel_array[::-1].tobytes()
     ds.save_as(path)
-    mine = bodies.film_id == film_id
-    bodies.loc[mine, cohort.XY[1::2]] = ds.Rows - bodies.loc[mine, cohort.XY[1::2]]
-    bodies.to_csv(root / 'bodies.csv', index=False)
+    points_upside_down(root, [film_id])
     films.assign(flip_vertical=films.film_id == film_id).to_csv(root / 'films.csv', index=False)
 
 
@@ -808,6 +814,7 @@ def test_false_is_false(tables, c):
     f['flip_vertical'] = 'False'
     f.loc[1, 'flip_vertical'], f.loc[2, 'flip_vertical'] = 'true', ''
     f.to_csv(tables / 'films.csv', index=False)
+    points_upside_down(tables, f.film_id[[1]])
     assert np.flatnonzero(cohort.read_tables(tables).films.flip_vertical).tolist() == [1]
     f.loc[3, 'flip_vertical'] = 'perhaps'
     f.to_csv(tables / 'films.csv', index=False)
@@ -1181,8 +1188,8 @@ def test_masked_cells_cannot_be_had_from_totals(cells, below):
     hidden = disclosure.suppress(counts, below).map(lambda x: isinstance(x, str))
     assert hidden[(counts > 0) & (counts < below)].fillna(True).all(axis=None)
     for h, n in [
-        *zip(hidden.to_numpy(), counts.to_numpy()),
-        *zip(hidden.to_numpy().T, counts.to_numpy().T),
+        *zip(hidden.to_numpy(), counts.to_numpy(), strict=True),
+        *zip(hidden.to_numpy().T, counts.to_numpy().T, strict=True),
     ]:
         if h.sum() == 1:
             assert not (n[~h] > 0).any()  # nothing left to hide it among
@@ -1332,7 +1339,7 @@ def test_table1_of_people_of_whom_little_is_known(c):
     p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
     bare = replace(p, subjects=p.subjects.assign(age=np.nan, bmi=np.nan, race_ethnicity=None))
     assert description.table1(bare).to_dict('records') == [
-        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20])))
+        dict(row='n', level='', **dict(zip(description.SETS, [12, 12, 3, 5, 20], strict=True)))
     ]
     assert description.table1(bare, below=11).loc[0, ['Validation set', 'Test set']].tolist() == [
         '<11',
@@ -1497,7 +1504,8 @@ def test_types_are_read_in_any_case_and_a_misspelt_one_is_named_once(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     kind = true.type.str.capitalize().to_numpy()
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=true.grade.to_numpy(), type=kind))
-    assert not told(tables)
+    (p,) = cohort.check(tables)
+    assert p.severity == 'warning' and 'Wedge as wedge (' in p.message
     assert cohort.read_tables(tables).bodies.sq.tolist() == c.bodies.sq.tolist()
     wrong = np.where(true.grade.to_numpy() > 0, 'wegde', '')
     bodies(tables, lambda b: b.assign(type=wrong))
@@ -1523,22 +1531,71 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     words = np.array(['normal', 'mild', 'moderate', 'severe'])
     for grade in (true.grade.to_numpy(), words[true.grade]):
-        bodies(
-            tables, lambda b: b.drop(columns='sq').assign(grade=grade, type=true.type.to_numpy())
-        )
+        coded = dict(grade=grade, type=true.type.to_numpy())
+        bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
-        assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
+        assert read.bodies.sq.tolist() == c.bodies.sq.tolist()
+        assert ['another spelling' in x for x in told(tables)] == [True] * (grade.dtype.kind != 'i')
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
         b.to_csv(tables / 'bodies.csv', index=False)
     bodies(tables, lambda b: b.drop(columns=['sq', 'type']))
     read = cohort.read_tables(tables)
     assert (genant.to_grade(read.bodies.sq) == true.grade.to_numpy()).all()
     assert (read.bodies.label == c.bodies.label).all()
-    assert ['no type, which is taken from the points' in x for x in told(tables)] == [True]
+    found = [x for x in told(tables) if 'another spelling' not in x]
+    assert ['no type, which is taken from the points' in x for x in found] == [True]
     bodies(tables, lambda b: b.assign(sq=c.bodies.sq.to_numpy(), grade=3))
     assert any('contradicts sq' in x for x in told(tables))
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=0.5))
     assert ["grade = '0.5': is not one of 0, 1, 2, 3" in x for x in told(tables)] == [True] * 180
+
+
+@pytest.mark.parametrize('column, values', [('grade', [1, 2, 3]), ('sq', [1, 2.5, 3, 4])])
+def test_grades_without_zero_are_told(tables, column, values):
+    def change(b):
+        return b.drop(columns='sq').assign(**{column: np.resize(values, len(b))})
+
+    bodies(tables, change)
+    assert any('no body is normal (0)' in x for x in told(tables))
+
+
+@pytest.mark.parametrize('blank', [[3], range(9), [0, 50, 100]])
+def test_bodies_without_a_grade_are_left_out_and_counted(tables, c, blank):
+    change(tables, 'bodies', sq=dict.fromkeys(blank, ''), x3=dict.fromkeys(blank, ''))
+    read = cohort.read_tables(tables)
+    assert read.bodies.body_id.tolist() == c.bodies.body_id.drop(list(blank)).tolist()
+    flow = read.flow.set_index('step')
+    assert flow.bodies['excluded: not graded'] == len(blank) and flow.bodies['annotated'] == 180
+    assert any(f'without a grade, which are left out: {len(blank)}' in x for x in told(tables))
+
+
+def test_a_cohort_that_nobody_graded_is_an_error(tables):
+    bodies(tables, lambda b: b.assign(sq=''))
+    found = problems(tables, cohort.read_tables)
+    assert len(found) == 180 and all(str(p).endswith('sq: is missing') for p in found)
+
+
+def test_a_class_or_a_grade_row_by_row(tables, c):
+    true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
+    odd = np.arange(180) % 2 == 1
+    bodies(
+        tables,
+        lambda b: b.assign(
+            sq=b.sq.where(odd), grade=np.where(odd, '', true.grade), type=true.type.to_numpy()
+        ),
+    )
+    read = cohort.read_tables(tables).bodies
+    assert read.sq.tolist() == c.bodies.sq.tolist() and read.body_id.equals(c.bodies.body_id)
+
+
+def test_blank_classes_of_mros_count_as_missing(root):
+    a = rows(root)
+    a.loc[[2, 9], 'XQSQ'] = ''
+    a.loc[2, SIX_X] = ''
+    write(root, a)
+    c = cohort.read_mros(root)
+    assert c.flow.set_index('step').bodies['excluded: graded M'] == 2
+    assert any('count as M, missing: 2' in x for x in told(root))
 
 
 def test_labels_alone_are_no_grades(tables, c):
@@ -1628,7 +1685,7 @@ def moved(tables, c, change, at=0):
     p = cohort.points(c.bodies)
     on = film(c, at)
     p[on] = change(p[on])
-    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T))))
+    bodies(tables, lambda b: b.assign(**dict(zip(cohort.XY, p.reshape(-1, 12).T, strict=True))))
 
 
 @pytest.mark.parametrize(
@@ -1688,6 +1745,96 @@ def test_levels_of_a_film_fit_their_places(tables, c, levels, kind, said):
     b.to_csv(tables / 'bodies.csv', index=False)
     found = told(tables)
     assert len(found) == 1 and found[0].startswith(kind) and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    'columns, by, kind, said',
+    [
+        (['y4', 'y5', 'y6'], 45, 'error', 'overlaps L2 (line 4) by'),
+        (['y4', 'y5', 'y6'], 35, 'warning', 'times as high as'),
+        (['y4', 'y5', 'y6'], 10, '', ''),
+        (['x3', 'x4'], 45, 'warning', 'times as wide as'),
+        (['x3', 'x4'], 85, 'error', 'times as wide as'),
+        (['x3', 'x4'], 20, '', ''),
+    ],
+)
+def test_bodies_that_overlap_or_are_absurdly_large(tables, columns, by, kind, said):
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[2, columns] += by
+    b.loc[2, ['x2', 'x5']] = b.loc[2, ['x1', 'x6']].to_numpy() + b.loc[2, 'x3'] / 2 - 60
+    b.to_csv(tables / 'bodies.csv', index=False)
+    found = told(tables)
+    assert any(x.startswith(kind) and said in x for x in found) if kind else not found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_regions_that_are_exchanged(layout, request):
+    folder = request.getfixturevalue(layout)
+    other = {'L': 'T', 'T': 'L'}
+    if layout == 'root':
+        a = rows(folder)
+        write(folder, a.assign(SPINE_TYPE=a.SPINE_TYPE.map(other)))
+        found = cohort.check(folder, film_rule='spine_type')
+    else:
+        f = pd.read_csv(folder / 'films.csv')
+        f.assign(region=f.region.map(other)).to_csv(folder / 'films.csv', index=False)
+        bodies(folder, lambda b: b.drop(columns='region'))
+        found = cohort.check(folder)
+    assert [(p.severity, p.column) for p in found] == [('error', 'region')]
+    assert 'and T are exchanged' in found[0].message and '37 more' in found[0].value
+
+
+def test_a_region_that_no_body_has(tables):
+    f = pd.read_csv(tables / 'films.csv')
+    alone = f.film_id == f.film_id[1]
+    f = f[~((f.subject_id == f.subject_id[1]) & ~alone)].assign(region=f.region.mask(alone, 'L'))
+    bodies(tables, lambda b: b[b.film_id.isin(f.film_id)].drop(columns='region'))
+    f.to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'is not that of any body' in found and f.film_id[1] in found
+    assert found.startswith('warning')
+
+
+def test_points_of_another_film(tables, c):
+    b = c.bodies[['body_id', 'film_id', 'level', 'sq', *cohort.XY]].copy()
+    b.loc[9:13, cohort.XY] = b.loc[0:4, cohort.XY].to_numpy()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    (found,) = told(tables)
+    assert 'have the very points of another film' in found and b.film_id[9] in found
+    assert b.film_id[0] in found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_x_and_y_exchanged_is_one_sentence(layout, request, c):
+    folder = request.getfixturevalue(layout)
+    name, pair = dict(
+        root=('annotations', lambda i: (f'XQQMX{i}', f'XQQMY{i}')),
+        tables=('bodies', lambda i: (f'x{i}', f'y{i}')),
+    )[layout]
+    b = pd.read_csv(folder / f'{name}.csv', dtype=str)
+    for i in range(1, 7):
+        x, y = pair(i)
+        b[x], b[y] = b[y].copy(), b[x].copy()
+    b.to_csv(folder / f'{name}.csv', index=False)
+    choice = dict(film_rule='spine_type') if layout == 'root' else {}
+    found = [p for p in cohort.check(folder, **choice) if p.severity == 'error']
+    assert [p.message for p in found] == ['x and y are exchanged']
+
+
+def test_both_layouts_in_one_folder(tables, source):
+    shutil.copy(source / 'annotations.csv', tables)
+    for found in (cohort.check(tables), problems(tables, cohort.read)):
+        assert ['annotations.csv (MrOS) and in bodies.csv' in str(p) for p in found] == [True]
+
+
+@pytest.mark.parametrize(
+    'layout, choice, name', [('root', 'repair', True), ('tables', 'film_rule', 'spine_type')]
+)
+def test_choices_of_the_other_layout_are_told(layout, choice, name, request):
+    folder = request.getfixturevalue(layout)
+    (p,) = cohort.check(folder, **{choice: name})
+    assert (p.column, p.value, p.severity) == (choice, name, 'warning')
+    assert 'has no meaning for' in p.message
 
 
 def test_two_bodies_on_one_place(tables, c):
@@ -1839,7 +1986,6 @@ def test_the_chance_of_a_split_without_label_1_counts_people(sick, n):
 
 
 def test_what_a_cohort_can_show(c, tables, tmp_path):
-    assert cohort.FEWEST == resampling.LEAST_PEOPLE
     said = cohort.outlook(c, (0.5, 0.25, 0.25))
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')

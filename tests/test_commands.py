@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def parsed(words, app):
 def test_a_printed_command_is_one(page, command):
     launcher, *words = shlex.split(command)
     assert launcher == './ocf-study', f'{page}: {command}'
-    for setting in [b for a, b in zip(words, words[1:]) if a == '--set']:
+    for setting in [b for a, b in pairwise(words) if a == '--set']:
         key = setting.partition('=')[0].rpartition('.')[2]
         assert any(key in study.parameters(s) for s in study.stages().values()), key
     if '--profile' in words and words[words.index('--profile') + 1] in ('paper', 'paper-phantom'):
@@ -92,6 +93,34 @@ def test_the_launcher_takes_the_active_environment_then_the_gpu_one(tmp_path):
     shutil.rmtree(tmp_path / '.venv')
     code, error = said()
     assert code == 1 and '`make setup`' in error and '`make gpu`' in error
+
+
+def test_a_clone_that_was_moved_is_set_up_anew(tmp_path):
+    "Scripts and the editable installation of an environment hold the folder's old name"
+    clone, names = tmp_path / 'new place', ('Makefile', 'ocf-study', 'settings.ini', 'setup.py')
+    (clone / 'requirements').mkdir(parents=True)
+    for name in (*names, 'pyproject.toml', 'requirements/cpu.txt'):
+        shutil.copy(ROOT / name, clone / name)
+    tools = clone / '.venv' / 'bin'
+    tools.mkdir(parents=True)
+    (tools / 'ocf-study').write_text('#!/bin/sh\necho runs\n')
+    (tools / 'ocf-study').chmod(0o755)
+    stamp, bare = tools / '.installed', os.environ | dict(VIRTUAL_ENV='', CONDA_PREFIX='')
+
+    def said(*command):
+        return subprocess.run(command, cwd=clone, env=bare, capture_output=True, text=True)
+
+    for made, moved in (('', False), (f'{clone}\n', False), (f'{tmp_path / "old"}\n', True)):
+        stamp.write_text(made)
+        asked = said('make', '-n', 'setup', 'PYTHON=python3').stdout
+        assert ('-m venv --clear .venv' in asked) == moved, made
+        assert moved or 'venv' not in asked, made
+        ran = said('./ocf-study')
+        assert (ran.returncode, ran.stdout) == ((1, '') if moved else (0, 'runs\n'))
+        assert ('was set up in' in ran.stderr and '`make setup`' in ran.stderr) == moved
+    stamp.unlink()
+    asked = said('make', '-n', 'setup', 'PYTHON=python3').stdout
+    assert re.search(r'-m venv +\.venv\n', asked) and f"echo '{clone}'" in asked
 
 
 def values(**changes):

@@ -24,7 +24,7 @@ SIZES = dict(  # train, validation, test: people, bodies of each, fractured bodi
 
 
 def named(values):
-    return dict(zip(standin.SHARE, values))
+    return dict(zip(standin.SHARE, values, strict=True))
 
 
 @pytest.fixture(scope='module', params=SIZES)
@@ -191,7 +191,7 @@ def test_the_papers_numbers_are_shown(told):
     if name != 'paper':
         return
     table3 = pd.read_csv(out / 'tables/table3.csv')
-    assert dict(zip(table3.Flagged, table3['True positives'])) == {
+    assert dict(zip(table3.Flagged, table3['True positives'], strict=True)) == {
         k: v for k, v in standin.TABLE3.items() if k < 15200
     }
     ours = comparison.loc['table3']

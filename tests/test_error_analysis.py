@@ -1,4 +1,4 @@
-"The readers' sheets and what is computed from them, against closed forms and other people's implementations."
+"Readers' sheets and their statistics, against closed forms and other implementations."
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,10 @@ def test_sample_is_the_design(n_right, n_wrong, seed):
         and d.body_id.is_unique
         and d.case.tolist() == list(range(1, len(d) + 1))
     )
-    assert dict(zip(ids, correct)).items() >= dict(zip(d.body_id, d.correct)).items()
+    assert (
+        dict(zip(ids, correct, strict=True)).items()
+        >= dict(zip(d.body_id, d.correct, strict=True)).items()
+    )
 
 
 def test_sheet_is_blind_and_comes_back(tmp_path):
@@ -157,7 +160,7 @@ def test_faulty_sheets(tmp_path):
 
     def problems(*sheets):
         paths = [tmp_path / f'{i}.csv' for i in range(len(sheets))]
-        for path, sheet in zip(paths, sheets):
+        for path, sheet in zip(paths, sheets, strict=True):
             sheet.to_csv(path, index=False)
         with pytest.raises(DataError) as e:
             ea.read_readings(paths, t.body_id)
@@ -260,7 +263,7 @@ def test_agreement_needs_two_readers_of_the_same_bodies():
 
 
 def test_agreement_counts_people():
-    "Copies of a person's bodies say nothing new; few joint marks have no limits; the pooled row is all confounders."
+    "Copies of a person's bodies add no information; few joint marks have no limits."
     one = truth(80, rate=0.3, seed=2)
     readings = ea.simulate_readers(one, seed=1)
     subject = pd.Series(np.arange(80), one.body_id)

@@ -38,9 +38,9 @@ def test_no_legend_lies_over_a_curve_or_its_band(curve):
 def test_sq_classes_count_every_class_once():
     counts = pd.DataFrame(
         [
-            dict(sq=c, region=r, level=l, n=n)
-            for c, n in zip(genant.SQ_CLASSES.sq, range(1, 11))
-            for r, l in (('T', 'T8'), ('T', 'T9'), ('L', 'L1'))
+            dict(sq=c, region=region, level=level, n=n)
+            for c, n in zip(genant.SQ_CLASSES.sq, range(1, 11), strict=True)
+            for region, level in (('T', 'T8'), ('T', 'T9'), ('L', 'L1'))
         ]
     )
     said = texts(figures.sq_classes(counts))
@@ -70,9 +70,9 @@ def test_flow_sets_exclusions_aside_and_hides_what_is_not_counted():
 def test_levels_stack_to_the_totals(normal):
     counts = pd.DataFrame(
         [
-            dict(sq=c, level=l, n=k + 1)
+            dict(sq=c, level=level, n=k + 1)
             for k, c in enumerate(genant.SQ_CLASSES.sq)
-            for l in ('T4', 'L4')
+            for level in ('T4', 'L4')
         ]
     )
     ax = figures.levels(counts, normal).axes[0]

@@ -12,7 +12,7 @@ classes = st.sampled_from(genant.SQ_CLASSES.sq.tolist())
 
 
 def body(posterior=0.0, middle=0.0, anterior=0.0):
-    "Six points of a body 30 px deep and 25 px high, facing left, its upper end-plate sunk by these shares."
+    "Points of a body facing left, 30 x 25 px, its upper end-plate sunk by these shares."
     superior = np.c_[[30.0, 15.0, 0.0], 25 * np.array([posterior, middle, anterior])]
     return np.r_[superior, np.c_[[0.0, 15.0, 30.0], [25.0, 25.0, 25.0]]]
 

@@ -211,7 +211,7 @@ def test_published_crops_are_those_of_the_published_order(seed):
     drawn = dict(area_scale=1.0, rotation=0.0, dx=0.0, dy=0.0)
     if seed % 2:
         low, high = [0.81, -5, -0.05, -0.05], [1.21, 5, 0.05, 0.05]
-        drawn = dict(zip(drawn, g.uniform(low, high)))
+        drawn = dict(zip(drawn, g.uniform(low, high), strict=True))
     expected = literal_crop(
         film, body, drawn['area_scale'], drawn['rotation'], (drawn['dx'], drawn['dy'])
     )
@@ -332,7 +332,7 @@ def test_problems_of_each_kind():
     cases['convex'][5] = good[:, :].mean(0) - [20, 10]
     found = geometry.problems(np.stack(list(cases.values())), SHAPE[1], SHAPE[0])
     assert [row for row, _ in found] == list(range(len(cases)))
-    for (_, reason), word in zip(found, cases):
+    for (_, reason), word in zip(found, cases, strict=True):
         assert word in reason
 
 
@@ -352,6 +352,7 @@ def test_points_without_a_square_are_refused_by_row(bad):
         zip(
             ['nan', 'one point', 'a line of none'],
             [np.nan, 50.0, np.array([[50.0, 50.0], [50.0, 50.0], [50.0, 50.0], [50.0, 50.0]])],
+            strict=True,
         )
     )[bad]
     film = np.zeros((100, 100), np.uint16)

@@ -1,8 +1,9 @@
-"""ImageNet checkpoints: files of both dialects, written here, against forward passes that know only the files' own names."""
+"""ImageNet checkpoints of both dialects, against forward passes by the files' own names."""
 
 import ast
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from typer.testing import CliRunner
 
 from ocf_study import googlenet, runtime, study
 
+import keras  # after the library, which imports TensorFlow quietly
+
 tf = runtime.tensorflow()
-import keras  # noqa: E402, after TensorFlow has been imported quietly
 
 BLOCKS = dict(
-    zip('3b 3c 4b 4c 4d 4e 4f 5b 5c'.split(), '3a 3b 4a 4b 4c 4d 4e 5a 5b'.split())
+    zip('3b 3c 4b 4c 4d 4e 4f 5b 5c'.split(), '3a 3b 4a 4b 4c 4d 4e 5a 5b'.split(), strict=True)
 )  # TF-Slim -> torchvision
 WIDTHS = [
     (64, 96, 128, 16, 32, 32),
@@ -31,7 +33,10 @@ READ = ['conv1', 'pool1', *googlenet.BLOCKS, 'logit']
 
 
 class Slim:
-    """inception_v1 in plain tf.nn operations; `rng`: draws He kernels, and takes the statistics from the activations that pass."""
+    """inception_v1 in plain tf.nn operations.
+
+    With `rng`, kernels are He draws, and statistics come from the activations that pass.
+    """
 
     dialect, stem = 'slim', ('Conv2d_1a_7x7', 'Conv2d_2b_1x1', 'Conv2d_2c_3x3')
 
@@ -126,7 +131,7 @@ class Slim:
         x = self.pool(seen[0], 3, 2)
         seen.append(x)
         x = self.pool(self.conv(self.conv(x, self.stem[1], 64), self.stem[2], 192, 3), 3, 2)
-        for slim, widths in zip(BLOCKS, WIDTHS):
+        for slim, widths in zip(BLOCKS, WIDTHS, strict=True):
             x = self.block(x, slim, widths)
             seen.append(x)
             if slim == '3c':
@@ -258,12 +263,12 @@ def test_names_and_shapes_are_a_bijection(made):
             == len(table[['layer', 'weight']].drop_duplicates())
             == count
         )
-        assert dict(zip(table.name, table['shape'])) == {
+        assert dict(zip(table.name, table['shape'], strict=True)) == {
             name: np.shape(a) for name, a in tensors.items()
         }
     model = googlenet.build('torchvision', aux=False, channels=3, classes=1000, seed=4)
     weights = {(w.path.split('/')[0], w.path.split('/')[1]): w.shape for w in model.weights}
-    assert set(weights) == set(zip(table.layer, table.weight))
+    assert set(weights) == set(zip(table.layer, table.weight, strict=True))
 
 
 @pytest.mark.parametrize('dialect', googlenet.DIALECTS)
@@ -274,7 +279,7 @@ def test_weights_return_from_a_file_as_they_were(dialect, tmp_path):
     googlenet.load_checkpoint(
         back, write_safetensors(tmp_path / 'weights.safetensors', googlenet.tensors(there))
     )
-    for a, b in zip(there.weights, back.weights):
+    for a, b in zip(there.weights, back.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
@@ -373,7 +378,7 @@ def test_wrong_files_are_refused_with_what_is_missing_and_left_over(made, tmp_pa
         write_safetensors(tmp_path / 'other.safetensors', made['torchvision'][0]), model
     )
     refused(tmp_path / 'nan.safetensors', model)
-    for a, b in zip(before, model.weights):
+    for a, b in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(a, b)  # nothing was loaded by halves
 
 
@@ -384,7 +389,7 @@ def test_truncated_files_are_refused(made, tmp_path):
     assert refused(tmp_path / 'model.ckpt')
     whole = write_slim(tmp_path / 'inception_v1.ckpt', made['slim'][0], 'V1')
     cut = tmp_path / 'cut.ckpt'
-    cut.write_bytes(open(whole, 'rb').read()[:-1000])
+    cut.write_bytes(Path(whole).read_bytes()[:-1000])
     assert refused(cut) and v2
     (tmp_path / 'empty.ckpt').write_bytes(b'')
     assert refused(tmp_path / 'empty.ckpt')
@@ -540,7 +545,7 @@ def test_resnet50_takes_the_weights_of_keras_applications(tmp_path):
 
 def test_same_seed_same_network_and_each_layer_its_own_draw():
     a, b, c = (googlenet.build(size=64, seed=seed) for seed in (1, 1, 2))
-    for x, y in zip(a.weights, b.weights):
+    for x, y in zip(a.weights, b.weights, strict=True):
         np.testing.assert_array_equal(x, y)
     assert not np.array_equal(a.get_layer('conv1_conv').kernel, c.get_layer('conv1_conv').kernel)
     assert not np.array_equal(a.get_layer('aux1_dense').kernel, a.get_layer('aux2_dense').kernel)
@@ -592,6 +597,6 @@ def test_resnet50_is_drawn_from_its_seed():
     a, b, c = (
         googlenet.build(backbone='resnet50', size=64, seed=seed).get_weights() for seed in (1, 1, 2)
     )
-    assert all(np.array_equal(v, w) for v, w in zip(a, b)) and not all(
-        np.array_equal(v, w) for v, w in zip(a, c)
+    assert all(np.array_equal(v, w) for v, w in zip(a, b, strict=True)) and not all(
+        np.array_equal(v, w) for v, w in zip(a, c, strict=True)
     )

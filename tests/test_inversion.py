@@ -93,7 +93,7 @@ def test_published_detector_looks_at_the_crop_where_there_is_one():
     patches = [cv2.resize(c, (224, 224)) for c in crops]
     table = decisions(patches, ['a', 'b'], np.stack([CORNERS] * 2), crops=crops)
     found = table.set_index(['detector', 'row']).evidence
-    for row, (patch, crop) in enumerate(zip(patches, crops)):
+    for row, (patch, crop) in enumerate(zip(patches, crops, strict=True)):
         assert found['published', row] == evidence(crop, 'published')
         assert found['paper', row] == evidence(patch, 'paper')
 

@@ -32,7 +32,7 @@ N_NAMED = 202  # columns of the release from DXXSPX on: 12 of points, 190 of the
 
 @pytest.fixture(scope='module')
 def release(tmp_path_factory):
-    "Files as CDC releases them: values three columns after their names, the last three outline values cut off."
+    "CDC's layout: values three columns after their names, the last three outline values missing."
     folder, rng = tmp_path_factory.mktemp('release'), np.random.default_rng(0)
     names = ['DXXSPX', *(f'V{i}' for i in range(N_NAMED - 1))]
     truth = {}

@@ -1,4 +1,4 @@
-"The patch store: the same for any number of workers, after any kill; nothing lost, nothing twice, nothing mixed"
+"The patch store is the same for any number of workers and after any kill, and complete"
 
 import inspect
 import os
@@ -75,7 +75,7 @@ def people(root, n=12, facing='right', flip_vertical=False):
                 flip_vertical=flip_vertical,
             )
         )
-        for level, p in zip(LEVELS, points):
+        for level, p in zip(LEVELS, points, strict=True):
             label = int(rng.random() < 0.3)
             bodies.append(
                 dict(
@@ -221,7 +221,7 @@ def test_the_tag_is_obeyed_before_the_inversion_test_or_left_to_it(
         [
             dict(row, body_id=level, level=level, sq=0.0, label=0, split='test', used=True)
             | {f'{a}{k + 1}': p[k, j] for k in range(6) for j, a in enumerate('xy')}
-            for level, p in zip(LEVELS, points)
+            for level, p in zip(LEVELS, points, strict=True)
         ]
     )
     about = dict(root=str(tmp_path), rendered=True)
@@ -267,7 +267,7 @@ def test_patches_of_a_film_are_in_the_order_of_body_and_copy(cohort, store):
     rows, pixels, _ = patches._make(film)
     seen = film.read()
     grey, points = seen.picture, seen.points
-    for (_, row), patch in zip(rows.iterrows(), pixels):
+    for (_, row), patch in zip(rows.iterrows(), pixels, strict=True):
         draw = None if row.kind == 'original' else row.to_frame().T
         mine = geometry.extract_patches(
             grey, points[film.body_ids == row.body_id], SIZE, draws=draw
@@ -381,6 +381,7 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(
     cohort, store, tmp_path, monkeypatch
 ):
     pd.to_pickle(cohort, tmp_path / 'cohort')  # written and read by this test alone
+    given, out = str(tmp_path / 'cohort'), str(tmp_path / 'cut.zarr')
     script = textwrap.dedent(f"""
         import os, signal
         import pandas as pd
@@ -391,7 +392,7 @@ def test_a_killed_build_goes_on_and_reads_no_finished_film_again(
             if name == '000002': os.kill(os.getpid(), signal.SIGKILL)
             write(self, name, value)
         patches._Journal.write = last_words
-        patches.build(pd.read_pickle({str(tmp_path / 'cohort')!r}), {str(tmp_path / 'cut.zarr')!r}, size={SIZE})""")
+        patches.build(pd.read_pickle({given!r}), {out!r}, size={SIZE})""")
     ended = subprocess.run([sys.executable, '-c', script], capture_output=True, cwd=tmp_path)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     with pytest.raises(FileNotFoundError, match='stopped'):
@@ -468,7 +469,7 @@ def test_verify_finds_the_shard(cohort, tmp_path, small):
 def test_a_damaged_store_is_mended_by_the_same_call(
     cohort, store, tmp_path, monkeypatch, damaged, alone, damage
 ):
-    "A few shards from the films that reach into them; tables, which hold the labels, with the whole"
+    "A few shards come from the films that reach into them; tables hold the labels of the whole"
     one, anew, finish = tmp_path / 'one.zarr', [], patches._finish
     shutil.copytree(store, one)
     for name in damaged:
@@ -634,7 +635,7 @@ def test_the_data_set_gives_each_patch_once_an_epoch(store, monkeypatch, cache_m
     def key(a):
         return [row.tobytes() for row in a]
 
-    label = dict(zip(key(x), y))
+    label = dict(zip(key(x), y, strict=True))
 
     def epoch(**more):
         batches = [
@@ -672,7 +673,7 @@ def test_the_data_set_gives_each_patch_once_an_epoch(store, monkeypatch, cache_m
 def test_z_score_knows_no_brightness_or_contrast(grey, gain, offset):
     z = patches.standardise(grey)
     assert z.dtype == np.float32 and np.isfinite(z).all()
-    for patch, of in zip(z, grey):
+    for patch, of in zip(z, grey, strict=True):
         assert abs(patch.mean()) < 1e-3 and (
             abs(patch.std() - 1) < 1e-3 or (np.ptp(of) == 0 and (patch == 0).all())
         )

@@ -1,6 +1,7 @@
 """Whole rendered cohorts, kills, and that nothing technical tells the label."""
 
 from dataclasses import replace
+from itertools import pairwise
 import json
 import shutil
 import subprocess
@@ -192,7 +193,10 @@ def test_annotations_are_mros_own(films):
             and (t.SPINE_TYPE.iloc[falls[0] :] == 'T').all()
         )
         assert list(t.XQVERT) == [
-            l for r in 'LT' for l in roster.REGION[r] if l in set(t.XQVERT[t.SPINE_TYPE == r])
+            level
+            for region in 'LT'
+            for level in roster.REGION[region]
+            if level in set(t.XQVERT[t.SPINE_TYPE == region])
         ]
 
 
@@ -334,6 +338,19 @@ def test_fused_bodies_come_at_their_rate_and_in_neighbours():
     assert (other.shift(1, fill_value=False) | other.shift(-1, fill_value=False))[b.fused].all()
 
 
+class Drawn:
+    "A canvas that notes the thickness of each bone, and the width and thickness of each line."
+
+    def __init__(self):
+        self.bones, self.lines = [], []
+
+    def bone(self, polygons, mm, *_, **__):
+        self.bones.append(mm)
+
+    def line(self, points, width, mm, **_):
+        self.lines.append((width, mm))
+
+
 def test_a_bridge_is_drawn_only_between_bodies_that_are_told_to_be_fused():
     p = roster.plan(
         roster.Settings(
@@ -342,23 +359,14 @@ def test_a_bridge_is_drawn_only_between_bodies_that_are_told_to_be_fused():
     )
     for name in p.subjects.subject_id:
         film, s = scene.scenes(p, name)[0][0]
-        bridges = []
-
-        class Canvas:
-            def line(self, *_, **__):
-                pass
-
-            def bone(self, polygons, mm, *_, **__):
-                bridges.append((mm, polygons[0]))
-
-        own = s.person.findings
-        scene._growths(Canvas(), s, range(len(s.person.levels)), 0)
+        own, canvas = s.person.findings, Drawn()
+        scene._growths(canvas, s, range(len(s.person.levels)), 0)
         fused = [
             (a, b)
-            for a, b in zip(s.person.levels, s.person.levels[1:])
+            for a, b in pairwise(s.person.levels)
             if a in own.index and b in own.index and own.fused[a] and own.fused[b]
         ]
-        assert len([mm for mm, _ in bridges if mm == 4.0]) == len(fused)
+        assert canvas.bones.count(4.0) == len(fused)
 
 
 def test_what_lies_over_a_body_is_told():
@@ -571,25 +579,17 @@ def test_an_end_plate_hardens_when_it_breaks_and_not_before():
     seen = {1: set(), 2: set()}
     for name in p.bodies[p.bodies.made & (p.bodies.since == 2)].subject_id.unique():
         for film, s in scene.scenes(p, name)[0]:
-            lines = []
-
-            class Canvas:
-                def line(self, points, width, mm, **_):
-                    lines.append((width, mm))
-
-                def bone(self, *_, **__):
-                    pass
-
+            canvas = Drawn()
             own, all_of_them = s.person.findings, range(len(s.person.levels))
-            broken = [l for l in own.index if own.made[l] and own.since[l] == 2]
+            broken = own.index[own.made.astype(bool) & (own.since == 2)]
             use = [i for i in all_of_them if s.person.levels[i] in broken]
             scene._growths(
-                Canvas(),
+                canvas,
                 replace(s, person=replace(s.person, findings=own.assign(sclerosis=True))),
                 use,
                 0,
             )
-            seen[film.visit].add(lines.count((3.0, 3.2)) > 0)
+            seen[film.visit].add((3.0, 3.2) in canvas.lines)
     assert seen == {1: {False}, 2: {True}}
 
 

@@ -236,11 +236,8 @@ def test_what_the_package_is_said_to_do_is_its_default(row):
     elif parameter == 'inversion.Detector.signed':
         assert (said == 'absolute gradient') == (not value)
     elif parameter == 'inversion.Detector.relative':
-        assert (
-            value
-            and f"gradient's {inversion.DETECTORS[inversion.DEFAULT].levels[1] * 100:.0f}th percentile"
-            in said
-        )
+        percentile = inversion.DETECTORS[inversion.DEFAULT].levels[1] * 100
+        assert value and f"gradient's {percentile:.0f}th percentile" in said
     else:
         expected = {
             'inversion.is_inverted:detector': said,

@@ -54,6 +54,8 @@ def test_modules_are_what_the_notebooks_export(copy):
     (
         'format --check .',
         'check .',
+        # whatever the configuration leaves out
+        'check --select E4,E5,E7,E9,F,B .',
         # what a notebook's other cells define is not there in the module
         'check --isolated --select F ocf_study',
     ),
@@ -128,7 +130,7 @@ def test_conda_environment_uses_the_gpu_lock():
 
 
 def test_only_final_scores_are_called_an_expert_s():
-    "The software's grade follows six points: no page, docstring or message may call it an expert's."
+    "The software grades by six points: no page, docstring or message may call that an expert's."
     sources = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CITATION.cff')]
     for folder, kind in (('docs', 'md'), ('docs', 'py'), ('nbs', 'ipynb'), ('ocf_study', 'py')):
         sources += sorted((ROOT / folder).rglob(f'*.{kind}'))

@@ -526,7 +526,7 @@ def test_carried_thresholds_written_out():
     sources = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, 'carried', 0))))
     targets = np.hstack(list(resampling.resample_weights(120, 40, resampling.rng(3, 'carried', 1))))
     rows = []
-    for v, t in zip(sources.T, targets.T):
+    for v, t in zip(sources.T, targets.T, strict=True):
         i, j = (np.repeat(np.arange(len(d[0])), w[d[2]].astype(int)) for d, w in ((a, v), (b, t)))
         for name, rule in rules.items():
             cut = threshold(
@@ -647,7 +647,7 @@ def test_bodies_of_no_group_are_not_the_rest():
     'by, area, shared', [('level', 0.97, 0.0), ('level', 0.9, 0.7), ('site', 0.97, 0.7)]
 )
 def test_p_of_subgroups_is_even_where_no_group_differs(by, area, shared):
-    "As in the demo: 48 people, 52 fractures; small p values are as rare as they say, also in groups of few fractures whose own area is near 1."
+    "As in the demo, 48 people and 52 fractures: p values are uniform, also where areas are near 1."
     found = []
     for k in range(80):
         draw = np.random.default_rng(1000 + k)
@@ -689,7 +689,7 @@ def test_a_group_that_differs_is_found():
 
 @pytest.mark.parametrize('true', [0.97, 0.99])
 def test_the_logit_interval_of_an_area_near_one_reaches_above_it(true):
-    "Half a body of the 52 is as much as is missing to 1: it kept the upper limit below .99 in all but one of twenty cohorts."
+    "The correction by half a body must not keep the upper limit below a true area near 1."
     sides = []
     for k in range(150):
         draw, y = np.random.default_rng(k), np.repeat([1, 0], [52, 860])
@@ -701,9 +701,8 @@ def test_the_logit_interval_of_an_area_near_one_reaches_above_it(true):
         )
         sides.append((true < low, true > high))
     below, above = np.mean(sides, 0)
-    assert (
-        above < 0.06 and below < 0.12
-    )  # below, each method fails more often than it says: where few bodies are misplaced, resamples differ little
+    # where few bodies are misplaced, resamples differ little: no method is nominal at the lower end
+    assert above < 0.06 and below < 0.12
 
 
 @pytest.mark.parametrize(
@@ -777,7 +776,7 @@ def test_calibration_of_sampled_and_weighted_odds():
 
 
 def test_calibration_by_region():
-    "Down-sampled by region, each body is corrected with the share of its own region; one share for all is wrong."
+    "A body is corrected with the share kept in its own region; one share for all is wrong."
     chance, kept = np.tile([0.001, 0.02, 0.4], 2), np.repeat([0.174, 0.085], 3)
     odds = chance / (1 - chance) / kept * 1.3
     found = calibration.correct(odds / (1 + odds), kept, 1.3)
@@ -883,7 +882,7 @@ def test_the_standard_error_of_the_slope_is_that_of_statsmodels():
 
 
 def test_one_person_with_two_identifiers_is_drawn_once():
-    "Each person has two identifiers whose bodies are alike: half as many people as identifiers say."
+    "Two identifiers per person: there are half as many people as identifiers."
     draw = np.random.default_rng(3)
     twin = np.repeat(np.arange(60), 20)
     score = draw.normal(size=60)[twin] + 0.3 * draw.normal(size=1200)

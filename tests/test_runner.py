@@ -222,6 +222,20 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
         ({'jit': 'true'}, 'jit needs 30_training.deterministic=false'),
         ({'devices': '[TPU:0]'}, 'devices[0] must match pattern'),
         ({'20_search.first': '[1, 2]'}, '20_search.first'),
+        (
+            {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
+            '20_search.first begins with dropout 0.9, outside 0 to 0.6',
+        ),
+        ({'dropout_range': '[0.3, 0.6]'}, 'first begins with dropout 0.2, outside 0.3 to 0.6'),
+        ({'combine': 'neither'}, "60_error_analysis.combine is 'neither': it takes both, either"),
+        ({'60_error_analysis.right': 0, 'wrong': 0}, 'nothing is left to read'),
+        ({'10_preprocessing.size': 225}, '20_search.shrink is 4: patches of 225 px'),
+        ({'30_training.shrink': 16}, '30_training.shrink is 16: patches of 224 px'),
+        ({'workers': 10**6}, 'workers must be smaller than or equal to 1024, not 1000000'),
+        ({'subjects': '1e12'}, 'subjects must be smaller than or equal to 1000000'),
+        ({'epochs': 10**9}, 'epochs must be smaller than or equal to 100000'),
+        ({'learning_rate_range': '[1, 1e9]'}, 'learning_rate_range[1] must be smaller than'),
+        ({'worker_counts': [1] * 10**4}, 'worker_counts must contain less than or equal to 100'),
         ({'seed': 'x' * 10**6}, "Parameter seed is 'xxx"),
         ({'seed': -1, 'sede': 1, 'level': 'high'}, 'Unknown parameter sede'),
     ],
@@ -231,6 +245,14 @@ def test_a_value_that_cannot_be_meant_is_one_sentence(given, says):
     with pytest.raises(study.StudyError) as e:
         study.settings('demo', **given)
     assert says in str(e.value) and len(str(e.value)) < 3000 and '\n' not in str(e.value)
+
+
+def test_every_number_has_an_upper_bound():
+    known = json.loads((manifest.root() / 'parameters.json').read_text())['properties']
+    kinds = {k: v.get('items', v) for k, v in known.items() if k != '20_search.first'}
+    numbers = {k: v for k, v in kinds.items() if v.get('type') in ('integer', 'number')}
+    assert len(numbers) > 50
+    assert [k for k, v in numbers.items() if not {'maximum', 'exclusiveMaximum'} & {*v}] == []
 
 
 def test_all_problems_are_told_at_once():
@@ -245,7 +267,7 @@ def test_values_as_people_write_them():
         ('seed=1e3', 1000),
         ('resamples=010', 10),
         ('stratify=No', False),
-        ('20_search.learning_rate_range=[1e-5, 1e-3]', [1e-5, 1e-3]),
+        ('20_search.learning_rate_range=[1e-5, 1e-2]', [1e-5, 1e-2]),
         ('devices=["GPU:0", GPU:1]', ['GPU:0', 'GPU:1']),
         ('readings=a.csv', ['a.csv']),
         ('checkpoint=010', '010'),
@@ -289,6 +311,7 @@ def test_every_parameter_has_a_range_and_lists_of_words_are_the_librarys():
         (dict(readings='[one.csv]'), 'There is no file of readings'),
         (dict(checkpoint='~/nowhere.ckpt'), 'checkpoint: there is no '),
         (dict(checkpoint='nowhere.ckpt'), 'There is no checkpoint'),
+        (dict(freeze='conv9'), "freeze='conv9' is no layer of"),
         (dict(data='~/nowhere'), 'data: there is no '),
         (dict(data='nowhere'), 'There is no data folder'),
     ],

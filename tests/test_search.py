@@ -72,7 +72,8 @@ KILLED = """
 import os, signal, subprocess, sys, time
 from ocf_study import search
 def goal(values, watch):
-    if len(search.rounds_table(search.open_study(sys.argv[1]))) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
+    done = len(search.rounds_table(search.open_study(sys.argv[1])))
+    if done == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
     return values['dropout']
 search.run(goal, sys.argv[1], 6)
 """
@@ -264,7 +265,12 @@ def test_workers_that_run_elsewhere_share_a_storage_that_is_named_from_here(
 
 
 def test_two_machines_that_start_together_run_the_first_rounds_once(tmp_path):
-    code = "import sys; from ocf_study import search; search.run(lambda v, w: v['dropout'], sys.argv[1], 4, first=[dict(learning_rate=1e-3, decay=1.5, dropout=.2, pos_weight=1.)])"
+    code = """
+import sys
+from ocf_study import search
+first = dict(learning_rate=1e-3, decay=1.5, dropout=.2, pos_weight=1.)
+search.run(lambda v, w: v['dropout'], sys.argv[1], 4, first=[first])
+"""
     two = [
         subprocess.Popen([sys.executable, '-c', code, str(tmp_path / 's.log')]) for _ in range(2)
     ]
@@ -284,16 +290,14 @@ def test_a_search_in_which_all_fails_says_so(tmp_path):
 
     found = search.run(fails, tmp_path / 's.log', 2)
     table = search.rounds_table(found)
+    message = 'none of the 2 rounds gave a validation AUC-PR; the first error: MemoryError: no room'
     for show in (
         lambda: search.table5(found),
         lambda: search.plot_slices(table),
         lambda: search.plot_parallel(table),
         lambda: search.plot_progress(table),
     ):
-        with pytest.raises(
-            ValueError,
-            match='none of the 2 rounds gave a validation AUC-PR; the first error: MemoryError: no room',
-        ):
+        with pytest.raises(ValueError, match=message):
             show()
 
 
@@ -373,7 +377,9 @@ def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
         'GPU-0c757cd7-e942-5726-a0b8-0e8fb7067135',
     ]
     (tmp_path / 'nvidia-smi').write_text(
-        '#!/bin/sh\necho "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."; exit 9\n'
+        '#!/bin/sh\n'
+        'echo "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."\n'
+        'exit 9\n'
     )
     assert runtime.gpus() == []
 

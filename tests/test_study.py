@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import papermill
+import psutil
 import pydicom
 import pytest
+import small
 from PIL import Image
 
 from ocf_study import cohort, inversion, ledger, manifest, patches, resampling, study
@@ -273,7 +276,7 @@ def test_the_page_links_what_is_there(smoke):
     links = Links()
     links.feed((smoke / 'index.html').read_text())
     assert len(links.found) > 40
-    assert [l for l in links.found if not (smoke / l).exists()] == []
+    assert [link for link in links.found if not (smoke / link).exists()] == []
 
 
 def test_executed_notebooks_are_clean_and_whole(smoke):
@@ -339,25 +342,26 @@ def test_nothing_is_run_twice(smoke):
 
 
 def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
-    "The same seed in another folder, killed twice on the way"
-    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path / 'run')]
+    "The same seed in another folder, killed twice on the way and moved in between"
+    run, command = tmp_path / 'run', [COMMAND, 'run', '--profile', 'smoke', '--out']
     for wait_for in ('work/films', 'work/model'):
         process = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+            [*command, str(run)], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
         )
         deadline = time.monotonic() + 600
         while (
-            not (tmp_path / 'run' / wait_for).exists()
-            and process.poll() is None
-            and time.monotonic() < deadline
+            not (run / wait_for).exists() and process.poll() is None and time.monotonic() < deadline
         ):
             time.sleep(0.1)
         time.sleep(2)
         assert process.poll() is None, f'ended before {wait_for} could be interrupted'
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        run = run.rename(tmp_path / f'killed in {wait_for[5:]}')
+    done = subprocess.run([*command, str(run)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for stage in ('00_cohort', '05_real_people', '10_preprocessing'):
+        assert re.search(rf'{stage} +unchanged', done.stderr), done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
     tables = [p.name for p in sorted((smoke / 'tables').glob('*.csv')) if p.stem not in measured]
 
@@ -368,7 +372,7 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
             if not re.search('training_hours|inference_per_patch', line)
         ]  # times
 
-    assert [n for n in tables if read(smoke, n) != read(tmp_path / 'run', n)] == []
+    assert [n for n in tables if read(smoke, n) != read(run, n)] == []
 
 
 def test_a_file_that_a_parameter_names_is_seen_to_change(tmp_path):
@@ -398,7 +402,7 @@ def named_in(run, names):
 
 
 def test_names_in_tables_are_not_shared(smoke, tmp_path):
-    "Three plain tables, names that do not hold one another, at first one film of a single grey"
+    "Three plain tables, names that do not hold one another, a film that is damaged meanwhile"
     c = cohort.load(smoke / 'work' / 'cohort')
     folder, out = tmp_path / 'films', tmp_path / 'run'
     folder.mkdir()
@@ -415,7 +419,7 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
         for d in (c.films, c.bodies, c.subjects)
     )
     films['path'] = [f'scan{i:04d}.dcm' for i in range(len(films))]
-    for old, new in zip(c.films.path, films.path):
+    for old, new in zip(c.films.path, films.path, strict=True):
         shutil.copy(smoke / 'work' / 'films' / old, folder / new)
     for name, d in (
         ('films', films[['film_id', 'subject_id', 'visit', 'region', 'path', 'facing']]),
@@ -427,33 +431,32 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
     whole = flat.PixelData
     flat.PixelData = bytes(len(whole))
     flat.save_as(folder / films.path.iloc[-1])
-    settings = [
-        'run',
-        '--profile',
-        'smoke',
-        '--out',
-        out,
-        '--data',
-        folder,
-        '--until',
-        '10_preprocessing',
-        '--set',
-        'hash_pixels=false',
-        '--set',
-        '10_preprocessing.inversion_films=8',
-    ]
+    settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder]
+    settings += ['--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
     names = (
         {n for v in renamed.values() for n in v.values()}
         | set(films.path)
         | set(map(str, c.films.subject_id))
     )
+    damaged = films.iloc[-1]
     done = ocf(*settings)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert films.path.iloc[-1] in done.stderr and 'every pixel has the same grey' in done.stderr
+    assert damaged.path in done.stderr and 'every pixel has the same grey' in done.stderr
+    grey = flat.PixelData
     flat.PixelData = whole
-    flat.save_as(folder / films.path.iloc[-1])
-    done = ocf(*settings)
+    flat.save_as(folder / damaged.path)
+    done = ocf(*settings, '--until', '00_cohort')
+    assert done.returncode == 0 and len(named_in(out, names)) > 10, done.stderr
+    flat.PixelData = grey
+    flat.save_as(folder / damaged.path)
+    done = ocf(*settings, '--until', '10_preprocessing')
     assert done.returncode == 0 and len(named_in(out, names)) > 15, done.stderr
+    assert not any(n in done.stderr + done.stdout for n in names)
+    failed = pd.read_csv(out / 'work' / 'failed_films.csv')
+    assert failed.film_id.tolist() == [damaged.film_id]
+    assert 'every pixel has the same grey' in failed.reason[0]
+    note = json.loads((out / 'work' / 'artefacts' / 'table-patches.json').read_text())
+    assert note['caption'].endswith('were read, < 11 could not be used'), note['caption']
 
 
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
@@ -598,16 +601,17 @@ def test_a_table_that_is_made_no_more_goes(tmp_path, monkeypatch):
     (tmp_path / 'tables').mkdir()
     (tmp_path / 'notebooks').mkdir()
 
-    def made(*names):
+    def made(names, *_):
         for n in names:
             (tmp_path / 'tables' / f'{n}.csv').write_text('a')
             (tmp_path / 'work' / 'artefacts' / f'table-{n}.json').write_text(
                 json.dumps(dict(name=n, stage='20_search', kind='table'))
             )
+        return 1.0, 1.0
 
     console, checksums = Console(quiet=True), ledger.Checksums(tmp_path / 'checksums.json')
     for names in (('optimum', 'importance'), ('optimum',)):
-        monkeypatch.setattr(study, '_execute', lambda *a: made(*names) or (1.0, 1.0))
+        monkeypatch.setattr(study, '_execute', partial(made, names))
         with study._display(console) as bars:
             study._stage('20_search', {}, 'key', tmp_path, checksums, console, bars)
         assert {p.stem for p in (tmp_path / 'tables').iterdir()} == set(names)
@@ -712,16 +716,52 @@ def test_torn_notes_are_none(tmp_path):
     assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
 
 
-def test_a_run_folder_within_the_data_is_no_data(tmp_path):
-    (tmp_path / 'data' / 'report').mkdir(parents=True)
-    (tmp_path / 'data' / 'bodies.csv').write_text('a')
+def _films(run):
+    return len(list((run / 'work' / 'films').rglob('*.dcm')))
 
-    def state():
-        checksums = ledger.Checksums(tmp_path / 'checksums.json')
-        return study._data_state(tmp_path / 'data', tmp_path / 'data' / 'report', checksums)
 
-    before = state()
-    (tmp_path / 'data' / 'report' / 'index.html').write_text('b')
-    assert state() == before and len(before) == 1
-    (tmp_path / 'data' / 'bodies.csv').write_text('ab')
-    assert state() != before
+def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
+    "While two processes of a kernel render films: by each signal in turn, then to the end"
+    run, temporary = tmp_path / 'run', tmp_path / 'temporary'
+    temporary.mkdir()
+    places = dict.fromkeys(('TMPDIR', 'JUPYTER_RUNTIME_DIR'), str(temporary))
+    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(run), '--until', '00_cohort']
+    settings = small.SETTINGS | {'00_cohort.workers': 2}
+    command += [a for k, v in settings.items() for a in ('--set', f'{k}={v}')]
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process = subprocess.Popen(
+            command,
+            env=os.environ | places,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda signum=signum: signal.signal(signum, signal.SIG_DFL),
+        )
+        before, deadline = _films(run), time.monotonic() + 300
+        while _films(run) < before + 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) >= 3, 'a kernel and its two processes'
+        process.send_signal(signum)
+        _, alive = psutil.wait_procs(below, timeout=5)
+        said = process.communicate(timeout=60)[1]
+        assert alive == [] and process.returncode == 128 + signum
+        assert said.splitlines()[-1] == 'Stopped. The same command resumes the run from here.'
+        assert 'Traceback' not in said and list(temporary.iterdir()) == []
+        assert not (run / 'work' / 'running' / 'scratch').exists()
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0 and list(temporary.iterdir()) == [], done.stderr
+    assert [str(p) for p in run.rglob('.*') if p.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    'data, out',
+    [('films', 'films'), ('films', 'films/report'), ('run/work/films', 'run'), ('linked', 'films')],
+)
+def test_films_and_results_are_not_mixed(data, out, tmp_path):
+    (tmp_path / 'films').mkdir()
+    (tmp_path / 'run' / 'work' / 'films').mkdir(parents=True)
+    (tmp_path / 'linked').symlink_to(tmp_path / 'films')
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(study.StudyError, match='one lies in the other.*--out'):
+        study.run('smoke', tmp_path / out, data=tmp_path / data)
+    assert sorted(tmp_path.rglob('*')) == before

@@ -1,4 +1,4 @@
-"The survey's numbers: against the formula, against what is printed, and with people who are not there"
+"The survey's numbers against the formula and the printed ones, and with missing people"
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"Training: kills, divergence, patience, precision, several devices; all on networks of a few weights"
+"Training: kills, divergence, patience, precision and several devices, on tiny networks"
 
 import json
 import os
@@ -15,8 +15,9 @@ from hypothesis import given, settings, strategies as st
 
 from ocf_study import metrics, patches, runtime, training
 
+import keras  # after the library, which sets TensorFlow up
+
 tf = runtime.tensorflow()
-import keras
 
 TINY = training.Recipe(
     learning_rate=0.01, decay=1.3, dropout=0.2, pos_weight=1.0, batch=16, epochs=4, seed=3
@@ -51,7 +52,9 @@ def same(folder, history, unbroken):
     numbers = [c for c in history if c not in ('seconds', 'waiting')]
     pd.testing.assert_frame_equal(history[numbers], unbroken[1][numbers], check_exact=True)
     for a, b in zip(
-        training.load_best(folder).get_weights(), training.load_best(unbroken[0]).get_weights()
+        training.load_best(folder).get_weights(),
+        training.load_best(unbroken[0]).get_weights(),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
     with (
@@ -69,7 +72,8 @@ sys.path.insert(0, sys.argv[1])
 import test_training as t
 def kill(row):
     if row['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)
-t.training.fit(t.network(), [t.training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2))], sys.argv[2], t.TINY, watch=kill)
+data = [t.training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2))]
+t.training.fit(t.network(), data, sys.argv[2], t.TINY, watch=kill)
 """
 
 
@@ -270,11 +274,16 @@ def test_a_kill_before_the_history_was_written_and_half_written_files_leave_no_t
     training.fit(network(), data, tmp_path, TINY, epochs=2)
     assert len(pd.read_csv(tmp_path / 'history.csv')) == 2 and sorted(
         p.name for p in tmp_path.iterdir()
-    ) == ['best.keras', 'history.csv', 'last.safetensors']
+    ) == ['best.keras', 'history.csv', 'last.safetensors', 'previous.safetensors']
 
 
 def test_determinism_is_timed_in_processes_of_its_own():
-    code = 'from ocf_study import training as t; f = t._rates_alone(2, 80, "none", .1); from tensorflow.python.framework import config; print(len(f), min(f) > 0, config.is_op_determinism_enabled())'
+    code = """
+from ocf_study import training
+rates = training._rates_alone(2, 80, 'none', .1)
+from tensorflow.python.framework import config
+print(len(rates), min(rates) > 0, config.is_op_determinism_enabled())
+"""
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split() == ['2', 'True', 'False'], done.stderr[
         -2000:
@@ -326,7 +335,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(data, tmp_path, monkeypatch):
         scripted([0.1, 0.5], m)
         second = network()
         training.fit(second, data, tmp_path / 'b', TINY, epochs=2)
-    for a, b in zip(model.get_weights(), second.get_weights()):
+    for a, b in zip(model.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -364,7 +373,7 @@ def test_no_patches_are_refused(data, tmp_path):
     st.floats(0, 0.5),
 )
 def test_loss_is_the_weighted_cross_entropy(bodies, weight, smoothing):
-    y, z = (np.array(v, float) for v in zip(*bodies))
+    y, z = (np.array(v, float) for v in zip(*bodies, strict=True))
     t = y * (1 - smoothing) + smoothing / 2
     exact = np.sum(weight * t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z))
     np.testing.assert_allclose(
@@ -418,7 +427,7 @@ def test_fused_batch_normalisation_is_keras_own(scale, trainable):
             y = layer(x, training=True)
             value = tf.reduce_sum(y**3)
         results.append([y, tape.gradient(value, x), *layer.get_weights(), layer(x, training=False)])
-    for a, b in zip(*results):
+    for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3)
     assert trainable != np.array_equal(results[1][-2], given[-1])
 
@@ -431,7 +440,8 @@ def test_frozen_layers_stay_as_they_are(data, tmp_path):
     training.fit(model, data, tmp_path, TINY, epochs=1)
     for n, weights in before.items():
         moved = [
-            not np.array_equal(a, b) for a, b in zip(weights, model.get_layer(n).get_weights())
+            not np.array_equal(a, b)
+            for a, b in zip(weights, model.get_layer(n).get_weights(), strict=True)
         ]
         assert any(moved) == (n == 'logit')
 
@@ -480,17 +490,24 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from ocf_study import runtime
 tf = runtime.tensorflow()
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()]*2)
+(cpu,) = tf.config.list_physical_devices('CPU')
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import numpy as np, test_training as t
+both = ('CPU:0', 'CPU:1')
+def fitted(name, model, data, devices=both, **options):
+    out = f'{sys.argv[2]}/{name}'
+    return t.training.fit(model, data, out, t.TINY, epochs=2, devices=devices, **options)
 data = [t.training.example_patches(n, 16, seed=s) for n, s in ((70, 1), (50, 2))]
-one, two = (t.training.fit(t.network(norm=False), data, f'{sys.argv[2]}/{len(d)}', t.TINY, epochs=2, dropout=0., devices=d) for d in ((), ('CPU:0', 'CPU:1')))
+one = fitted('one', t.network(norm=False), data, (), dropout=0.)
+two = fitted('two', t.network(norm=False), data, dropout=0.)
 np.testing.assert_allclose(one.loss, two.loss, rtol=1e-4)
 np.testing.assert_allclose(one.auc_pr, two.auc_pr, atol=1e-3)
-normed = t.training.fit(t.network(), data, f'{sys.argv[2]}/normed', t.TINY, epochs=2, devices=('CPU:0', 'CPU:1'))
+normed = fitted('normed', t.network(), data)
 assert np.isfinite(normed.loss).all() and normed.loss.iloc[1] < normed.loss.iloc[0]
-odd = [t.training.example_patches(n, 16, seed=s) for n, s in ((65, 1), (50, 2))]  # a last batch of one
-assert np.isfinite(t.training.fit(t.network(), odd, f'{sys.argv[2]}/odd', t.TINY, epochs=2, devices=('CPU:0', 'CPU:1')).loss).all()
-assert t.training._Trainer(t.network(), t.TINY, ('CPU:0', 'CPU:1')).strategy.num_replicas_in_sync == 2
+# a last batch of one
+odd = [t.training.example_patches(n, 16, seed=s) for n, s in ((65, 1), (50, 2))]
+assert np.isfinite(fitted('odd', t.network(), odd).loss).all()
+assert t.training._Trainer(t.network(), t.TINY, both).strategy.num_replicas_in_sync == 2
 """
 
 
@@ -532,9 +549,9 @@ def test_the_peer_in_pytorch_has_the_same_layers(bfloat16):
     from ocf_study import googlenet
 
     step = training._torch_step(torch, 2, 80, bfloat16)
-    model = dict(zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__)))[
-        'model'
-    ]
+    model = dict(
+        zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__), strict=True)
+    )['model']
     step()
     ours = sum(int(np.prod(w.shape)) for w in googlenet.build(size=80).trainable_weights)
     scales = sum(
@@ -589,7 +606,7 @@ def test_a_folded_kernel_is_trained_as_its_three_copies_are(steps, tmp_path):
 
     start = first(colour)
     for grey in (folded, alone):
-        for mine, theirs in zip(grey.weights, colour.weights):
+        for mine, theirs in zip(grey.weights, colour.weights, strict=True):
             mine.assign(theirs if mine.shape == theirs.shape else start)
     recipe = training.Recipe(
         learning_rate=1e-3, batch=16, epochs=1, steps=steps, decay=1.0, pos_weight=1.0, seed=1
@@ -601,7 +618,7 @@ def test_a_folded_kernel_is_trained_as_its_three_copies_are(steps, tmp_path):
     if steps == 1:  # afterwards it goes another way
         third = np.median(np.abs(first(colour) - start) / np.abs(first(alone) - start))
         assert third == pytest.approx(3, abs=1e-3)
-    for mine, theirs in zip(folded.weights, colour.weights):
+    for mine, theirs in zip(folded.weights, colour.weights, strict=True):
         if mine.shape == theirs.shape:
             assert np.abs(np.asarray(mine) - np.asarray(theirs)).mean() < apart, mine.path
     p = [training.predict(model, pair[1][0]) for model in (colour, folded)]
@@ -622,10 +639,10 @@ def test_googlenet_has_the_kernel_that_is_folded():
 def test_weight_decay_shrinks_kernels_alone(data, tmp_path):
     recipe = replace(TINY, epochs=1, steps=1, learning_rate=1e-2)
     networks = [network() for _ in range(2)]
-    for decay, model in zip((0.0, 0.5), networks):
+    for decay, model in zip((0.0, 0.5), networks, strict=True):
         training.fit(model, data, tmp_path / str(decay), recipe, weight_decay=decay)
     start, (plain, decayed) = network(), networks
-    for before, a, b in zip(start.weights, plain.weights, decayed.weights):
+    for before, a, b in zip(start.weights, plain.weights, decayed.weights, strict=True):
         apart = np.asarray(a) - np.asarray(b)
         expected = 0.5e-2 * np.asarray(before) if before.name == 'kernel' else 0 * apart
         assert np.allclose(apart, expected, atol=2e-6), before.path
@@ -645,7 +662,7 @@ def test_weight_decay_shrinks_kernels_alone(data, tmp_path):
         ('history.csv', 'gone'),
     ],
 )
-def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken, tmp_path):
+def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken, tmp_path, capsys):
     "Of one that has ended, and of one that was stopped after an epoch that was not the best"
     for folder, epochs in (('ended', 0), ('stopped', len(unbroken[1]) - 1)):
         out = tmp_path / folder
@@ -666,10 +683,30 @@ def test_a_damaged_file_of_a_training_is_made_again(name, damage, data, unbroken
         elif damage == 'changed':
             middle = len(content) // 2
             (out / name).write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
-        model = network()
-        same(out, training.fit(model, data, out, TINY), unbroken)
-        for a, b in zip(model.get_weights(), training.load_best(unbroken[0]).get_weights()):
+        model, trained = network(), []
+        capsys.readouterr()
+        same(out, training.fit(model, data, out, TINY, watch=trained.append), unbroken)
+        lost = name == 'last.safetensors'
+        left = (epochs or len(unbroken[1])) - lost  # whole epochs
+        assert [row['epoch'] for row in trained] == list(range(left + 1, len(unbroken[1]) + 1))
+        said = f'{name} is damaged or gone: training resumes after epoch {left}.\n'
+        assert capsys.readouterr().out == said * lost
+        for a, b in zip(
+            model.get_weights(), training.load_best(unbroken[0]).get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_without_a_whole_epoch_says_that_it_begins_anew(
+    data, unbroken, tmp_path, capsys
+):
+    out = tmp_path / 'run'
+    shutil.copytree(unbroken[0], out)
+    for name in ('last.safetensors', 'previous.safetensors'):
+        (out / name).write_bytes((out / name).read_bytes()[:1000])
+    same(out, training.fit(network(), data, out, TINY), unbroken)
+    said = 'No whole epoch is left in run: this training begins anew.\n'
+    assert capsys.readouterr().out == said
 
 
 def test_what_is_no_network_is_one_sentence_without_advice(data, tmp_path):
