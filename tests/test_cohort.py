@@ -1962,3 +1962,21 @@ def test_both_times_count_against_the_share(root):
     assert flow.films['excluded: film cannot be read'] == 5
     with pytest.raises(DataError, match='5 of 40'):
         cohort.decoded(c, max_failed=0.12)
+
+
+def test_check_and_run_leave_out_the_same_film(root, tmp_path):
+    gone = cohort.read(root).films.iloc[2]
+    damage(root, gone.path, 'pixels')
+    checked, strict = ocf('check', root), ocf('check', root, '--strict')
+    assert checked.returncode == 0 and 'the film is left out' in checked.stdout
+    assert strict.returncode == 1 and 'the film is left out' not in strict.stdout
+    out = tmp_path / 'run'
+    same = ('run', '--profile', 'smoke', '--out', out, '--data', root, '--until', '00_cohort')
+    refused = ocf(*same, '--set', 'max_failed=0')
+    assert refused.returncode == 1 and gone.path in refused.stderr and not out.exists()
+    done = ocf(*same)
+    assert done.returncode == 0 and 'the film is left out' in done.stdout
+    c = cohort.load(out / 'work' / 'cohort')
+    assert c.excluded.film_id.tolist() == [gone.film_id]
+    assert 'excluded: film cannot be read' in (out / 'figures' / 'figure2.csv').read_text()
+    assert (out / 'tables' / 'excluded_films.csv').exists()
