@@ -20,7 +20,10 @@ import pandas as pd
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
+from fastcore.basics import patch_to
+
 from . import runtime
+from .run import Run
 
 # %% ../nbs/method/01a_disclosure.ipynb #67a423c0
 LIMIT = 11  # counts under this are protected (CMS cell size policy: 1 to 10)
@@ -240,7 +243,7 @@ def about(
     out: str | Path,  # run folder
 ) -> dict:  # `rendered`: bool, `data`: one sentence, perhaps `limit`
     "What the films of a run are, or what the stage that is running has declared"
-    for path in _declared(out), Path(out) / 'work' / 'cohort' / 'about.json':
+    for path in _declared(out), Run(out).path('about'):
         if path.exists():
             return json.loads(path.read_text())
     return dict(rendered=False, data='No cohort has been read in this run folder.')
@@ -248,7 +251,13 @@ def about(
 
 def _declared(out):
     "Where the stage that is running says what its figures are made of."
-    return Path(out) / 'work' / 'made_of' / f'{os.environ.get("OCF_STAGE", "")}.json'
+    return Run(out).path('made_of', f'{os.environ.get("OCF_STAGE", "")}.json')
+
+# %% ../nbs/method/01a_disclosure.ipynb #fbc12828
+@patch_to(Run, as_prop=True)
+def rendered(self: Run) -> bool:
+    "Whether the films of this run were rendered."
+    return about(self)['rendered']
 
 # %% ../nbs/method/01a_disclosure.ipynb #e2ac592f
 PUBLIC = dict(  # for `declare`
@@ -389,7 +398,7 @@ def policy(
 ) -> Policy:
     "The policy that a run carries: of rendered people everything may be told."
     films = about(out)
-    path = Path(out) / 'tables' / 'certificate.csv'
+    path = Run(out).path('tables', 'certificate.csv')
     return Policy(
         0 if films.get('rendered') else int(films.get('limit', LIMIT)),
         pd.read_csv(path).set_index('split') if path.exists() else pd.DataFrame(),

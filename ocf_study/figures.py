@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from . import __version__, disclosure, escaping, genant, metrics, runtime
 from .disclosure import NOBODY, Basis, about
+from .run import Run
 
 # %% ../nbs/method/17_figures.ipynb #29d5ae4a
 COLORS = dict(
@@ -65,7 +66,7 @@ RENDERED = 'Rendered films (NHANES 2013-14 morphometry), not radiographs of pati
 # %% ../nbs/method/17_figures.ipynb #80e8aba6
 def _note(out, name, kind, **values):
     "Write beside the heavy artefacts what the report says of one figure or table"
-    path = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
+    path = Run(out).path('artefacts', f'{kind}-{name}.json')
     with runtime.atomic(path) as t:
         t.write_text(
             json.dumps(
@@ -125,7 +126,7 @@ def _drawn(fig, name, out):
         ('svg', {'metadata': {'Date': None}}),
         ('png', {'metadata': {'Software': None}}),
     ):
-        path = Path(out) / 'figures' / f'{name}.{kind}'
+        path = Run(out).path('figures', f'{name}.{kind}')
         with runtime.atomic(path) as t:
             fig.savefig(t, format=kind, **extra)
         files[f'figures/{path.name}'] = runtime.sha256(path)
@@ -153,7 +154,7 @@ def save(
         fig = fig(data)
     stamped(fig, about(out)['rendered'])
     files = _drawn(fig, name, out)
-    path = Path(out) / 'figures' / f'{name}.csv'
+    path = Run(out).path('figures', f'{name}.csv')
     path.unlink(missing_ok=True)  # an earlier run may have shown more
     if data is not None:
         files |= _csv(_shared(data, out), path, out)
@@ -170,7 +171,7 @@ def keep(
     out: str | Path,  # run folder
 ) -> None:
     "Write a figure to the run's `work/private` alone, and close it unseen."
-    folder = Path(out) / 'work' / 'private'
+    folder = Run(out).path('private')
     folder.mkdir(parents=True, exist_ok=True)
     with runtime.atomic(folder / f'{name}.png') as path:
         fig.savefig(path, format='png')
@@ -223,7 +224,7 @@ def save_table(
     df = _shared(disclosure.protect(rule, df, rests_on or NOBODY), out)
     if masked.any():
         caption = f'{caption} Empty: {MASKED_NOTE.format(below=rule.below)}.'
-    files = _csv(df, Path(out) / 'tables' / f'{name}.csv', out)
+    files = _csv(df, Run(out).path('tables', f'{name}.csv'), out)
     hidden = np.flatnonzero(masked).tolist()
     _note(out, name, kind='table', caption=caption, alt='', files=files, masked=hidden)
     mark = f' — {RENDERED}' if about(out)['rendered'] else ''
@@ -238,11 +239,11 @@ def saved(
     pd.DataFrame
 ):  # with a column `masked`: is a row empty to protect people? Without rows if there is none
     "A table as it was saved."
-    path = Path(out) / f'{kind}s' / f'{name}.csv'
+    path = Run(out).path(f'{kind}s', f'{name}.csv')
     if not path.exists():
         return pd.DataFrame({'masked': []})
     df = escaping.read_csv(path)
-    note = Path(out) / 'work' / 'artefacts' / f'{kind}-{name}.json'
+    note = Run(out).path('artefacts', f'{kind}-{name}.json')
     masked = json.loads(note.read_text()).get('masked', []) if note.exists() else []
     return df.assign(masked=df.index.isin(masked))
 
@@ -253,7 +254,7 @@ def record(
     **values,  # JSON-able; nested dictionaries become nested entries of summary.json
 ):
     "Note headline numbers of a stage; the run gathers them in summary.json"
-    path = Path(out) / 'work' / 'summary' / f'{stage}.json'
+    path = Run(out).path('parts', f'{stage}.json')
     with runtime.atomic(path) as t:
         t.write_text(
             json.dumps(
@@ -880,6 +881,26 @@ def calibration(
     return fig
 
 # %% ../nbs/method/17_figures.ipynb #197a7714
+def _span(df, log):
+    "Ends of the axis: a little beyond every finite estimate and limit."
+    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
+    left, right = (
+        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
+    )
+    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
+    return (left / pad, right * pad) if log else (left - pad, right + pad)
+
+
+def _notes(df):
+    "Estimate and interval of each row in figures; a dash where there is no estimate."
+    return [
+        (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
+        if np.isfinite(v)
+        else '-'
+        for v, a, b in zip(df.value, df.low, df.high, strict=True)
+    ]
+
+# %% ../nbs/method/17_figures.ipynb #dfe799a4
 def forest(
     df: pd.DataFrame,  # label, value, low, high; perhaps `note` (at the right), `group` (heading)
     log: bool = True,  # log scale, as for odds ratios
@@ -894,12 +915,7 @@ def forest(
     fig, ax = plt.subplots(
         figsize=(6.6, height), gridspec_kw=dict(top=1 - 0.05 / height, bottom=0.45 / height)
     )  # inches: a long figure has no wider margins
-    finite = df[['value', 'low', 'high']].replace([np.inf, -np.inf] + [0] * log, np.nan)
-    left, right = (
-        (np.nanmin(finite), np.nanmax(finite)) if finite.notna().any(axis=None) else (0.5, 2)
-    )
-    pad = (right / left) ** 0.08 if log else (right - left) * 0.06
-    left, right = (left / pad, right * pad) if log else (left - pad, right + pad)
+    left, right = _span(df, log)
     low, high = df.low.clip(lower=left).fillna(left), df.high.clip(upper=right).fillna(right)
     sure = (df.value.notna() & ~df[['low', 'high']].isna().all(axis=1)).to_numpy()
     ax.hlines(y[sure], low[sure], high[sure], color=COLORS['blue'], lw=1.4)
@@ -930,17 +946,7 @@ def forest(
     )
     for tick in ax.get_yticklabels()[len(df) :]:
         tick.set_weight('bold')
-    notes = (
-        df['note']
-        if 'note' in df
-        else [
-            (f'{v:.2f}' if np.isnan(a) and np.isnan(b) else f'{v:.2f} ({a:.2f}-{b:.2f})')
-            if np.isfinite(v)
-            else '-'
-            for v, a, b in zip(df.value, df.low, df.high, strict=True)
-        ]
-    )
-    for row, note in zip(y, notes, strict=True):
+    for row, note in zip(y, df['note'] if 'note' in df else _notes(df), strict=True):
         ax.annotate(
             note,
             (1, row),

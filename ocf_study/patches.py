@@ -29,10 +29,12 @@ import pandas as pd
 import pydicom
 import xarray as xr
 import zarr
+from fastcore.basics import patch_to
 
 from . import augmentation, geometry, inversion, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
+from .run import Run
 
 # %% ../nbs/method/09_patches.ipynb #c1bf424e
 DRAWS = [
@@ -313,23 +315,26 @@ class _Journal:
                 self.fs.rm(name, recursive=True)
 
 # %% ../nbs/method/09_patches.ipynb #ff26c02b
+def _new_store(store, planned, size):
+    "An empty store for so many patches."
+    zarr.open_group(str(store), mode='w').create_array(
+        'pixels',
+        shape=(planned, size, size),
+        dtype='uint16',
+        chunks=(CHUNK, size, size),
+        shards=(SHARD, size, size),
+        dimension_names=('patch', 'y', 'x'),
+        compressors=zarr.codecs.BloscCodec(cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2),
+    )
+
+# %% ../nbs/method/09_patches.ipynb #688d359a
 class _Writer:
     "Patches into shards, in order, behind the last whole shard"
 
     def __init__(self, store, size, planned, settings):
         self.journal = _Journal(store)
         if self.journal.settings() is None:
-            zarr.open_group(str(store), mode='w').create_array(
-                'pixels',
-                shape=(planned, size, size),
-                dtype='uint16',
-                chunks=(CHUNK, size, size),
-                shards=(SHARD, size, size),
-                dimension_names=('patch', 'y', 'x'),
-                compressors=zarr.codecs.BloscCodec(
-                    cname='lz4', clevel=1, shuffle='bitshuffle', typesize=2
-                ),
-            )
+            _new_store(store, planned, size)
             self.journal.write('settings', settings)
         self.pixels = zarr.open_group(str(store), mode='r+')['pixels']
         self.shards = list(self.journal.shards())
@@ -537,6 +542,13 @@ def open(
         )
     ds = xr.open_zarr(str(store), consolidated=False)
     return ds.set_coords(sorted(n for n in ds.data_vars if n != 'pixels'))
+
+# %% ../nbs/method/09_patches.ipynb #d1b94402
+@patch_to(Run, as_prop=True)
+def choices(self: Run) -> dict:  # size, variant, detector, tie, seed
+    "How the patches of a run were cut."
+    settings = open(self.path('patches')).attrs['settings']
+    return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449
 def verify(

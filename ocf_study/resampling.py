@@ -406,6 +406,14 @@ def _all_measures(ranked, weights, rules, prevalence=None):
     return found
 
 
+def _of_bodies(ranked, rules, prevalence=None):
+    "The measures of the bodies themselves, and what each rests on."
+    once = _all_measures(ranked, np.ones((ranked.units, 1), np.float32), rules, prevalence)
+    value = {k: v[0] for k, v in once.items()}
+    basis = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}
+    return value, basis
+
+
 def _stacked(parts):
     parts = list(parts)
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
@@ -528,12 +536,7 @@ def bootstrap(
         _all_measures(ranked, w, rules, prevalence)
         for w in resample_weights(ranked.units, n, draw, strata)
     )
-    value = {
-        k: v[0]
-        for k, v in _all_measures(
-            ranked, np.ones((ranked.units, 1), np.float32), rules, prevalence
-        ).items()
-    }
+    value, basis = _of_bodies(ranked, rules, prevalence)
     left = (
         _stacked(
             _all_measures(ranked, w, rules, prevalence) for w in _leave_out(ranked.units, draw)
@@ -541,15 +544,12 @@ def bootstrap(
         if 'bca' in methods
         else {}
     )
-    basis = {name: _sizes(ranked, value.get((name, 'alert_rate'), 0)) for name in ['', *rules]}
-    tables = [_rows(made, value, basis, ranked.enough, m, level, left) for m in methods]
-    table = (
-        tables[0]
-        if isinstance(method, str)
-        else pd.concat(
-            [t.assign(interval=m) for m, t in zip(methods, tables, strict=True)], ignore_index=True
-        )
-    )
+    tables = [
+        _rows(made, value, basis, ranked.enough, m, level, left).assign(interval=m) for m in methods
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    if isinstance(method, str):
+        table = table.drop(columns='interval')
     if prevalence is not None and prevalence < ranked.y.mean() * (1 - 1e-9):
         table = _rarer(table, made, int(ranked.y.sum()))
     table.attrs = dict(
@@ -708,13 +708,9 @@ def carried(
         both=any(t.rule not in ('top_share', 'fixed') for t in _named(thresholds).values()),
     )
     source, target = Ranked(*chosen_on), Ranked(*applied_to)
+    portion = min(_portion(source.units), _portion(target.units))
     streams = [
-        resample_weights(
-            r.units,
-            n,
-            rng(seed, 'carried', k),
-            portion=min(_portion(source.units), _portion(target.units)),
-        )
+        resample_weights(r.units, n, rng(seed, 'carried', k), portion=portion)
         for k, r in enumerate((source, target))
     ]
 
@@ -771,7 +767,7 @@ def compare(
         checked(y, model, both=True)
     models = [Ranked(y, model, subject) for model in (a, b)]
     rules = {k: (t.rule, t.parameter) for k, t in _named(thresholds).items()}
-    one, ones = models[0], np.ones((models[0].units, 1), np.float32)
+    one = models[0]
     made = [
         _stacked(parts)
         for parts in zip(
@@ -782,22 +778,10 @@ def compare(
             strict=True,
         )
     ]
-    value = [{k: v[0] for k, v in _all_measures(m, ones, rules).items()} for m in models]
-    basis = [
-        {name: _sizes(m, v.get((name, 'alert_rate'), 0)) for name in ['', *rules]}
-        for m, v in zip(models, value, strict=True)
-    ]
+    value, basis = zip(*(_of_bodies(m, rules) for m in models), strict=True)
     people = {(name, k): min(b[name][k]['people'] for b in basis) for name, k in value[0]}
     tables = [
-        _rows(
-            made[k],
-            value[k],
-            basis[k],
-            m.enough,
-            'score',
-            level,
-        )
-        for k, m in enumerate(models)
+        _rows(made[k], value[k], basis[k], m.enough, 'score', level) for k, m in enumerate(models)
     ]
     rows = []
     for key, one, other in zip(value[0], *(t.to_dict('records') for t in tables), strict=True):

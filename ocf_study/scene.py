@@ -56,6 +56,21 @@ def _upright(column, bend, sound, sacral):
     return anatomy.stand(column, bends, sound=sound)
 
 # %% ../nbs/method/02d_scene.ipynb #4dcdd639
+def _with_findings(column, rows, visit, name, seed):
+    "The column with variants and the fractures of this visit, and its points before those."
+    c, p = column.curves.copy(), column.points.copy()
+    for r in rows.itertuples():
+        i, own = column.levels.index(r.level), rng(seed, 'variant', name, r.level)
+        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')):
+            c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
+    sound = p.copy()
+    for r in rows[broken(rows, visit)].itertuples():
+        i, superior = column.levels.index(r.level), rng(seed, 'plate', name, r.level)
+        superior = float(superior.uniform(0.55, 0.95))
+        c[i], p[i] = anatomy.fracture(c[i], p[i], r.kind, r.loss, superior=superior)
+    return replace(column, curves=c, points=p), sound
+
+# %% ../nbs/method/02d_scene.ipynb #8d6c4057
 def person(
     subject,  # row of `people`
     rows,  # rows of `fractures` of that subject
@@ -71,34 +86,14 @@ def person(
         curves, points, centre = curves * size, points * size, centre * size
         angle = angle + draw.normal(0, 0.02, len(angle))
     column = anatomy.column(list(b.level), curves, points, centre, angle)
-    c, p = column.curves.copy(), column.points.copy()
-    for r in rows.itertuples():
-        i, own = (
-            column.levels.index(r.level),
-            rng(settings.seed, 'variant', subject.subject_id, r.level),
-        )
-        for kind in filter(None, (r.look_alike, 'schmorl' if r.schmorl else '')):
-            c[i], p[i] = anatomy.variant(c[i], p[i], kind, r.finding_size, own)
-    sound = p.copy()
-    for r in rows[broken(rows, visit)].itertuples():
-        i = column.levels.index(r.level)
-        c[i], p[i] = anatomy.fracture(
-            c[i],
-            p[i],
-            r.kind,
-            r.loss,
-            superior=float(
-                rng(settings.seed, 'plate', subject.subject_id, r.level).uniform(0.55, 0.95)
-            ),
-        )
-    column = replace(column, curves=c, points=p)
+    column, sound = _with_findings(column, rows, visit, subject.subject_id, settings.seed)
     bend = draw.normal(0, 0.01) + rng(settings.seed, 'bend', subject.subject_id, visit).normal(
         0, 0.008
     )
     where, slope = _upright(
         column, bend, sound, rng(settings.seed, 'sacrum', subject.subject_id).normal(0.66, 0.12)
     )
-    depth = np.ptp(c[:, 4:].mean(-1), axis=1)
+    depth = np.ptp(column.curves[:, 4:].mean(-1), axis=1)
     wide = (
         np.array([0.70 if level[0] in 'LS' else 0.56 for level in column.levels])
         * depth

@@ -30,6 +30,7 @@ import psutil
 import typer
 
 from . import cohort, escaping, figures, ledger, manifest, overlay, runtime
+from .run import PLACES, Run
 from ocf_study.settings import (
     PATHS,
     StudyError,
@@ -105,8 +106,9 @@ def _clear(out, wrong):
     for name in (w.rpartition(' has changed')[0] for w in wrong):
         if name:
             (out / name).unlink(missing_ok=True)
-    if any(w.startswith('work/films/rendered.json ') for w in wrong):  # films without their mark
-        shutil.rmtree(out / 'work' / 'films')
+    mark = f'{PLACES["films"]}/rendered.json '
+    if any(w.startswith(mark) for w in wrong):  # films without their mark
+        shutil.rmtree(Run(out).path('films'))
 
 # %% ../nbs/method/18_study.ipynb #77a42f56
 class _Watch(threading.Thread):
@@ -242,7 +244,7 @@ def _environment(**values):
 # %% ../nbs/method/18_study.ipynb #56823bba
 def _scratch(out):
     "Environment of a kernel: temporary files in the run folder, nobody's start-up scripts"
-    folder = out / 'work' / 'running' / 'scratch'
+    folder = Run(out).path('running', 'scratch')
     shutil.rmtree(folder, ignore_errors=True)
     places = {
         name: folder / name.lower() for name in ('TMPDIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')
@@ -336,7 +338,7 @@ def _kept(notebook, running, values, out):
     from papermill.exceptions import PapermillExecutionError
 
     kept = out / 'notebooks' / notebook.name
-    people = out / 'work' if _of_people(out, values) else None
+    people = Run(out).path('work') if _of_people(out, values) else None
     try:
         yield
     except PapermillExecutionError as e:
@@ -357,7 +359,7 @@ def _execute(stage, notebook, values, out, show):
     "Run one notebook in a kernel whose working folder is the run folder: (seconds, peak MB)"
     import papermill
 
-    folder = out / 'work' / 'running'
+    folder = Run(out).path('running')
     running, board, log = (
         folder / notebook.name,
         folder / 'progress.json',
@@ -585,14 +587,15 @@ def run(
     out = Path(out or manifest.root().parent / 'reports' / profile).resolve()
     _refuse(profile, values, out, anyway)
     data = values['00_cohort']['data']
-    if data and not (out / 'work' / 'stages' / '00_cohort.json').exists():
+    if data and not Run(out).path('stages', '00_cohort.json').exists():
         _accept(data, values['00_cohort'])
     for mine in values.values():  # notebooks run in the run folder
         mine |= {k: each(mine[k], lambda p: _relative(p, out)) for k in PATHS if k in mine}
-    (out / 'work').mkdir(parents=True, exist_ok=True)
+    place = Run(out).path
+    place('lock').parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    with _alone(FileLock(out / 'work' / '.lock'), console), _display(console) as bars:
-        with runtime.atomic(out / 'work' / 'run.json') as t:
+    with _alone(FileLock(place('lock')), console), _display(console) as bars:
+        with runtime.atomic(place('settings')) as t:
             t.write_text(json.dumps(dict(profile=profile, overrides=overrides), default=str))
         _run_stages(values, out, until, again, console, bars)
         if not until or until >= max(s for s in stages() if s < '90'):
@@ -612,7 +615,7 @@ def _wanted(until):
 def _run_stages(values, out, until, again, console, bars):
     "Run, one after the other, the stages whose key or whose files have changed"
     runtime.sweep(out)
-    checksums = ledger.Checksums(out / 'work' / 'checksums.json')
+    checksums = ledger.Checksums(Run(out).path('checksums'))
     data = values['00_cohort']['data']
     known = [p for p in sorted(manifest.root().rglob('*')) if p.is_file()]
     key = runtime.fingerprint(
@@ -633,10 +636,11 @@ def _run_stages(values, out, until, again, console, bars):
 # %% ../nbs/method/18_study.ipynb #e107e993
 def _stage(stage, values, key, out, checksums, console, bars):
     "Run one stage and note what it took and left"
-    (out / 'work' / 'stages' / f'{stage}.json').unlink(missing_ok=True)
+    place = Run(out).path
+    place('stages', f'{stage}.json').unlink(missing_ok=True)
     former = [a for a in _artefacts(out) if a['stage'] == stage]
     for a in former:
-        (out / 'work' / 'artefacts' / f'{a["kind"]}-{a["name"]}.json').unlink(missing_ok=True)
+        place('artefacts', f'{a["kind"]}-{a["name"]}.json').unlink(missing_ok=True)
     before = ledger.held(out)
     outer, inner = bars.add_task(stage), bars.add_task('', visible=False)
 
@@ -654,7 +658,7 @@ def _stage(stage, values, key, out, checksums, console, bars):
         bars.remove_task(inner)
     made = {(a['kind'], a['name']) for a in _artefacts(out)}
     for gone in (a for a in former if (a['kind'], a['name']) not in made):
-        for p in (out / f'{gone["kind"]}s').glob(f'{gone["name"]}.*'):
+        for p in place(f'{gone["kind"]}s').glob(f'{gone["name"]}.*'):
             p.unlink()
     about = dict(seconds=round(seconds, 1), peak_mb=round(peak), parameters=values)
     ledger.write(out, stage, before, checksums, key=key, **about)
@@ -669,22 +673,22 @@ def prepare(
     if os.environ.get('OCF_RUN'):
         return
     os.environ['OCF_STAGE'] = stage
-    out = Path(out)
+    place = Run(out).path
     before = [s for s in stages() if s < '90' and s <= stage]
-    if all((out / 'work' / 'stages' / f'{s}.json').exists() for s in before):
+    if all(place('stages', f'{s}.json').exists() for s in before):
         return
-    if (out / 'provenance.json').exists() and not (out / 'work' / 'run.json').exists():
+    if place('provenance').exists() and not place('settings').exists():
         raise StudyError(
             f'{out} holds the results of a run without its folder work, from which no notebook can '
             'resume: name another folder, or make the run again (make study).'
         )
-    then = dict(profile='smoke', overrides={}) | ledger.noted(out / 'work' / 'run.json')
+    then = dict(profile='smoke', overrides={}) | ledger.noted(place('settings'))
     run(then['profile'], out, until=before[-1], **then['overrides'])
 
 # %% ../nbs/method/18_study.ipynb #40af6ca6
 def _artefacts(out):
     "What `figures.save` and `figures.save_table` noted, in the order of the stages"
-    found = map(ledger.noted, (out / 'work' / 'artefacts').glob('*.json'))
+    found = map(ledger.noted, Run(out).path('artefacts').glob('*.json'))
     return sorted(filter(None, found), key=lambda a: (a['stage'], a['kind'], a['name']))
 
 # %% ../nbs/method/18_study.ipynb #57988789
@@ -706,7 +710,7 @@ def _summary(profile, about, notes, out):
     took = {s: {k: n[k] for k in ('seconds', 'peak_mb')} for s, n in notes.items()}
     study = [t for s, t in took.items() if s < '90']  # benchmarks are none of it
     summary = dict(profile=profile, rendered=about['rendered'], data=about['data'])
-    for p in sorted((out / 'work' / 'summary').glob('*.json')):
+    for p in sorted(Run(out).path('parts').glob('*.json')):
         for k, v in ledger.noted(p).items():
             both = isinstance(summary.get(k), dict) and isinstance(v, dict)
             summary[k] = summary[k] | v if both else v
@@ -1002,13 +1006,13 @@ def _verify_split(
     ] = '',
 ):
     "Check that a run's subjects lie in the splits that a published manifest says."
-    folder = Path(run_) / 'work' / 'cohort'
-    if not (folder / 'about.json').exists():
+    run = Run(run_)
+    if not run.path('about').exists():
         raise StudyError(f'There is no run with a cohort in {run_}.')
     salt = _salt(salt_file) if salt_file else ''
     with _one_sentence():
-        ledger.vouch(run_, 'work/cohort/')
-        wrong = cohort.verify_split(cohort.load(folder), split, salt)
+        ledger.vouch(run, PLACES['cohort'])
+        wrong = cohort.verify_split(run.cohort, split, salt)
     for p in wrong:
         print(p)
     print(f'The split is {"not " if wrong else ""}the published one: {split}')

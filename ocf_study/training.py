@@ -26,8 +26,10 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
+from fastcore.basics import patch_to
 
 from . import googlenet, manifest, metrics, patches, runtime
+from .run import Run
 
 # %% ../nbs/method/12_training.ipynb #26355ab7
 tf = runtime.tensorflow()
@@ -691,6 +693,12 @@ def load_best(
     except Exception:
         raise ValueError(f'{path} is not a network of this package, or is damaged') from None
 
+# %% ../nbs/method/12_training.ipynb #15abc9ed
+@patch_to(Run, as_prop=True, nm='network')
+def _network_of(self: Run) -> keras.Model:  # with the logit alone
+    "The network of a run at its best epoch."
+    return self.opened('model', lambda folder: googlenet.without_aux(load_best(folder)))
+
 # %% ../nbs/method/12_training.ipynb #e98657bc
 def example_patches(
     n: int,  # patches
@@ -799,8 +807,8 @@ def ensemble(
     return history
 
 # %% ../nbs/method/12_training.ipynb #3990b8c7
-def _torch_step(torch, batch, size, bfloat16):
-    "A training step of the same network, plainly in PyTorch, channels last"
+def _torch_parts(torch):
+    "A convolution with its normalisation, and an inception block, in PyTorch"
     nn = torch.nn
 
     def conv(i, o, k=1, s=1):
@@ -825,6 +833,13 @@ def _torch_step(torch, batch, size, bfloat16):
         def forward(self, x):
             return torch.cat([b(x) for b in self.branches], 1)
 
+    return conv, Block
+
+# %% ../nbs/method/12_training.ipynb #8ab52ebe
+def _torch_network(torch, size):
+    "The same network, plainly in PyTorch"
+    nn, (conv, Block) = torch.nn, _torch_parts(torch)
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -835,12 +850,8 @@ def _torch_step(torch, batch, size, bfloat16):
                 conv(64, 192, 3),
                 nn.MaxPool2d(3, 2, 1),
             )
-            self.blocks, self.heads, width, side = (
-                nn.ModuleDict(),
-                nn.ModuleDict(),
-                192,
-                (size // 16 - 5) // 3 + 1,
-            )
+            self.blocks, self.heads = nn.ModuleDict(), nn.ModuleDict()
+            width, side = 192, (size // 16 - 5) // 3 + 1
             for name, (_, *filters) in googlenet.BLOCKS.items():
                 self.blocks[name] = Block(width, *filters)
                 width = filters[0] + filters[2] + filters[4] + filters[5]
@@ -872,9 +883,14 @@ def _torch_step(torch, batch, size, bfloat16):
                     x = self.pools[name](x)
             return [self.last(x), *logits]
 
+    return Net()
+
+# %% ../nbs/method/12_training.ipynb #dcbd0099
+def _torch_step(torch, batch, size, bfloat16):
+    "A training step of that network, channels last"
     x = torch.randn(batch, 1, size, size).to(memory_format=torch.channels_last)
     y = torch.zeros(batch, 1)
-    model = Net().to(memory_format=torch.channels_last)
+    model = _torch_network(torch, size).to(memory_format=torch.channels_last)
     adam, weight = torch.optim.Adam(model.parameters()), torch.tensor(0.14)
 
     def step():
@@ -882,7 +898,7 @@ def _torch_step(torch, batch, size, bfloat16):
         with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
             logits = model(x)
         a, b, c = (
-            nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
+            torch.nn.functional.binary_cross_entropy_with_logits(z.float(), y, pos_weight=weight)
             for z in logits
         )
         (a + 0.3 * (b + c)).backward()

@@ -11,25 +11,23 @@ settings.load_profile('study')
 def tiny_run(tmp_path_factory):
     """A run of three rendered people and a network whose batch normalisation has seen them."""
     from ocf_study import cohort, googlenet, patches, phantom, prediction
+    from ocf_study.run import Run
 
     side = 56  # the network's; patches are 112 px and averaged down
-    folder = tmp_path_factory.mktemp('prediction') / 'run'
-    work = folder / 'work'
-    phantom.write_cohort(
-        work / 'films', subjects=3, pixel_mm=0.8, prevalence=0.3, workers=1, seed=5
-    )
-    people = cohort.partition(cohort.read(str(work / 'films')), seed=1, fractions=(0.4, 0.3, 0.3))
+    run = Run(tmp_path_factory.mktemp('prediction') / 'run')
+    films = run.path('films')
+    phantom.write_cohort(films, subjects=3, pixel_mm=0.8, prevalence=0.3, workers=1, seed=5)
+    people = cohort.partition(cohort.read(str(films)), seed=1, fractions=(0.4, 0.3, 0.3))
     # thresholds need both labels in each split
     people.bodies.loc[people.bodies.groupby('split').head(2).index, ['sq', 'label']] = (3.0, 1)
-    people.save(work / 'cohort')
-    store = work / 'patches.zarr'
+    people.save(run.path('cohort'))
+    store = run.path('patches')
     patches.build(people, store, copies=0, size=2 * side)
     model = googlenet.build(size=side, bn_momentum=0.0)
     x, _ = patches.arrays(store)
     model(patches.averaged(x[:40], side), training=True)
-    (work / 'model').mkdir()
-    model.save(work / 'model' / 'best.keras')
-    predict = prediction.predictor(prediction.best(folder), work / 'model' / 'export')
-    table = prediction.predict_store(predict, store)
-    table.to_parquet(work / 'predictions.parquet')
-    return folder
+    run.path('model').mkdir()
+    model.save(run.path('best'))
+    predict = prediction.predictor(run.network, run.path('exported'))
+    prediction.predict_store(predict, store).to_parquet(run.path('predictions'))
+    return run

@@ -19,15 +19,10 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import small
 
 from ocf_study import ledger, study
 
-SMALL = """
-    subjects=24 pixel_mm=1.2 prevalence=0.2 10_preprocessing.size=64 10_preprocessing.copies=1
-    10_preprocessing.inversion_films=6 resamples=40 20_search.steps=2 20_search.shrink=1
-    30_training.steps=3 30_training.shrink=1 compared=keras backend=keras compared_bodies=8
-    40_prediction.seconds=0.01 70_beyond.twins=2
-""".split()
 SIGNALS = dict(SIGINT=signal.SIGINT, SIGTERM=signal.SIGTERM, SIGHUP=signal.SIGHUP)
 WAYS = ['runner', 'runner', 'kernel', 'all', 'all', *SIGNALS]  # the first four by SIGKILL
 TIMES = re.compile('training_hours|inference_per_patch')
@@ -36,7 +31,7 @@ TIMES = re.compile('training_hours|inference_per_patch')
 def start(out, until):
     "The command as somebody gives it, in a process of its own"
     code = 'from ocf_study.study import main; main()'
-    given = [a for setting in SMALL for a in ('--set', setting)]
+    given = [a for k, v in small.SETTINGS.items() for a in ('--set', f'{k}={v}')]
     options = ['run', '--profile', 'smoke', '--out', str(out), '--until', until, *given]
     log = out.parent / 'said'
     with open(log, 'w') as f:

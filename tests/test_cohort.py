@@ -562,7 +562,7 @@ def test_whole_numbers_written_with_a_point_and_gaps_are_whole_numbers(tables, c
 
 
 def test_every_row_may_be_wrong(tables):
-    change(tables, 'films', facing=dict.fromkeys(range(40), 'Right'))
+    change(tables, 'films', facing=dict.fromkeys(range(40), 'front'))
     assert sum(p.column == 'facing' for p in problems(tables, cohort.read_tables)) == 40
 
 
@@ -1506,7 +1506,8 @@ def test_types_are_read_in_any_case_and_a_misspelt_one_is_named_once(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     kind = true.type.str.capitalize().to_numpy()
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=true.grade.to_numpy(), type=kind))
-    assert not told(tables)
+    (p,) = cohort.check(tables)
+    assert p.severity == 'warning' and 'Wedge as wedge (' in p.message
     assert cohort.read_tables(tables).bodies.sq.tolist() == c.bodies.sq.tolist()
     wrong = np.where(true.grade.to_numpy() > 0, 'wegde', '')
     bodies(tables, lambda b: b.assign(type=wrong))
@@ -1535,18 +1536,68 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
         coded = dict(grade=grade, type=true.type.to_numpy())
         bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
-        assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
+        assert read.bodies.sq.tolist() == c.bodies.sq.tolist()
+        assert ['another spelling' in x for x in told(tables)] == [True] * (grade.dtype.kind != 'i')
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
         b.to_csv(tables / 'bodies.csv', index=False)
     bodies(tables, lambda b: b.drop(columns=['sq', 'type']))
     read = cohort.read_tables(tables)
     assert (genant.to_grade(read.bodies.sq) == true.grade.to_numpy()).all()
     assert (read.bodies.label == c.bodies.label).all()
-    assert ['no type, which is taken from the points' in x for x in told(tables)] == [True]
+    found = [x for x in told(tables) if 'another spelling' not in x]
+    assert ['no type, which is taken from the points' in x for x in found] == [True]
     bodies(tables, lambda b: b.assign(sq=c.bodies.sq.to_numpy(), grade=3))
     assert any('contradicts sq' in x for x in told(tables))
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=0.5))
     assert ["grade = '0.5': is not one of 0, 1, 2, 3" in x for x in told(tables)] == [True] * 180
+
+
+@pytest.mark.parametrize('column, values', [('grade', [1, 2, 3]), ('sq', [1, 2.5, 3, 4])])
+def test_grades_without_zero_are_told(tables, column, values):
+    def change(b):
+        return b.drop(columns='sq').assign(**{column: np.resize(values, len(b))})
+
+    bodies(tables, change)
+    assert any('no body is normal (0)' in x for x in told(tables))
+
+
+@pytest.mark.parametrize('blank', [[3], range(9), [0, 50, 100]])
+def test_bodies_without_a_grade_are_left_out_and_counted(tables, c, blank):
+    change(tables, 'bodies', sq=dict.fromkeys(blank, ''), x3=dict.fromkeys(blank, ''))
+    read = cohort.read_tables(tables)
+    assert read.bodies.body_id.tolist() == c.bodies.body_id.drop(list(blank)).tolist()
+    flow = read.flow.set_index('step')
+    assert flow.bodies['excluded: not graded'] == len(blank) and flow.bodies['annotated'] == 180
+    assert any(f'without a grade, which are left out: {len(blank)}' in x for x in told(tables))
+
+
+def test_a_cohort_that_nobody_graded_is_an_error(tables):
+    bodies(tables, lambda b: b.assign(sq=''))
+    found = problems(tables, cohort.read_tables)
+    assert len(found) == 180 and all(str(p).endswith('sq: is missing') for p in found)
+
+
+def test_a_class_or_a_grade_row_by_row(tables, c):
+    true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
+    odd = np.arange(180) % 2 == 1
+    bodies(
+        tables,
+        lambda b: b.assign(
+            sq=b.sq.where(odd), grade=np.where(odd, '', true.grade), type=true.type.to_numpy()
+        ),
+    )
+    read = cohort.read_tables(tables).bodies
+    assert read.sq.tolist() == c.bodies.sq.tolist() and read.body_id.equals(c.bodies.body_id)
+
+
+def test_blank_classes_of_mros_count_as_missing(root):
+    a = rows(root)
+    a.loc[[2, 9], 'XQSQ'] = ''
+    a.loc[2, SIX_X] = ''
+    write(root, a)
+    c = cohort.read_mros(root)
+    assert c.flow.set_index('step').bodies['excluded: graded M'] == 2
+    assert any('count as M, missing: 2' in x for x in told(root))
 
 
 def test_labels_alone_are_no_grades(tables, c):
@@ -1696,6 +1747,96 @@ def test_levels_of_a_film_fit_their_places(tables, c, levels, kind, said):
     b.to_csv(tables / 'bodies.csv', index=False)
     found = told(tables)
     assert len(found) == 1 and found[0].startswith(kind) and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    'columns, by, kind, said',
+    [
+        (['y4', 'y5', 'y6'], 45, 'error', 'overlaps L2 (line 4) by'),
+        (['y4', 'y5', 'y6'], 35, 'warning', 'times as high as'),
+        (['y4', 'y5', 'y6'], 10, '', ''),
+        (['x3', 'x4'], 45, 'warning', 'times as wide as'),
+        (['x3', 'x4'], 85, 'error', 'times as wide as'),
+        (['x3', 'x4'], 20, '', ''),
+    ],
+)
+def test_bodies_that_overlap_or_are_absurdly_large(tables, columns, by, kind, said):
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[2, columns] += by
+    b.loc[2, ['x2', 'x5']] = b.loc[2, ['x1', 'x6']].to_numpy() + b.loc[2, 'x3'] / 2 - 60
+    b.to_csv(tables / 'bodies.csv', index=False)
+    found = told(tables)
+    assert any(x.startswith(kind) and said in x for x in found) if kind else not found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_regions_that_are_exchanged(layout, request):
+    folder = request.getfixturevalue(layout)
+    other = {'L': 'T', 'T': 'L'}
+    if layout == 'root':
+        a = rows(folder)
+        write(folder, a.assign(SPINE_TYPE=a.SPINE_TYPE.map(other)))
+        found = cohort.check(folder, film_rule='spine_type')
+    else:
+        f = pd.read_csv(folder / 'films.csv')
+        f.assign(region=f.region.map(other)).to_csv(folder / 'films.csv', index=False)
+        bodies(folder, lambda b: b.drop(columns='region'))
+        found = cohort.check(folder)
+    assert [(p.severity, p.column) for p in found] == [('error', 'region')]
+    assert 'and T are exchanged' in found[0].message and '37 more' in found[0].value
+
+
+def test_a_region_that_no_body_has(tables):
+    f = pd.read_csv(tables / 'films.csv')
+    alone = f.film_id == f.film_id[1]
+    f = f[~((f.subject_id == f.subject_id[1]) & ~alone)].assign(region=f.region.mask(alone, 'L'))
+    bodies(tables, lambda b: b[b.film_id.isin(f.film_id)].drop(columns='region'))
+    f.to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'is not that of any body' in found and f.film_id[1] in found
+    assert found.startswith('warning')
+
+
+def test_points_of_another_film(tables, c):
+    b = c.bodies[['body_id', 'film_id', 'level', 'sq', *cohort.XY]].copy()
+    b.loc[9:13, cohort.XY] = b.loc[0:4, cohort.XY].to_numpy()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    (found,) = told(tables)
+    assert 'have the very points of another film' in found and b.film_id[9] in found
+    assert b.film_id[0] in found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_x_and_y_exchanged_is_one_sentence(layout, request, c):
+    folder = request.getfixturevalue(layout)
+    name, pair = dict(
+        root=('annotations', lambda i: (f'XQQMX{i}', f'XQQMY{i}')),
+        tables=('bodies', lambda i: (f'x{i}', f'y{i}')),
+    )[layout]
+    b = pd.read_csv(folder / f'{name}.csv', dtype=str)
+    for i in range(1, 7):
+        x, y = pair(i)
+        b[x], b[y] = b[y].copy(), b[x].copy()
+    b.to_csv(folder / f'{name}.csv', index=False)
+    choice = dict(film_rule='spine_type') if layout == 'root' else {}
+    found = [p for p in cohort.check(folder, **choice) if p.severity == 'error']
+    assert [p.message for p in found] == ['x and y are exchanged']
+
+
+def test_both_layouts_in_one_folder(tables, source):
+    shutil.copy(source / 'annotations.csv', tables)
+    for found in (cohort.check(tables), problems(tables, cohort.read)):
+        assert ['annotations.csv (MrOS) and in bodies.csv' in str(p) for p in found] == [True]
+
+
+@pytest.mark.parametrize(
+    'layout, choice, name', [('root', 'repair', True), ('tables', 'film_rule', 'spine_type')]
+)
+def test_choices_of_the_other_layout_are_told(layout, choice, name, request):
+    folder = request.getfixturevalue(layout)
+    (p,) = cohort.check(folder, **{choice: name})
+    assert (p.column, p.value, p.severity) == (choice, name, 'warning')
+    assert 'has no meaning for' in p.message
 
 
 def test_two_bodies_on_one_place(tables, c):

@@ -34,7 +34,7 @@ def run(tiny_run):
 @pytest.fixture
 def new(run, tmp_path):
     """Two films of the run as a user's own folder: three plain tables, no grade."""
-    people = cohort.load(run / 'work' / 'cohort')
+    people = cohort.load(run.path('cohort'))
     films = people.films.iloc[:2]
     folder = tmp_path / 'new'
     for path in films.path:
@@ -49,9 +49,9 @@ def new(run, tmp_path):
 
 
 def test_every_back_end_says_the_same(run):
-    model = prediction.best(run)
-    x, _ = patches.arrays(run / 'work' / 'patches.zarr', {'split': 'test'})
-    table = prediction.compare(model, run / 'work' / 'model' / 'export', x[:20], seconds=0)
+    model = run.network
+    x, _ = patches.arrays(run.path('patches'), {'split': 'test'})
+    table = prediction.compare(model, run.path('exported'), x[:20], seconds=0)
     exact = table[table.backend != 'openvino_bf16']
     assert (
         set(exact.backend) == {'keras', 'onnxruntime', 'openvino'} and exact.difference.max() < 1e-4
@@ -61,23 +61,14 @@ def test_every_back_end_says_the_same(run):
         'back-ends that ignore the patch would agree too'
     )
     side = model.input.shape[1]
-    rows = prediction.benchmark(
-        model, run / 'work' / 'model' / 'export', x[:20], seconds=0, size=side + 16
-    )
+    rows = prediction.benchmark(model, run.path('exported'), x[:20], seconds=0, size=side + 16)
     assert [row['name'] for row in rows] == [
         'predict_ms_best',
         'predict_ratio_keras',
         'predict_ms_run',
     ]
     assert [f'of {side + 16} px' in row['unit'] for row in rows] == [True, True, False]
-    assert (
-        len(
-            prediction.benchmark(
-                model, run / 'work' / 'model' / 'export', x[:20], seconds=0, size=side
-            )
-        )
-        == 2
-    )
+    assert len(prediction.benchmark(model, run.path('exported'), x[:20], seconds=0, size=side)) == 2
 
 
 @pytest.mark.parametrize(
@@ -160,9 +151,9 @@ def test_averaging_down_is_the_one_of_training():
 
 
 def test_table_keeps_its_schema_and_covers_every_split(run):
-    table = pd.read_parquet(run / 'work' / 'predictions.parquet')
+    table = pd.read_parquet(run.path('predictions'))
     assert manifest.check(table, 'predictions') == []
-    bodies = cohort.load(run / 'work' / 'cohort').bodies.set_index('body_id')
+    bodies = cohort.load(run.path('cohort')).bodies.set_index('body_id')
     assert (
         set(table.body_id) == set(bodies.index)
         and (table.split.to_numpy() == bodies.split.loc[table.body_id].to_numpy()).all()
@@ -170,7 +161,7 @@ def test_table_keeps_its_schema_and_covers_every_split(run):
 
 
 def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, tmp_path):
-    stored = pd.read_parquet(run / 'work' / 'predictions.parquet').set_index('body_id').probability
+    stored = pd.read_parquet(run.path('predictions')).set_index('body_id').probability
     page = prediction.predict_cohort(new, run, tmp_path / 'out')
     scored = pd.read_csv(page.parent / 'predictions.csv')
     np.testing.assert_allclose(scored.probability, stored[scored.body_id], atol=1e-5)
@@ -184,13 +175,13 @@ def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, t
         / 'predictions.csv'
     )
     np.testing.assert_allclose(one.probability, stored[bodies.body_id], atol=1e-5)
-    for t in prediction.thresholds(run):
+    for t in run.thresholds.values():
         assert (scored[t.rule] == (scored.probability >= t.value)).all()
 
 
 @pytest.mark.parametrize('backend', ['keras', 'onnxruntime', 'openvino'])
 def test_the_command_scores_a_folder_on_the_back_end_asked_for(backend, run, new, tmp_path):
-    stored = pd.read_parquet(run / 'work' / 'predictions.parquet').set_index('body_id').probability
+    stored = pd.read_parquet(run.path('predictions')).set_index('body_id').probability
     done = CliRunner().invoke(
         study.app,
         [
@@ -264,7 +255,7 @@ def test_pages_load_nothing_from_elsewhere_and_draw_each_body(run, new, tmp_path
 
 
 def test_rendered_films_say_so_on_every_page(run, tmp_path):
-    people = cohort.load(run / 'work' / 'cohort')
+    people = cohort.load(run.path('cohort'))
     people.bodies = people.bodies[people.bodies.film_id == people.films.film_id[0]]
     page = prediction.predict_cohort(people, run, tmp_path / 'out')
     for file in [page, *(page.parent / 'films').glob('*.html')]:
@@ -335,7 +326,7 @@ def test_nothing_is_left_of_a_prediction_that_failed(run, new, tmp_path, monkeyp
 def test_scores_stand_beside_those_of_unfractured_bodies_and_beside_the_heights(run, new, tmp_path):
     page = prediction.predict_cohort(new, run, tmp_path / 'out')
     scored = pd.read_csv(page.parent / 'predictions.csv', keep_default_na=False)
-    stored = pd.read_parquet(run / 'work' / 'predictions.parquet')
+    stored = pd.read_parquet(run.path('predictions'))
     below = stored[(stored.split == 'test') & (stored.label == 0)].probability.to_numpy()
     expected = [(below < p).mean() for p in scored.probability]
     np.testing.assert_allclose(scored.higher_than, expected, atol=1 / len(below))
@@ -438,7 +429,7 @@ def test_an_empty_file_of_points_is_one_sentence(run, new, tmp_path):
 
 
 def test_a_torn_export_is_made_again(run, tmp_path):
-    model = prediction.best(run)
+    model = run.network
     x = np.zeros((1, *model.input.shape[1:]), np.float32)
     whole = prediction.predictor(model, tmp_path)(x)
     (tmp_path / 'network.bin').write_bytes(b'')

@@ -16,6 +16,7 @@ from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from threading import Thread
 from urllib.parse import unquote, urljoin, urlparse
 
@@ -307,6 +308,7 @@ def address(built):
     Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}'
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture()
@@ -481,7 +483,7 @@ def test_explore_in_jupyterlab(browser, tiny_run, tmp_path):
         (run / 'provenance.json').write_text(json.dumps({'finished': finished}))
     before = sorted(p.relative_to(tmp_path) for p in (tmp_path / 'reports').glob('*'))
     run = explore.open_run(tmp_path / 'reports' / 'newer')
-    bodies = run.bodies[run.bodies.split == 'test']
+    bodies = run.scored[run.scored.split == 'test']
     sweep = explore.Sweep(bodies.label, bodies.probability)
     with jupyterlab(tmp_path) as address:
         tab = browser.new_page(viewport=dict(width=1200, height=1000))
@@ -515,9 +517,7 @@ def test_explore_in_jupyterlab(browser, tiny_run, tmp_path):
 def _opened(monkeypatch, label, probability):
     "A run of bodies alone, as the widgets open it"
     bodies = pd.DataFrame(dict(split='test', label=label, probability=probability))
-    rules = {'threshold 1': 'top_share', 'threshold 2': 'youden'}
-    thresholds = {k: metrics.threshold(r, label, probability) for k, r in rules.items()}
-    run = explore.Run(Path('run'), None, bodies, thresholds)
+    run = SimpleNamespace(scored=bodies, thresholds=metrics.paper_thresholds(bodies))
     monkeypatch.setattr(explore, '_open', lambda folder: run)
     return run, explore.threshold_slider(ipywidgets.Dropdown(options={'run': Path('run')}))
 
@@ -529,13 +529,13 @@ def test_buttons_are_exact_where_probabilities_lie_close_to_0_and_1(monkeypatch)
     logit = np.where(label, rng.normal(3, 4, 912), rng.normal(-8, 2.5, 912))
     run, panel = _opened(monkeypatch, label, 1 / (1 + np.exp(-logit)))
     slider, buttons, card = panel.children
-    sweep = explore.Sweep(run.bodies.label, run.bodies.probability)
+    sweep = explore.Sweep(run.scored.label, run.scored.probability)
     for button, t in zip(buttons.children, run.thresholds.values(), strict=True):
         slider.value = 0
         button.click()
         assert card.value == explore.card(sweep.at(t.value))
         now = sweep.at(t.value)
-        assert now['tp'] + now['fp'] == t.flags(run.bodies.probability).sum() > 0
+        assert now['tp'] + now['fp'] == t.flags(run.scored.probability).sum() > 0
         assert metrics.written(t) in card.value and metrics.written(t) not in ('0', '1')
     assert 'top 0.75 %' in buttons.children[0].description
 
@@ -549,7 +549,7 @@ def test_buttons_give_the_thresholds_of_the_table(name):
     run = explore.open_run(folder)
     rows = pd.read_csv(table).query('set_on == "test"').set_index('threshold')
     panel = explore.threshold_slider(explore.run_picker(ROOT / 'reports', folder))
-    bodies = run.bodies[run.bodies.split == 'test']
+    bodies = run.scored[run.scored.split == 'test']
     sweep = explore.Sweep(bodies.label, bodies.probability)
     for button in panel.children[1].children:
         row = rows.loc[button.description.partition(':')[0]]

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pydicom
 import pytest
 
@@ -280,25 +281,26 @@ def test_nothing_is_run_twice(smoke):
 
 
 def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
-    "The same seed in another folder, killed twice on the way"
-    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path / 'run')]
+    "The same seed in another folder, killed twice on the way and moved in between"
+    run, command = tmp_path / 'run', [COMMAND, 'run', '--profile', 'smoke', '--out']
     for wait_for in ('work/films', 'work/model'):
         process = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+            [*command, str(run)], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
         )
         deadline = time.monotonic() + 600
         while (
-            not (tmp_path / 'run' / wait_for).exists()
-            and process.poll() is None
-            and time.monotonic() < deadline
+            not (run / wait_for).exists() and process.poll() is None and time.monotonic() < deadline
         ):
             time.sleep(0.1)
         time.sleep(2)
         assert process.poll() is None, f'ended before {wait_for} could be interrupted'
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        run = run.rename(tmp_path / f'killed in {wait_for[5:]}')
+    done = subprocess.run([*command, str(run)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for stage in ('00_cohort', '05_real_people', '10_preprocessing'):
+        assert re.search(rf'{stage} +unchanged', done.stderr), done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
     tables = [p.name for p in sorted((smoke / 'tables').glob('*.csv')) if p.stem not in measured]
 
@@ -309,7 +311,7 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
             if not re.search('training_hours|inference_per_patch', line)
         ]  # times
 
-    assert [n for n in tables if read(smoke, n) != read(tmp_path / 'run', n)] == []
+    assert [n for n in tables if read(smoke, n) != read(run, n)] == []
 
 
 def test_a_file_that_a_parameter_names_is_seen_to_change(tmp_path):
@@ -339,7 +341,7 @@ def named_in(run, names):
 
 
 def test_names_in_tables_are_not_shared(smoke, tmp_path):
-    "Three plain tables, names that do not hold one another, at first one film of a single grey"
+    "Three plain tables, names that do not hold one another, a film that is damaged meanwhile"
     c = cohort.load(smoke / 'work' / 'cohort')
     folder, out = tmp_path / 'films', tmp_path / 'run'
     folder.mkdir()
@@ -368,33 +370,32 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
     whole = flat.PixelData
     flat.PixelData = bytes(len(whole))
     flat.save_as(folder / films.path.iloc[-1])
-    settings = [
-        'run',
-        '--profile',
-        'smoke',
-        '--out',
-        out,
-        '--data',
-        folder,
-        '--until',
-        '10_preprocessing',
-        '--set',
-        'hash_pixels=false',
-        '--set',
-        '10_preprocessing.inversion_films=8',
-    ]
+    settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder]
+    settings += ['--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
     names = (
         {n for v in renamed.values() for n in v.values()}
         | set(films.path)
         | set(map(str, c.films.subject_id))
     )
+    damaged = films.iloc[-1]
     done = ocf(*settings)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert films.path.iloc[-1] in done.stderr and 'every pixel has the same grey' in done.stderr
+    assert damaged.path in done.stderr and 'every pixel has the same grey' in done.stderr
+    grey = flat.PixelData
     flat.PixelData = whole
-    flat.save_as(folder / films.path.iloc[-1])
-    done = ocf(*settings)
+    flat.save_as(folder / damaged.path)
+    done = ocf(*settings, '--until', '00_cohort')
+    assert done.returncode == 0 and len(named_in(out, names)) > 10, done.stderr
+    flat.PixelData = grey
+    flat.save_as(folder / damaged.path)
+    done = ocf(*settings, '--until', '10_preprocessing')
     assert done.returncode == 0 and len(named_in(out, names)) > 15, done.stderr
+    assert not any(n in done.stderr + done.stdout for n in names)
+    failed = pd.read_csv(out / 'work' / 'failed_films.csv')
+    assert failed.film_id.tolist() == [damaged.film_id]
+    assert 'every pixel has the same grey' in failed.reason[0]
+    note = json.loads((out / 'work' / 'artefacts' / 'table-patches.json').read_text())
+    assert note['caption'].endswith('were read, < 11 could not be used'), note['caption']
 
 
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
@@ -643,6 +644,42 @@ def test_torn_notes_are_none(tmp_path):
         (tmp_path / 'work' / folder).mkdir(parents=True)
         (tmp_path / 'work' / folder / '00_cohort.json').write_text('')
     assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
+
+
+def _films(run):
+    return len(list((run / 'work' / 'films').rglob('*.dcm')))
+
+
+def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
+    "While two processes of a kernel render films: by each signal in turn, then to the end"
+    run, temporary = tmp_path / 'run', tmp_path / 'temporary'
+    temporary.mkdir()
+    places = dict.fromkeys(('TMPDIR', 'JUPYTER_RUNTIME_DIR'), str(temporary))
+    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(run), '--until', '00_cohort']
+    command += ['--set', '00_cohort.workers=2']
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process = subprocess.Popen(
+            command,
+            env=os.environ | places,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda signum=signum: signal.signal(signum, signal.SIG_DFL),
+        )
+        before, deadline = _films(run), time.monotonic() + 300
+        while _films(run) < before + 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) >= 3, 'a kernel and its two processes'
+        process.send_signal(signum)
+        _, alive = psutil.wait_procs(below, timeout=5)
+        said = process.communicate(timeout=60)[1]
+        assert alive == [] and process.returncode == 128 + signum
+        assert said.splitlines()[-1] == 'Stopped. The same command resumes the run from here.'
+        assert 'Traceback' not in said and list(temporary.iterdir()) == []
+        assert not (run / 'work' / 'running' / 'scratch').exists()
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0 and list(temporary.iterdir()) == [], done.stderr
+    assert [str(p) for p in run.rglob('.*') if p.is_dir()] == []
 
 
 @pytest.mark.parametrize(
