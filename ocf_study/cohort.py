@@ -425,7 +425,7 @@ def _sizes(d, file):
         for i in d.index[ratio[k] > ODD]
     ]
 
-
+# %% ../nbs/method/05_cohort.ipynb #a64c4478
 def _middles(bodies, file):
     "A warning for points 2 and 5 that do not lie at their end-plate."
     p = points(bodies)
@@ -497,7 +497,7 @@ def _scales(d, films, file):
 
 _LUMBAR = genant.LEVELS.index('T10')  # the highest level that a lumbar film is sure to show
 
-
+# %% ../nbs/method/05_cohort.ipynb #3d65c834
 def _regions(d, films, file):
     "Problems of films whose region is not that of their bodies: exchanged in a visit, or alone."
     at = d.groupby('film_id')['at'].agg(['min', 'max', 'median', 'size'])
@@ -1187,7 +1187,7 @@ def _point_problems(bodies, films, file):
         ]
     return problems, ~bad
 
-
+# %% ../nbs/method/05_cohort.ipynb #1bd6e91d
 def _merge_doubles(bodies, file):
     "Second annotations: a mask of those to drop, and a Problem where labels or places differ."
     key = ['film_id', 'level']
@@ -1442,7 +1442,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False, max_failed=0.0):
     read = Cohort(_described(subjects, bodies), shown, bodies, flow, about)
     return Inspection(problems, exclude_films(read, _reasons(films)), films, graded)
 
-
+# %% ../nbs/method/05_cohort.ipynb #181e5e7f
 def read_mros(
     root,  # folder or fsspec address in MrOS's layout
     workers: int = 8,  # threads that read film headers
@@ -1590,21 +1590,13 @@ def _sized(films, head, file):
     return problems
 
 # %% ../nbs/method/05_cohort.ipynb #0e4a84b8
-def _joined(t, files, problems, root, repair, safe, workers, links, pixels, max_failed):
-    "An `Inspection` of three tables with the files of the films, those whose path is `safe`."
-    films = t['films']
-    bodies = t['bodies'][t['bodies'].film_id.isin(films.film_id)].reset_index(drop=True)
-    unsound = any(p.file == files['bodies'] and p.severity == 'error' for p in problems)
-    problems += _disagreements(films, bodies, files, unsound)
-    if 'flip_vertical' not in films:
-        films = films.assign(flip_vertical=False)
-    head, unread = _headers(root, films[safe], workers, pixels, max_failed)
+def _of_rows(problems, films, file):
+    "Problems of the films' files as those of the rows that name them."
     lines = films.drop_duplicates('path').set_index('path').line
-    problems += _leaving(root, films[safe].path, links)
-    problems += [
+    return [
         replace(
             p,
-            file=files['films'],
+            file=file,
             row=int(lines[p.file]),
             column='path',
             value=p.file,
@@ -1612,27 +1604,54 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels, max_
         )
         if p.file
         else p
-        for p in unread
+        for p in problems
     ]
-    problems += _sized(films, head, files['films'])
+
+
+def _with_files(films, file, root, safe, workers, links, pixels, max_failed):
+    "Films with what their files say, and problems."
+    if 'flip_vertical' not in films:
+        films = films.assign(flip_vertical=False)
+    head, unread = _headers(root, films[safe], workers, pixels, max_failed)
+    problems, unread = _leaving(root, films[safe].path, links), _of_rows(unread, films, file)
+    problems = [*problems, *unread, *_sized(films, head, file)]
     if 'source' in films:
         head['source'] = films.source.reindex(head.index).fillna(head.source)
-    films = films.drop(columns=[x for x in head if x in films]).join(head)
-    films, sides = _facing(films, files['films'])
-    problems += sides + _shared_patients(films, t['subjects'], files['subjects'])
+    films, sides = _facing(films.drop(columns=[x for x in head if x in films]).join(head), file)
+    return films, problems + sides
+
+
+def _with_points(bodies, films, file, repair):
+    "Bodies with all columns, which stand again, which were repaired, and problems of their points."
     bodies, repaired = _as_bodies(bodies, films, repair)
+    problems = []
     if repaired.any():
         n = repaired.sum()
         said = f'bodies whose points were listed in another order, which is put right: {n}'
-        problems.append(Problem(files['bodies'], None, None, None, said, 'warning'))
-    second, doubles = _merge_doubles(bodies, files['bodies'])
+        problems.append(Problem(file, None, None, None, said, 'warning'))
+    second, doubles = _merge_doubles(bodies, file)
     if 'ungraded' in bodies:
         doubles = [
-            Problem(files['bodies'], int(r.line), 'level', r.level, 'stands twice on one film')
+            Problem(file, int(r.line), 'level', r.level, 'stands twice on one film')
             for r in bodies[second].itertuples()
         ]
-    wrong, sound = _point_problems(bodies, films, files['bodies'])
-    problems += wrong + doubles + together(bodies[~second & sound], films, files['bodies'])
+    wrong, sound = _point_problems(bodies, films, file)
+    problems += wrong + doubles + together(bodies[~second & sound], films, file)
+    return bodies, second, repaired, problems
+
+# %% ../nbs/method/05_cohort.ipynb #1de8fe00
+def _joined(t, files, problems, root, repair, safe, workers, links, pixels, max_failed):
+    "An `Inspection` of three tables with the files of the films, those whose path is `safe`."
+    films = t['films']
+    bodies = t['bodies'][t['bodies'].film_id.isin(films.film_id)].reset_index(drop=True)
+    unsound = any(p.file == files['bodies'] and p.severity == 'error' for p in problems)
+    problems += _disagreements(films, bodies, files, unsound)
+    films, found = _with_files(
+        films, files['films'], root, safe, workers, links, pixels, max_failed
+    )
+    problems += found + _shared_patients(films, t['subjects'], files['subjects'])
+    bodies, second, repaired, found = _with_points(bodies, films, files['bodies'], repair)
+    problems += found
     if any(p.severity == 'error' for p in problems):
         return Inspection(problems, None, films, bodies)
     if 'ungraded' in bodies:
