@@ -416,6 +416,7 @@ def _absent(values):
         if not Path(p).is_file()
     ]
     found += [s for p in of.get('scheduler', []) for s in _unreached(p)]
+    found += [s for mine in values.values() if mine.get('freeze') for s in _no_layer(mine)]
     return found + [s for p in of.get('storage', []) for s in _no_database(p)]
 
 
@@ -434,6 +435,17 @@ def _unreached(scheduler):
             return []
     except (OSError, ValueError, TypeError):
         return [f'No Dask scheduler answers at {scheduler}']
+
+
+def _no_layer(mine):
+    "What keeps a network from being frozen up to the layer that is named"
+    from ocf_study import googlenet
+
+    try:
+        googlenet.build(**{k: mine[k] for k in ('dialect', 'backbone', 'freeze')})
+        return []
+    except ValueError as e:
+        return [str(e)]
 
 
 def _no_database(storage):
