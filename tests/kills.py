@@ -111,9 +111,11 @@ def disturbed(folder, stage, seconds, kills, rng, wrong):
     done, ended, late = Counter(), 0, stage == max(s for s in study.stages() if s < '90')
     whole = tables(folder / 'whole', stage)
     while True:
+        began, running = time.time(), out / 'work' / 'running' / f'{stage}.ipynb'
         process, log = start(out, stage)
-        running = out / 'work' / 'running' / f'{stage}.ipynb'
-        while process.poll() is None and not running.exists():
+        while process.poll() is None and not (
+            running.exists() and running.stat().st_mtime > began
+        ):  # what a run that was killed has left is older
             time.sleep(0.02)
         pause = rng.uniform(0, 1.1 * seconds + 2 * late)
         enough = done.total() >= kills
