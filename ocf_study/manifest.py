@@ -635,7 +635,7 @@ def _unstored(stream, title, df, file):
     if problems:
         raise DataError(problems)
 
-
+# %% ../nbs/method/01_manifest.ipynb #39635dd2
 def _workbook(stream, file, name, spec):
     "Text cells of a sheet, indexed by line; attrs['file'] names it where there are several."
     import openpyxl

@@ -15,7 +15,7 @@ import pytest
 
 from ocf_study import cohort, manifest, study
 
-SAID = dict(repair=False, film_rule='y', workers=2, links=False)
+SAID = dict(repair=False, film_rule='y', workers=2, links=False, max_failed=0.02)
 RUN = SAID | dict(fractions=[0.6, 0.15, 0.25], stratify=True)
 
 
@@ -277,6 +277,7 @@ def test_check_and_run_agree(pure, tmp_path, name, capsys):
         refused = errors(e.problems)
     assert refused == errors(told)
     choice = dict(film_rule='y') if layout == 'mros' else dict(repair=False)
+    choice |= dict(max_failed=SAID['max_failed'])
     try:
         c = cohort.read(folder, **choice)
     except manifest.DataError as e:
