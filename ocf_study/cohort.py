@@ -79,7 +79,8 @@ class Cohort:
     def film(self, film_id: str) -> Film:  # points in the order of `bodies`
         "One film with the points of its bodies, as the study sees them."
         mine = self.bodies[self.bodies.film_id == film_id]
-        return radiograph.framed(self.path(film_id), points(mine), self.frame(film_id))
+        picture, frame = self.read(film_id), self.frame(film_id)
+        return Film(picture, frame.points(points(mine), picture.shape), frame)
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
         "Write the tables (Parquet), about.json and the salt, which a folder written again keeps."
