@@ -1445,9 +1445,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False, max_failed=0.0):
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), file, film_rule)
     graded = b[b.letter == ''].reset_index(drop=True)
     films = _mros_films(graded)
-    films, unread = _with_headers(
-        root, films, graded, 'films', workers, links, pixels, max_failed
-    )
+    films, unread = _with_headers(root, films, graded, 'films', workers, links, pixels, max_failed)
     graded = _upright(graded, films)  # MrOS's points are those of the upright film
     if len(b) and graded.empty:
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
