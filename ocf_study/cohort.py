@@ -28,7 +28,7 @@ import pandas as pd
 import pydicom
 from fastcore.basics import patch_to
 from scipy.stats import hypergeom
-from . import genant, manifest, nhanes, radiograph, runtime
+from . import alignment, genant, manifest, nhanes, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -79,7 +79,8 @@ class Cohort:
     def film(self, film_id: str) -> Film:  # points in the order of `bodies`
         "One film with the points of its bodies, as the study sees them."
         mine = self.bodies[self.bodies.film_id == film_id]
-        return radiograph.framed(self.path(film_id), points(mine), self.frame(film_id))
+        picture, frame = self.read(film_id), self.frame(film_id)
+        return Film(picture, frame.points(points(mine), picture.shape), frame)
 
     def save(self, folder) -> Path:  # the folder, written whole or not at all
         "Write the tables (Parquet), about.json and the salt, which a folder written again keeps."
@@ -1032,20 +1033,27 @@ def _once(problems, most=10):
     return told
 
 
-def _headers(root, films, workers, pixels=False, max_failed=0.0):
+def _headers(root, films, bodies, workers, pixels=False, max_failed=0.0):
     "Width, height, ... of each film, or why it is `unread`; and what is to be told."
     pixels = pixels or len(films) <= WHOLE
+    known = dict(list(bodies.groupby('film_id')[XY]))
 
-    def one(path):
+    def one(film, path):
+        def look(picture):  # a fingerprint, and whether the points lie beside the bodies
+            some = hashlib.blake2b(picture[::3, ::3].tobytes(), digest_size=16).hexdigest()
+            p = points(known[film]) if film in known else np.empty((0, 6, 2))
+            return some, alignment.misplaced(picture, p)
+
         try:
-            return radiograph.header(_join(root, path), pixels=pixels)
+            return radiograph.header(_join(root, path), pixels=pixels, look=look)
         except DataError as e:
             return e.problems
         except OSError as e:
             return [Problem(path, None, None, None, f'cannot be read ({e.strerror or e})')]
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        found = list(runtime.progress(pool.map(one, films.path), 'film headers', len(films)))
+        found = pool.map(one, films.film_id, films.path)
+        found = list(runtime.progress(found, 'film headers', len(films)))
     unread = [None if isinstance(h, dict) else '; '.join(p.message for p in h) for h in found]
     problems = [
         replace(p, file=path, column=p.column or 'path', value=path if p.value is None else p.value)
@@ -1054,7 +1062,7 @@ def _headers(root, films, workers, pixels=False, max_failed=0.0):
     ]
     few, more = _few(sum(x is not None for x in unread), len(films), max_failed)
     problems = _once(_left_out(p) if few else p for p in problems) + more
-    keep = ['width', 'height', 'source', 'photometric', 'bits', 'pixel_mm', 'facing', 'patient']
+    keep = 'width height source photometric bits pixel_mm facing patient seen'.split()
     return pd.DataFrame(
         [
             {k: h.get(k) for k in keep} if isinstance(h, dict) else dict.fromkeys(keep)
@@ -1101,6 +1109,34 @@ def _shared_patients(films, subjects, file):
             problems.append(Problem(file, None, 'subject_id', who, said, 'warning'))
     return problems
 
+# %% ../nbs/method/05_cohort.ipynb #c0b0de72
+def _seen(films, file):
+    "Films without what was seen on them, and warnings: one picture twice, points beside bodies."
+    seen = films.seen.dropna()
+    d = films.loc[seen.index, ['film_id']].assign(
+        picture=[s[0] for s in seen], place=[s[1] for s in seen]
+    )
+    first = d.groupby('picture').film_id.transform('first')
+    again = d[first != d.film_id]
+    problems = []
+    if len(again):
+        said = f'show the same picture as another film (the first: as {first[again.index[0]]})'
+        problems += _films_told(again, file, 'path', said)
+    kind = d.place.map(lambda x: x[0] if x else '')
+    if (shifted := d[kind == 'shifted']).size:
+        _, dx, dy = shifted.place.iloc[0]
+        said = (
+            'the points fit the picture far better when all are moved '
+            f'(the first: by {dx:.0f} px in x and {dy:.0f} px in y)'
+        )
+        problems += _films_told(shifted, file, 'points', said)
+    said = (
+        'the points lie on no edges of the picture: '
+        'are they of another film, mirrored, or of a copy of another size?'
+    )
+    problems += _films_told(d[kind == 'nowhere'], file, 'points', said)
+    return films.drop(columns='seen'), problems
+
 # %% ../nbs/method/05_cohort.ipynb #c0b0de13
 def _leaving(root, paths, allowed):
     "A Problem for each link that leads out of a local data folder."
@@ -1134,12 +1170,15 @@ def _leaving(root, paths, allowed):
     ]
 
 
-def _with_headers(root, films, file, workers, links, pixels, max_failed):
+def _with_headers(root, films, bodies, file, workers, links, pixels, max_failed):
     "Films with what their headers say, and what is told of both."
     leaving = _leaving(root, films.path, links)
-    head, unread = _headers(root, films, workers, pixels, max_failed)
-    films, sides = _facing(films.join(head), file)
-    return films, leaving + unread + sides
+    upright = films.film_id[~films.flip_vertical]  # MrOS's points of others are not as stored
+    bodies = bodies[bodies.film_id.isin(upright)]
+    head, unread = _headers(root, films, bodies, workers, pixels, max_failed)
+    films, seen = _seen(films.join(head), file)
+    films, sides = _facing(films, file)
+    return films, leaving + unread + seen + sides
 
 # %% ../nbs/method/05_cohort.ipynb #67394a94
 def _exchanged(p, faults, facing, width, height, film):
@@ -1406,7 +1445,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False, max_failed=0.0):
     b, more = _mros_bodies(_sound(a, 'mros_annotations', problems), file, film_rule)
     graded = b[b.letter == ''].reset_index(drop=True)
     films = _mros_films(graded)
-    films, unread = _with_headers(root, films, 'films', workers, links, pixels, max_failed)
+    films, unread = _with_headers(root, films, graded, 'films', workers, links, pixels, max_failed)
     graded = _upright(graded, films)  # MrOS's points are those of the upright film
     if len(b) and graded.empty:
         problems.append(Problem(file, None, 'XQSQ', None, 'no body is graded'))
@@ -1608,17 +1647,18 @@ def _of_rows(problems, films, file):
     ]
 
 
-def _with_files(films, file, root, safe, workers, links, pixels, max_failed):
+def _with_files(films, bodies, file, root, safe, workers, links, pixels, max_failed):
     "Films with what their files say, and problems."
     if 'flip_vertical' not in films:
         films = films.assign(flip_vertical=False)
-    head, unread = _headers(root, films[safe], workers, pixels, max_failed)
+    head, unread = _headers(root, films[safe], bodies, workers, pixels, max_failed)
     problems, unread = _leaving(root, films[safe].path, links), _of_rows(unread, films, file)
     problems = [*problems, *unread, *_sized(films, head, file)]
     if 'source' in films:
         head['source'] = films.source.reindex(head.index).fillna(head.source)
-    films, sides = _facing(films.drop(columns=[x for x in head if x in films]).join(head), file)
-    return films, problems + sides
+    films, seen = _seen(films.drop(columns=[x for x in head if x in films]).join(head), file)
+    films, sides = _facing(films, file)
+    return films, problems + seen + sides
 
 
 def _with_points(bodies, films, file, repair):
@@ -1647,7 +1687,7 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels, max_
     unsound = any(p.file == files['bodies'] and p.severity == 'error' for p in problems)
     problems += _disagreements(films, bodies, files, unsound)
     films, found = _with_files(
-        films, files['films'], root, safe, workers, links, pixels, max_failed
+        films, bodies, files['films'], root, safe, workers, links, pixels, max_failed
     )
     problems += found + _shared_patients(films, t['subjects'], files['subjects'])
     bodies, second, repaired, found = _with_points(bodies, films, files['bodies'], repair)

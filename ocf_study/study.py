@@ -963,6 +963,8 @@ def _check(
     "Check a cohort without running anything: each error and warning with file, row and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
+    if pictures and Path(pictures).exists() and not Path(pictures).is_dir():
+        raise StudyError(f'--pictures needs a folder, and {pictures} is a file.')
     choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
     choices |= dict(links=links, pixels=pixels)
     choices |= dict(max_failed=0.0 if strict else cohort.MAX_FAILED)

@@ -1059,6 +1059,12 @@ def ocf(*args):
     )
 
 
+def test_pictures_need_a_folder(root):
+    done = ocf('check', root, '--pictures', root / 'annotations.csv')
+    assert done.returncode and 'needs a folder, and' in done.stderr + done.stdout
+    assert 'Errno' not in done.stderr and 'Traceback' not in done.stderr
+
+
 def test_verify_split_on_the_command_line(c, tmp_path):
     p = cohort.load(cohort.partition(c, 7, (0.6, 0.15, 0.25)).save(tmp_path / 'run/work/cohort'))
     file, salt = tmp_path / 'split.csv', tmp_path / 'salt.txt'
