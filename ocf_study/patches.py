@@ -650,7 +650,7 @@ def build(
     obey_tag: bool = True,  # turn MONOCHROME1 films first; False: the inversion test alone decides
     scheduler: str = '',  # address of a Dask scheduler
     workers: int = 0,  # processes on this machine
-    max_failed: float = 0.05,  # stop when more than this share of the films has failed
+    max_failed: float = 0.1,  # stop when more than this share of the films has failed
     overwrite: bool = False,  # replace a store made with other choices, or from other films
 ) -> pd.DataFrame:  # a row per film, as `report`
     "Cut, vote on, augment and store the patches of all films; a killed build is resumed"

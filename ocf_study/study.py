@@ -520,7 +520,7 @@ def _refuse(profile, values, out, anyway):
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
     "Every error of a data folder at once, where names may stand; then warnings, what it can show"
-    choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links')}
+    choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links', 'max_failed')}
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found)
     if errors := [p for p in problems if p.severity == 'error']:
@@ -952,12 +952,22 @@ def _check(
     pictures: Annotated[
         str, typer.Option(help='folder for a picture of each film with its points')
     ] = '',
+    strict: Annotated[
+        bool,
+        typer.Option(
+            '--strict',
+            help='a film that cannot be read is an error, not left out (`run --set max_failed=0`)',
+        ),
+    ] = False,
 ):
     "Check a cohort without running anything: each error and warning with file, row and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
+    if pictures and Path(pictures).exists() and not Path(pictures).is_dir():
+        raise StudyError(f'--pictures needs a folder, and {pictures} is a file.')
     choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
     choices |= dict(links=links, pixels=pixels)
+    choices |= dict(max_failed=0.0 if strict else cohort.MAX_FAILED)
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found, graded=not ungraded)
     if pictures:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+import io
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pandas as pd
+from PIL import Image
 import pydicom
 import pytest
 
@@ -1057,6 +1059,12 @@ def ocf(*args):
     )
 
 
+def test_pictures_need_a_folder(root):
+    done = ocf('check', root, '--pictures', root / 'annotations.csv')
+    assert done.returncode and 'needs a folder, and' in done.stderr + done.stdout
+    assert 'Errno' not in done.stderr and 'Traceback' not in done.stderr
+
+
 def test_verify_split_on_the_command_line(c, tmp_path):
     p = cohort.load(cohort.partition(c, 7, (0.6, 0.15, 0.25)).save(tmp_path / 'run/work/cohort'))
     file, salt = tmp_path / 'split.csv', tmp_path / 'salt.txt'
@@ -2014,3 +2022,108 @@ def test_a_mean_of_one_person_has_no_sd():
     one = SimpleNamespace(subjects=subjects, bodies=bodies)
     table = description.table1(one).set_index('row').loc['Age at Visit 1, mean (SD)']
     assert table['Test set'] == '77.0 (no SD)' and table['Validation set'] == '75.0 (1.0)'
+
+
+# --- films that cannot be read ---
+
+
+def damage(root, path, how='cut'):
+    "A film whose header is sound and whose pixels are not, or no film at all."
+    whole = (root / path).read_bytes()
+    (root / path).unlink()
+    if how == 'pixels':  # a PNG, torn in its middle
+        png = io.BytesIO()
+        Image.fromarray(pydicom.dcmread(io.BytesIO(whole)).pixel_array).save(png, 'PNG')
+        torn = bytearray(png.getvalue())
+        torn[len(torn) // 2] ^= 255
+        (root / path).write_bytes(torn)
+    elif how == 'cut':
+        (root / path).write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize('layout', ['mros', 'tables'])
+@pytest.mark.parametrize('how', ['cut', 'gone'])
+def test_a_film_that_cannot_be_read_is_left_out(layout, how, root, request):
+    whole = cohort.read(root if layout == 'mros' else request.getfixturevalue('tables'))
+    gone = whole.films.iloc[2]
+    damage(root, gone.path, how)
+    assert [p.severity for p in cohort.check(root)] == ['error']
+    (said,) = cohort.check(root, max_failed=0.1)
+    assert said.severity == 'warning' and said.message.endswith('the film is left out')
+    assert gone.path in str(said)
+    c = cohort.read(root, max_failed=0.1)
+    assert c.excluded.film_id.tolist() == [gone.film_id]
+    kept = whole.bodies[whole.bodies.film_id != gone.film_id].reset_index(drop=True)
+    pd.testing.assert_frame_equal(c.bodies, kept)
+    assert c.films.width.dtype == whole.films.width.dtype and len(c.films) == 39
+    row = c.flow.set_index('step').loc['excluded: film cannot be read']
+    assert row[['subjects', 'films']].tolist() == [0, 1]
+    assert row.bodies == (whole.bodies.film_id == gone.film_id).sum()
+    cohort.check_flow(c.flow)
+    again = cohort.load(c.save(root.parent / 'saved'))
+    pd.testing.assert_frame_equal(again.excluded, c.excluded)
+
+
+@pytest.mark.parametrize('n, subjects', [(10, 5), (40, 20)])
+def test_a_tenth_of_the_films_may_be_unreadable_whatever_their_number(n, subjects, tmp_path):
+    root = cohort.write_example(tmp_path / 'mros', subjects=subjects)
+    films = cohort.read(root).films
+    assert len(films) == n
+    for k in range(n // 10 + 1):
+        damage(root, films.path[k])
+        found = cohort.check(root, max_failed=cohort.MAX_FAILED)
+        severities = {p.severity for p in found if p.message != 'holds no row'}
+        assert severities == ({'warning'} if k < n // 10 else {'error'})
+    assert f'{n // 10 + 1} of {n} films cannot be read, more than 10%' in str(found[-1])
+
+
+def test_films_that_only_decoding_shows_to_be_damaged_are_left_out_alike(root, monkeypatch):
+    whole = cohort.read(root)
+    for path in whole.films.path[:2]:
+        damage(root, path, 'pixels')
+    small = cohort.read(root, max_failed=0.1)  # so few films are decoded when they are checked
+    monkeypatch.setattr(cohort, 'WHOLE', 0)
+    large = cohort.read(root, max_failed=0.1)
+    assert len(large.films) == 40 and not len(large.excluded)
+    large, hashes = cohort.decoded(large, max_failed=0.1)
+    assert set(hashes.index) == set(large.films.film_id)
+    pd.testing.assert_frame_equal(large.bodies, small.bodies)
+    pd.testing.assert_frame_equal(large.flow, small.flow)
+    assert large.excluded.film_id.tolist() == small.excluded.film_id.tolist()
+    assert small.excluded.film_id.tolist() == whole.films.film_id[:2].tolist()
+    with pytest.raises(DataError, match='more than 4%'):
+        cohort.decoded(cohort.read(root), max_failed=0.04)
+    with pytest.raises(DataError) as e:
+        cohort.pixel_hashes(cohort.read(root))
+    assert len(e.value.problems) == 2
+
+
+def test_both_times_count_against_the_share(root):
+    "Films left out when headers were read, and those left out when they were decoded."
+    c = cohort.read(root)
+    c = cohort.exclude_films(c, {f: 'torn' for f in c.films.film_id[:3]})
+    for path in c.films.path[:2]:
+        damage(root, path)
+    assert len(cohort.decoded(c, max_failed=0.125)[0].excluded) == 5
+    flow = cohort.decoded(c, max_failed=0.125)[0].flow.set_index('step')
+    assert flow.films['excluded: film cannot be read'] == 5
+    with pytest.raises(DataError, match='5 of 40'):
+        cohort.decoded(c, max_failed=0.12)
+
+
+def test_check_and_run_leave_out_the_same_film(root, tmp_path):
+    gone = cohort.read(root).films.iloc[2]
+    damage(root, gone.path, 'pixels')
+    checked, strict = ocf('check', root), ocf('check', root, '--strict')
+    assert checked.returncode == 0 and 'the film is left out' in checked.stdout
+    assert strict.returncode == 1 and 'the film is left out' not in strict.stdout
+    out = tmp_path / 'run'
+    same = ('run', '--profile', 'smoke', '--out', out, '--data', root, '--until', '00_cohort')
+    refused = ocf(*same, '--set', 'max_failed=0')
+    assert refused.returncode == 1 and gone.path in refused.stderr and not out.exists()
+    done = ocf(*same)
+    assert done.returncode == 0 and 'the film is left out' in done.stdout
+    c = cohort.load(out / 'work' / 'cohort')
+    assert c.excluded.film_id.tolist() == [gone.film_id]
+    assert 'excluded: film cannot be read' in (out / 'figures' / 'figure2.csv').read_text()
+    assert (out / 'tables' / 'excluded_films.csv').exists()

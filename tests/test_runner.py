@@ -179,6 +179,19 @@ def test_a_signal_is_one_sentence_and_leaves_nothing(signum, slow, tmp_path):
     assert not (slow / 'work' / 'running' / 'scratch').exists()
 
 
+def test_a_sheet_that_a_reader_has_filled_is_never_removed(small, capsys):
+    ran(capsys, small)
+    sheet = small / 'work' / 'readings' / 'reader1.csv'
+    sheet.parent.mkdir()
+    note = small / 'work' / 'stages' / '80_comparison.json'  # as an earlier version noted it
+    kept = json.loads(note.read_text())
+    kept['files']['work/readings/reader1.csv'] = 'a checksum'
+    note.write_text(json.dumps(kept))
+    sheet.write_text('filled')
+    assert ran(capsys, small)[0] == [] and sheet.read_text() == 'filled'
+    assert ran(capsys, small, again=True)[0] == ALL and sheet.read_text() == 'filled'
+
+
 def test_half_written_things_are_swept(small, capsys):
     ran(capsys, small)
     for room in ('work/films/.0.dcm.abcd1234', 'tables/.table1.csv.zyxw9876'):
