@@ -43,9 +43,15 @@ lock:
 	for x in cpu gpu; do uv pip compile pyproject.toml --universal --python-version 3.11 --extra $$x --extra dev --extra docs --upgrade \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/$$x.txt; done
 
+# an environment holds paths of the folder that it was made in: a clone that was moved needs a new one
+MOVED := $(shell test -s $(BIN)/.installed && test "$$(cat $(BIN)/.installed)" != "$(CURDIR)" && echo --clear)
+ifneq ($(MOVED),)
+.PHONY: $(BIN)/.installed
+endif
+
 $(BIN)/.installed: $(LOCK) settings.ini setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed and none was found: make PYTHON=/path/to/python'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(MOVED) $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r $(LOCK)
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
-	touch $@
+	@echo '$(CURDIR)' > $@

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from . import nhanes
+from . import manifest, nhanes
 from .genant import LEVELS
 from .runtime import rng
 
@@ -240,6 +241,34 @@ def _spline(n, fine=3):
     )
 
 # %% ../nbs/method/02b_anatomy.ipynb #e106fcc9
+def _ring(curves, u, upper, lower, rear, front):
+    "Places (a, s) around each slice: upper end-plate, front wall, lower end-plate, rear wall."
+    v = U[1:-1]
+
+    def wall(k, part):
+        return curves[:, k, None, part]  # (B, 1, ...)
+
+    def across(part, x):
+        return wall(4, part) + (wall(5, part) - wall(4, part)) * x
+
+    def down(a, b):
+        return a + (b - a) * v
+
+    left, right = (across(slice(1, -1), x) for x in (rear, front))
+    parts = [
+        (across(slice(0, 1), u), upper),
+        (right, down(upper[..., -1:], lower[..., -1:])),
+        (across(slice(-1, None), u)[..., ::-1], lower[..., ::-1]),
+        (left[..., ::-1], down(upper[..., :1], lower[..., :1])[..., ::-1]),
+    ]
+    return (
+        np.concatenate(
+            [np.broadcast_to(part[k], (*u.shape[:2], part[k].shape[-1])) for part in parts], -1
+        )
+        for k in (0, 1)
+    )
+
+# %% ../nbs/method/02b_anatomy.ipynb #069f7746
 def slices(
     curves,  # (B, 6, GRID) mm
     half_width,  # (B,) mm
@@ -278,73 +307,45 @@ def slices(
     cup, plate = abs(z) ** 2.2, shell * cortex[:, :2, None].swapaxes(0, 1)
     upper = at(0) * cup + at(1) * (1 - cup) + plate[0]
     lower = at(2) * cup + at(3) * (1 - cup) - plate[1]
-    v = U[1:-1]
-
-    def wall(k, part):
-        return curves[:, k, None, part]  # (B, 1, ...)
-
-    def across(part, x):
-        return wall(4, part) + (wall(5, part) - wall(4, part)) * x
-
-    left, right = (across(slice(1, -1), x) for x in (rear, front_wall))
-
-    def down(a, b):
-        return a + (b - a) * v
-
-    parts = [
-        (across(slice(0, 1), u), upper),
-        (right, down(upper[..., -1:], lower[..., -1:])),
-        (across(slice(-1, None), u)[..., ::-1], lower[..., ::-1]),
-        (left[..., ::-1], down(upper[..., :1], lower[..., :1])[..., ::-1]),
-    ]
-    a, s = (
-        np.concatenate(
-            [np.broadcast_to(part[k], (*u.shape[:2], part[k].shape[-1])) for part in parts], -1
-        )
-        for k in (0, 1)
-    )
+    a, s = _ring(curves, u, upper, lower, rear, front_wall)
     mm = Z * np.reshape(half_width, (-1, 1))
     s = s + (mm * np.tan(np.reshape(lean, (-1, 1))))[..., None]
     a = a + (mm * np.tan(np.reshape(twist, (-1, 1))))[..., None]
     return _spline(a.shape[-1]) @ np.stack([a, s], -1), mm
 
 # %% ../nbs/method/02b_anatomy.ipynb #a53bb0c7
+def _window(xy, shape, spare=0):
+    "First pixel (x, y) and end of the part of a film that places (M, 2) px lie in."
+    low = np.clip(np.floor(xy.min(0)).astype(int) - spare, 0, None)
+    return low, np.minimum(np.ceil(xy.max(0)).astype(int) + spare + 1, shape[::-1])
+
+
+def _room(film, polygons, pixel_mm, spare=0.0):
+    "Window, its shape, and the polygons' vertices in it in 1/16 px; None off the film."
+    xy = np.concatenate(polygons) / pixel_mm
+    low, high = _window(xy, film.shape, int(spare / pixel_mm) + 2)
+    if (high <= low).any():
+        return None
+    corners = np.rint((xy - low - 0.5) * 16).astype(np.int32)
+    vertices = np.split(corners, np.cumsum([len(p) for p in polygons])[:-1])
+    return np.s_[low[1] : high[1], low[0] : high[0]], high[::-1] - low[::-1], vertices
+
+# %% ../nbs/method/02b_anatomy.ipynb #1ee70b9a
 class Canvas:
     "Path lengths (mm) on a film, painted polygon by polygon."
 
     def __init__(self, height, width, pixel_mm):
         self.pixel_mm, self.mm = pixel_mm, np.zeros((height, width), np.float32)
 
-    def _room(self, polygons, spare=0.0):
-        "Window (px) of the polygons, and their vertices in it in 1/16 px; None off the film."
-        xy = (
-            polygons.reshape(-1, 2)
-            if isinstance(polygons, np.ndarray)
-            else np.concatenate(polygons)
-        ) / self.pixel_mm
-        spare = int(spare / self.pixel_mm) + 2
-        low = np.clip(np.floor(xy.min(0)).astype(int) - spare, 0, None)
-        high = np.minimum(np.ceil(xy.max(0)).astype(int) + spare + 1, self.mm.shape[::-1])
-        if (high <= low).any():
-            return None
-        vertices = np.split(
-            np.rint((xy - low - 0.5) * 16).astype(np.int32),
-            np.cumsum([len(p) for p in polygons])[:-1],
-        )
-        return np.s_[low[1] : high[1], low[0] : high[0]], high[::-1] - low[::-1], vertices
-
     def fill(self, polygons, mm):
         "Add `mm` (one, or one each) of path inside each of the polygons (P, M, 2) mm."
-        if (room := self._room(polygons)) is None:
+        if (room := _room(self.mm, polygons, self.pixel_mm)) is None:
             return
         at, shape, vertices = room
         part, mask = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         most = np.max(mm)
-        for v, value in zip(
-            vertices,
-            np.broadcast_to(np.rint(255 * np.asarray(mm) / most), len(vertices)),
-            strict=True,
-        ):
+        values = np.broadcast_to(np.rint(255 * np.asarray(mm) / most), len(vertices))
+        for v, value in zip(vertices, values, strict=True):
             mask[:] = 0
             cv2.fillPoly(mask, [v], value, cv2.LINE_AA, 4)
             cv2.accumulate(mask, part)
@@ -352,7 +353,7 @@ class Canvas:
 
     def bone(self, polygons, mm, cortex_mm, shell=0.8, blur=0.0):
         "Add one bone, the union of its polygons, `cortex_mm` more in a `shell` at its edge."
-        if (room := self._room(polygons, 3 * blur)) is None:
+        if (room := _room(self.mm, polygons, self.pixel_mm, 3 * blur)) is None:
             return
         at, shape, vertices = room
         mask, edge = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -367,24 +368,21 @@ class Canvas:
 
     def line(self, xy, mm, stroke, hollow=None):
         "Add `mm` of path along an open line (M, 2) mm; `hollow`: mm and width of its inside."
-        if (room := self._room([xy], stroke)) is None:
+        if (room := _room(self.mm, [xy], self.pixel_mm, stroke)) is None:
             return
         at, shape, vertices = room
         mask = np.zeros(shape, np.uint8)
-        for value, wide in filter(
-            None, ((255, stroke), hollow and (round(255 * hollow[0] / mm), hollow[1]))
-        ):
-            cv2.polylines(
-                mask, vertices, False, value, max(1, round(wide / self.pixel_mm)), cv2.LINE_AA, 4
-            )
+        inside = [(round(255 * hollow[0] / mm), hollow[1])] if hollow else []
+        for value, wide in [(255, stroke), *inside]:
+            width = max(1, round(wide / self.pixel_mm))
+            cv2.polylines(mask, vertices, False, value, width, cv2.LINE_AA, 4)
         self.mm[at] += mask * np.float32(mm / 255)
 
     def place(self, picture, turn, first):
         "Add a picture (mm of path): `turn` (2, 2) mm per pixel, `first` (2,) mm its first pixel."
         turn, first, (h, w) = turn / self.pixel_mm, first / self.pixel_mm, picture.shape
         corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ turn.T + first
-        low = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
-        high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, self.mm.shape[::-1])
+        low, high = _window(corners, self.mm.shape)
         if (high <= low).any():
             return
         self.mm[low[1] : high[1], low[0] : high[0]] += cv2.warpAffine(
@@ -458,127 +456,18 @@ def rounded(polygon):
         ).reshape(-1, 2)
     return p
 
+# %% ../nbs/method/02b_anatomy.ipynb #a42ca46f
+@lru_cache
+def _outlines():
+    "Part of an arch -> its outline in the thoracic and in the lumbar spine, (2, M, 2) mm."
+    points = pd.read_csv(manifest.root() / 'arches.csv').set_index('part')
+    sides = [['thoracic_a', 'thoracic_s'], ['lumbar_a', 'lumbar_s']]
+    return {
+        part: np.stack([points.loc[part, side].to_numpy(float) for side in sides])
+        for part in points.index.unique()
+    }
 
-# Outlines of an arch from the side: mm to the front of the body's centre and down, in a body 35 mm
-# deep and 28 mm high. Corner by corner the same in both regions; a joint's two faces are lines.
-_L = dict(
-    pillar=[
-        (-11, -13),
-        (-18, -12.5),
-        (-23, -11),
-        (-26.5, -12),
-        (-28, -17),
-        (-29.5, -22),
-        (-32.5, -24.5),
-        (-36.5, -22.5),
-        (-39.5, -17),
-        (-39, -11),
-        (-36.5, -4),
-        (-37.5, 4),
-        (-40.5, 12),
-        (-43.5, 19),
-        (-43.5, 26),
-        (-39, 29),
-        (-35.5, 25),
-        (-34.5, 17),
-        (-33, 10),
-        (-30, 4),
-        (-25.5, 1),
-        (-21.5, 2),
-        (-18, 5),
-        (-11, 6),
-    ],
-    lamina=[
-        (-36, -7),
-        (-41, -5),
-        (-46, -1),
-        (-50, 5),
-        (-51, 13),
-        (-48, 19),
-        (-44, 20),
-        (-41, 13),
-        (-38, 3),
-    ],
-    transverse=[(-28, -9), (-31, -12), (-35, -10), (-36, -5), (-34, -1), (-30, 0), (-28, -4)],
-    spinous=[
-        (-44, -1),
-        (-51, 0.5),
-        (-59, 0.5),
-        (-66, 1),
-        (-71, 4),
-        (-72.5, 9),
-        (-73, 15),
-        (-71.5, 20),
-        (-67, 21.5),
-        (-61, 18.5),
-        (-53, 16.5),
-        (-47, 16.5),
-        (-43, 12),
-        (-42, 4),
-    ],
-    pars=[(-33, -13), (-34.5, -3), (-36.5, 7), (-38.5, 18)],
-    upper=[(-32, -23), (-34.5, -18), (-36.8, -12)],
-    lower=[(-33.5, 14), (-35.5, 20.5), (-38.5, 27)],
-)
-_T = dict(
-    pillar=[
-        (-11, -14),
-        (-17, -13.5),
-        (-22, -12.5),
-        (-25, -13.5),
-        (-26.5, -18),
-        (-27.5, -22),
-        (-30, -24.5),
-        (-32.5, -23),
-        (-33, -17),
-        (-33, -10),
-        (-33.5, -3),
-        (-34.5, 4),
-        (-35.5, 11),
-        (-35.5, 17),
-        (-34.5, 21),
-        (-32, 22.5),
-        (-30.5, 19),
-        (-29.5, 12),
-        (-28.5, 5),
-        (-27, 0.5),
-        (-24.5, -2),
-        (-21, -2),
-        (-17.5, 0),
-        (-11, 1),
-    ],
-    lamina=[
-        (-31, -8),
-        (-35, -6),
-        (-39, -1),
-        (-42, 6),
-        (-43, 14),
-        (-41, 19),
-        (-37, 20),
-        (-34, 14),
-        (-32, 3),
-    ],
-    transverse=[(-33, -14), (-38, -18), (-43, -17), (-45, -12), (-42, -7), (-37, -6), (-33, -9)],
-    spinous=[
-        (-38, 0),
-        (-43, 3),
-        (-48, 9),
-        (-53, 16),
-        (-58, 24),
-        (-62, 32),
-        (-64, 38),
-        (-62, 41),
-        (-58.5, 40),
-        (-54, 35),
-        (-49, 29),
-        (-44, 24),
-        (-40, 17),
-        (-37.5, 8),
-    ],
-    pars=[(-29.5, -14), (-30.5, -4), (-31, 5), (-32, 14)],
-    upper=[(-29.5, -23.5), (-31, -18), (-32, -12)],
-    lower=[(-29.5, 9), (-30.8, 15), (-31.8, 21)],
-)
+
 _THICK = dict(
     pillar=(6.0, 4.2, 1.6),
     lamina=(3.2, 6.0, 1.1),
@@ -598,6 +487,45 @@ _ARCH = dict(
 )  # of the models: mm per pixel, what they span (a, s) and their body (mm), how many differ
 
 # %% ../nbs/method/02b_anatomy.ipynb #35370ed3
+def _on_grid(xy, room):
+    "Places (M, 2) mm in 1/16 px of a room of `_ARCH`."
+    return np.rint(((xy - np.array(_ARCH[room])[:, 0]) / _ARCH['step']) * 16).astype(np.int32)
+
+
+def _ray(outline, name, draw, room='side'):
+    "Ray sums across a part of an arch: cortex around marrow, unevenly thick."
+    step = _ARCH['step']
+    shape = [round((b - a) / step) for a, b in _ARCH[room][::-1]]
+    mask, (half, edge, cortex) = np.zeros(shape, np.uint8), _THICK[name]
+    cv2.fillPoly(mask, [_on_grid(rounded(outline), room)], 1, cv2.LINE_8, 4)
+    inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5) * step
+
+    def dome(d):
+        return half * np.sqrt(1 - (1 - np.clip(d / edge, 0, 1)) ** 2)
+
+    outer, inner = dome(inside), dome(inside - cortex) * (1 - cortex / half)
+    coarse = draw.normal(1, 0.2, (12, 8)).astype(np.float32)
+    uneven = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.GaussianBlur(
+        (1.6 * (outer - inner) + 0.44 * inner).astype(np.float32) * uneven, (0, 0), 0.7
+    )
+
+
+def _dense(own, shape, lumbar, draw):
+    "Ray sums across the faces of the joints and the pars, which are cortex alone."
+    found, step = 0.0, _ARCH['step']
+    for name, wide, mm in (
+        ('upper', 1.2, (1.5, 4)),
+        ('lower', 1.2, (1.5, 4)),
+        ('pars', 4.5, (0.3, 2.0)),
+    ):
+        line, mm = np.zeros(shape, np.float32), draw.uniform(*mm) * (0.5 + 0.5 * lumbar)
+        at, width = _on_grid(own[name], 'side'), round(wide / step)
+        cv2.polylines(line, [at], False, mm, width, cv2.LINE_8, 4)
+        found = found + cv2.GaussianBlur(line, (0, 0), 0.25 * wide / step)
+    return found
+
+# %% ../nbs/method/02b_anatomy.ipynb #78ab5fe0
 @lru_cache
 def arch_model(
     lumbar: float,  # 0 thoracic to 1 lumbar
@@ -605,7 +533,7 @@ def arch_model(
 ):  # side, transverse process, middle with both its halves: (H, W) mm of cortical bone each
     "Ray sums across an arch: cortex around marrow, and the joints' faces and pars, cortex alone."
     draw, step = rng(0, 'arch', lumbar, variant), _ARCH['step']
-    own = {k: (1 - lumbar) * np.array(_T[k]) + lumbar * np.array(_L[k], float) for k in _L}
+    own = {k: (1 - lumbar) * t + lumbar * low for k, (t, low) in _outlines().items()}
     own = {
         k: (xy - xy.mean(0)) * draw.normal(1, 0.06, 2)
         + xy.mean(0)
@@ -613,53 +541,14 @@ def arch_model(
         + draw.normal(0, 0.75, xy.shape)
         for k, xy in own.items()
     }
-
-    def at(xy, room):
-        return np.rint(((xy - np.array(_ARCH[room])[:, 0]) / step) * 16).astype(np.int32)
-
-    def ray(name, room='side'):
-        shape = [round((b - a) / step) for a, b in _ARCH[room][::-1]]
-        mask, (half, edge, cortex) = np.zeros(shape, np.uint8), _THICK[name]
-        cv2.fillPoly(mask, [at(rounded(own[name]), room)], 1, cv2.LINE_8, 4)
-        inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5) * step
-
-        def dome(d):
-            return half * np.sqrt(1 - (1 - np.clip(d / edge, 0, 1)) ** 2)
-
-        outer, inner = dome(inside), dome(inside - cortex) * (1 - cortex / half)
-        uneven = cv2.resize(
-            draw.normal(1, 0.2, (12, 8)).astype(np.float32),
-            shape[::-1],
-            interpolation=cv2.INTER_CUBIC,
-        )
-        return cv2.GaussianBlur(
-            (1.6 * (outer - inner) + 0.44 * inner).astype(np.float32) * uneven, (0, 0), 0.7
-        )
-
-    side = ray('pillar') * np.clip(
+    side = _ray(own['pillar'], 'pillar', draw) * np.clip(
         (-14 - np.arange(*_ARCH['side'][0], step, dtype=np.float32)) / 3.5, 0, 1
     )  # a pedicle has no front wall: it opens into the body
-    dense = 0.0
-    for name, wide, mm in (
-        ('upper', 1.2, (1.5, 4)),
-        ('lower', 1.2, (1.5, 4)),
-        ('pars', 4.5, (0.3, 2.0)),
-    ):
-        line = np.zeros(side.shape, np.float32)
-        cv2.polylines(
-            line,
-            [at(own[name], 'side')],
-            False,
-            draw.uniform(*mm) * (0.5 + 0.5 * lumbar),
-            round(wide / step),
-            cv2.LINE_8,
-            4,
-        )
-        dense = dense + cv2.GaussianBlur(line, (0, 0), 0.25 * wide / step)
+    dense = _dense(own, side.shape, lumbar, draw)
     return (
-        side + dense + cv2.GaussianBlur(ray('lamina'), (0, 0), 1.5),
-        cv2.GaussianBlur(ray('transverse'), (0, 0), 2.0),
-        ray('spinous', 'middle'),
+        side + dense + cv2.GaussianBlur(_ray(own['lamina'], 'lamina', draw), (0, 0), 1.5),
+        cv2.GaussianBlur(_ray(own['transverse'], 'transverse', draw), (0, 0), 2.0),
+        _ray(own['spinous'], 'spinous', draw, 'middle'),
     )
 
 # %% ../nbs/method/02b_anatomy.ipynb #5d0e7a14

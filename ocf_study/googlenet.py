@@ -57,20 +57,11 @@ class _Maker:
         padding = 'same'
         if self.dialect == 'torchvision' and stride == 2:
             x, padding = layers.ZeroPadding2D(size // 2, name=f'{name}_pad')(x), 'valid'
-        x = layers.Conv2D(
-            filters,
-            size,
-            stride,
-            padding,
-            use_bias=False,
-            kernel_initializer=self.he(name),
-            name=f'{name}_conv',
-        )(x)
+        shape, drawn = (filters, size, stride, padding), self.he(name)
+        x = layers.Conv2D(*shape, use_bias=False, kernel_initializer=drawn, name=f'{name}_conv')(x)
+        scaled = self.dialect == 'torchvision'
         x = layers.BatchNormalization(
-            momentum=self.bn_momentum,
-            epsilon=1e-3,
-            scale=self.dialect == 'torchvision',
-            name=f'{name}_bn',
+            momentum=self.bn_momentum, epsilon=1e-3, scale=scaled, name=f'{name}_bn'
         )(x)
         return layers.ReLU(name=name)(x)
 
@@ -83,16 +74,14 @@ class _Maker:
     def block(self, x, name):
         _, one, reduce3, three, reduce5, five, projection = BLOCKS[name]
         pooled = layers.MaxPooling2D(3, 1, 'same', name=f'{name}_pool')(x)
-        return layers.Concatenate(name=name)(
-            [
-                self.conv(x, f'{name}_branch1', one),
-                self.conv(
-                    self.conv(x, f'{name}_branch2_0', reduce3), f'{name}_branch2_1', three, 3
-                ),
-                self.conv(self.conv(x, f'{name}_branch3_0', reduce5), f'{name}_branch3_1', five, 3),
-                self.conv(pooled, f'{name}_branch4_1', projection),
-            ]
-        )
+        branch = f'{name}_branch'
+        branches = [
+            self.conv(x, f'{branch}1', one),
+            self.conv(self.conv(x, f'{branch}2_0', reduce3), f'{branch}2_1', three, 3),
+            self.conv(self.conv(x, f'{branch}3_0', reduce5), f'{branch}3_1', five, 3),
+            self.conv(pooled, f'{branch}4_1', projection),
+        ]
+        return layers.Concatenate(name=name)(branches)
 
     def head(self, x, name, dropout=0.7):
         def dense(layer, *size, part):

@@ -81,7 +81,8 @@ def files_below(
 # %% ../nbs/method/00c_ledger.ipynb #6edd706b
 _SHARED = tuple(PLACES[p] for p in ('tables', 'figures', 'notebooks', 'comparison', 'benchmarks'))
 _OWN = tuple(PLACES[p] for p in ('stages', 'running', 'settings', 'checksums', 'problems'))
-_MENDED = (PLACES['search'], PLACES['exported'] + '/')
+# mended by those who read them, or filled by readers
+_MENDED = (PLACES['search'], PLACES['exported'] + '/', PLACES['readings'] + '/')
 
 
 def held(
@@ -146,7 +147,8 @@ def damaged(
 ) -> list[str]:  # path in the run folder, and what became of it
     "Files of a stage that are not what it left"
     files = notes(out).get(stage, {}).get('files', {})
-    files = {f: sha for f, sha in files.items() if f.startswith(within)}
+    mine = [f for f in files if f.startswith(within) and not f.startswith(_MENDED)]
+    files = {f: files[f] for f in mine}
     there = [f for f in files if (out / f).is_file()]
     public = [out / f for f in there if f.startswith(again)]
     found = checksums.of([out / f for f in there if not f.startswith(again)])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFOUNDERS', 'MOST_CELLS', 'MOST_BYTES', 'SUFFIXES', 'Problem', 'DataError', 'report', 'root', 'schema', 'check',
-           'plain', 'check_references', 'no_file', 'cells', 'read_table', 'published', 'published_numbers', 'agreement',
-           'implied_counts', 'arithmetic']
+           'plain', 'check_references', 'canonical', 'no_file', 'cells', 'read_table', 'published', 'published_numbers',
+           'agreement', 'implied_counts', 'arithmetic']
 
 # %% ../nbs/method/01_manifest.ipynb #4a33069b
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 import zipfile
 
 import fsspec
@@ -415,13 +416,93 @@ def _parquet(stream):
     columns = [_plain_column(*x) for x in zip(names, table.columns, strict=True)]
     return pyarrow.table(columns, names=names).to_pandas(ignore_metadata=True)
 
+# %% ../nbs/method/01_manifest.ipynb #a1c0de22
+def canonical(
+    text,  # a name of a column or a value
+) -> str:
+    "A spelling without case, spaces and signs that follow a letter."
+    text = unicodedata.normalize('NFKC', str(text)).strip().casefold()
+    return re.sub(r'(?<=[^\W\d_])[-_. ]+|\s+', '', text)
+
+
+def _spellings(field):
+    "Canonical spelling -> value, for a column of names, of yes and no, or of named numbers."
+    known = field.get('spellings', {})
+    values = field.get('constraints', {}).get('enum', []) if field['type'] == 'string' else []
+    if field['type'] == 'boolean':
+        known = {
+            value: [*known.get(value, []), *field.get(f'{value}Values', [])]
+            for value in ('true', 'false')
+        }
+    return {canonical(w): v for v, words in known.items() for w in [v, *words]} | {
+        canonical(v): v for v in values
+    }
+
+# %% ../nbs/method/01_manifest.ipynb #a1c0de25
+def _text(value):
+    "A cell of a workbook or a SAS file as text; 3.0 is 3."
+    if value is None or value != value:
+        return ''
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _fits(value, field):
+    "Does a value stand as its schema has it?"
+    if field['type'] == 'boolean':
+        return value in field.get('trueValues', []) + field.get('falseValues', [])
+    if field['type'] != 'string':
+        return not np.isnan(pd.to_numeric(value, errors='coerce'))
+    return value in field.get('constraints', {}).get('enum', [])
+
+
+def _named(df, spec):
+    "A table with its schema's names of columns, and what is told of it."
+    names = {canonical(x['name']): x['name'] for x in spec['fields']}
+    meant = {c: names.get(canonical(c)) for c in df.columns.astype(str)}
+    meant = {c: name for c, name in meant.items() if name and name not in df}
+    meant = {c: name for c, name in meant.items() if list(meant.values()).count(name) == 1}
+    said = ', '.join(f'{c} as {name}' for c, name in meant.items())
+    return df.rename(columns=meant), [f'columns in another spelling: {said}'] * bool(said)
+
+
+def _spelled(df, spec):
+    "A table with its schema's spellings of values; by column, what was read as something else."
+    told = {}
+    for field in spec['fields']:
+        name, known = field['name'], _spellings(field)
+        if not known or name not in df:
+            continue
+        if field['type'] != 'string' and df[name].dtype.kind in 'iufb':
+            continue
+        text = df[name].map(_text)
+        values = [v for v in text.unique() if not _fits(v, field) and canonical(v) in known]
+        values = {v: known[canonical(v)] for v in values if known[canonical(v)] != v}
+        if values:
+            counts = text[text.isin(list(values))].value_counts()
+            df = df.assign(**{name: text.map(values).fillna(df[name])})
+            several = [f'{v} as {values[v]} ({n:,})' for v, n in counts.head(5).items()]
+            told[name] = f'another spelling is read: {", ".join(several)}' + (
+                f' and {len(counts) - 5:,} more' if len(counts) > 5 else ''
+            )
+    return df, told
+
 # %% ../nbs/method/01_manifest.ipynb #a1c0de02
-def _table(rows, file):
-    "Text cells from (line, cells) pairs, the first of which is the header."
-    line, header = next(rows, (1, []))
+def _headed(names, file, line, spec):
+    "Raise where the first line holds values, or no column that the schema knows."
+    known = [x['name'] for x in spec['fields']]
+    found = {canonical(x) for x in names} & {canonical(x) for x in known}
+    if not found and any(re.fullmatch(r'[+-]?\d+(?:[.,]\d+)?', x) for x in names):
+        said = f'holds values where the names of columns are needed ({", ".join(known[:3])}, ...)'
+        raise DataError([Problem(file, line, None, None, said)])
+
+
+def _table(rows, file, spec):
+    "Text cells from (line, cells) pairs; the first that are not blank are the header."
+    line, header = next(((n, cells) for n, cells in rows if any(cells)), (1, []))
     if not any(header):
         raise DataError([Problem(file, 1, None, None, 'file has no header')])
     names = [x.strip() for x in header]
+    _headed(names, file, line, spec)
     if repeated := sorted({x for x in names if x and names.count(x) > 1}):
         raise DataError([Problem(file, line, x, None, 'column stands twice') for x in repeated])
     lines, cells, problems = [], [], []
@@ -465,58 +546,106 @@ def _separator(header, known):
     "What separates the cells: it yields most columns that are known, or else most columns."
 
     def found(separator):
-        names = [x.strip() for x in next(csv.reader([header], delimiter=separator), [])]
+        names = [canonical(x) for x in next(csv.reader([header], delimiter=separator), [])]
         return len(known & set(names)), len(names)
 
     return max(_SEPARATORS, key=found)
 
 
+_FOREIGN = {  # how other files begin
+    rb'PK\x03\x04': 'is a workbook or an archive, not text: its name must end in .xlsx',
+    rb'\xd0\xcf\x11\xe0': 'is a workbook of Excel 97 to 2003 (.xls): save it as .xlsx',
+    rb'(?i)\s*<(?:!doctype\s|html\b|\?xml\b|table\b)': 'is a web page or XML, not a table',
+}
+
+
 def _csv(data, file, spec):
     "Text cells of a CSV, indexed by line, and what is told of it."
+    for start, said in _FOREIGN.items():
+        if re.match(start, data.removeprefix(codecs.BOM_UTF8)):
+            raise DataError([Problem(file, None, None, None, said)])
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = data.decode('utf-16' if wide else 'utf-8-sig')
     stream = io.StringIO(text, newline='')
-    header = next(iter(text[: 2**20].splitlines()), '')
+    header = next((x for x in text[: 2**20].splitlines() if x.strip()), '')
     if stated := re.fullmatch('(?i)"?sep=(.)"?', header):  # a line that Excel writes and reads
         stream.readline()
-    known = {x['name'] for x in spec['fields']}
+    known = {canonical(x['name']) for x in spec['fields']}
     separator = stated[1] if stated else _separator(header, known)
     reader = csv.reader(stream, delimiter=separator, strict=True)
     before = 1 if stated else 0
 
     def rows():
         start = 1
-        for row in reader:
-            yield start + before, row
-            start = reader.line_num + 1
+        try:
+            for row in reader:
+                yield start + before, row
+                start = reader.line_num + 1
+        except csv.Error as e:
+            said = f'a quote (") is opened and not closed, or closed and followed by text ({e})'
+            raise DataError([Problem(file, start + before, None, None, said)]) from None
 
-    df, commas = _table(rows(), file), False
+    df, named = _named(_table(rows(), file, spec), spec)
+    commas = False
     if separator != ',' or re.search(r'"[+-]?\d+,\d+"', text):
         df, commas = _decimal_points(df, separator, spec)
     told = [f'cells are separated by {_SEPARATORS.get(separator, separator)}'] * (separator != ',')
-    return df, ', and '.join(told + ['numbers have decimal commas'] * commas)
+    told = ', and '.join(told + ['numbers have decimal commas'] * commas)
+    return df, [told] * bool(told) + named
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de06
 MOST_BYTES = 2**30  # of a workbook, unpacked
 
 
-def _text(value):
-    "A cell of a workbook or a SAS file as text; 3.0 is 3."
-    if value is None or value != value:
-        return ''
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _sheet(book, name, spec):
+    "The sheet that has the table's name, or else most of its columns, or else the first."
+    known = {canonical(x['name']) for x in spec['fields']}
+
+    def fit(sheet):
+        sheet.reset_dimensions()
+        heads = sheet.iter_rows(max_row=20, values_only=True)
+        head = next((row for row in heads if any(x is not None for x in row)), ())
+        called = canonical(sheet.title) in (canonical(name), canonical(name.removeprefix('mros_')))
+        found = len(known & {canonical(_text(x)) for x in head})
+        return called and found > 0, found
+
+    return max(book.worksheets, key=fit)
 
 
-def _workbook(stream, file):
-    "Text cells of the first sheet, indexed by line, and the names of all sheets."
+def _unstored(stream, title, df, file):
+    "Raise for empty cells that hold a formula whose value was not stored."
+    import openpyxl
+
+    empty = set(df.index[(df == '').any(axis=1)])
+    sheet = openpyxl.load_workbook(stream, read_only=True)[title] if empty else None
+    if not empty:
+        return
+    sheet.reset_dimensions()
+    problems, names = [], None
+    for line, row in enumerate(sheet.iter_rows(), 1):
+        if names is None:
+            cells = [_text(x.value).strip() for x in row]
+            names = cells if any(cells) else None
+        elif line in empty:
+            problems += [
+                Problem(file, line, column, cell.value, 'is a formula without a stored value')
+                for column, cell in zip(names, row, strict=False)
+                if cell.data_type == 'f' and column in df and df.at[line, column] == ''
+            ]
+    if problems:
+        raise DataError(problems)
+
+# %% ../nbs/method/01_manifest.ipynb #39635dd2
+def _workbook(stream, file, name, spec):
+    "Text cells of a sheet, indexed by line; attrs['file'] names it where there are several."
     import openpyxl
 
     with zipfile.ZipFile(stream) as parts:
         if sum(x.file_size for x in parts.infolist()) > MOST_BYTES:
             raise zipfile.BadZipFile(f'unpacked it has more than {MOST_BYTES // 2**20} MB')
     book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
-    sheet = book.worksheets[0]
-    sheet.reset_dimensions()
+    sheet = _sheet(book, name, spec)
+    file += f', sheet {sheet.title}' * (len(book.worksheets) > 1)
 
     def rows():
         width = None
@@ -528,7 +657,12 @@ def _workbook(stream, file):
             width = len(cells) if width is None else width
             yield line, cells + [''] * (width - len(cells))
 
-    return _table(rows(), file), book.sheetnames
+    df = _table(rows(), file, spec)
+    _unstored(stream, sheet.title, df, file)
+    df.attrs['file'] = file
+    return df, [f'of {len(book.worksheets)} sheets {sheet.title} is read'] * (
+        len(book.worksheets) > 1
+    )
 
 # %% ../nbs/method/01_manifest.ipynb #a1c0de08
 def _xpt_letters(data, n):
@@ -593,20 +727,20 @@ def _local(fs, name, room):
     return copy
 
 
-def _lie(fs, name, file, spec):
-    "A table as it lies in its file, and what is told of it."
+def _lie(fs, name, file, table, spec):
+    "A table as it lies in its file, with its schema's names of columns, and what is told of it."
     kind = name.lower().rpartition('.')[2]
     if kind in ('sas7bdat', 'xpt'):
         with tempfile.TemporaryDirectory() as room:
-            return _sas(_local(fs, name, room), spec), ''
+            return _named(_sas(_local(fs, name, room), spec), spec)
     with fs.open(name, 'rb') as stream:
         if kind == 'parquet':
-            return _parquet(stream), ''
+            return _named(_parquet(stream), spec)
         if kind == 'xlsx':
-            df, sheets = _workbook(stream, file)
-            several = f'of {len(sheets)} sheets the first, {sheets[0]}, is read'
+            df, told = _workbook(stream, file, table, spec)
+            df, named = _named(df, spec)
             df, commas = _decimal_points(df, ',', spec, typed=True)
-            return df, several if len(sheets) > 1 else 'numbers have decimal commas' * commas
+            return df, told + named + ['numbers have decimal commas'] * commas
         return _csv(stream.read(), file, spec)
 
 # %% ../nbs/method/01_manifest.ipynb #1520ef4e
@@ -630,8 +764,8 @@ def cells(
     name: str,  # of the schema
     file: str = '',  # what the problems call it; default: the file's name
     limit_mb: float = 2048,  # larger files are refused
-) -> tuple:  # DataFrame of text or typed columns, indexed by line; list of warnings
-    "A table as it lies in its file, or a `DataError` where it cannot be read."
+) -> tuple:  # DataFrame, indexed by line; its attrs['file'] is what problems call it; warnings
+    "A table as it lies in its file, in its schema's spelling, or a `DataError`."
     fs, local = fsspec.core.url_to_fs(str(address))
     file = file or Path(local).name
 
@@ -644,13 +778,11 @@ def cells(
         refuse(f'has {mb:.0f} MB, more than {limit_mb:g}')
     spec = schema(name)
     try:
-        df, said = _lie(fs, local, file, spec)
+        df, told = _lie(fs, local, file, name, spec)
     except DataError:
         raise
     except UnicodeDecodeError as e:
         refuse(f'is not UTF-8 text (byte {e.start}): save it as "CSV UTF-8"')
-    except csv.Error as e:
-        refuse(f'cannot be read as CSV: {e}')
     except Exception as e:  # of libraries that read other people's bytes
         refuse(f'cannot be read: {" ".join(str(e).split())[:200] or type(e).__name__}')
     if df.index.name != 'line':
@@ -658,8 +790,12 @@ def cells(
     for field in spec['fields']:
         column = df.get(field['name'])
         if column is not None and field['type'] == 'string' and column.dtype.kind in 'fO':
-            df[field['name']] = column.map(_text)
-    return df, [Problem(file, None, None, None, said, 'warning')] * bool(said)
+            df[field['name']] = column.map(_text).str.strip()
+    file = df.attrs.setdefault('file', file)
+    problems = [Problem(file, None, None, None, said, 'warning') for said in told]
+    df, spelled = _spelled(df, spec)
+    problems += [Problem(file, None, c, None, said, 'warning') for c, said in spelled.items()]
+    return df, problems
 
 # %% ../nbs/method/01_manifest.ipynb #452e4a12
 def read_table(
@@ -671,7 +807,7 @@ def read_table(
 ) -> pd.DataFrame:  # typed columns of the schema, then whatever else the file holds
     "A table that keeps its schema, or a DataError with everything that does not."
     df, _ = cells(path, name, file, limit_mb)
-    if problems := [p for p in check(df, name, file or Path(path).name) if p.severity == 'error']:
+    if problems := [p for p in check(df, name, df.attrs['file']) if p.severity == 'error']:
         raise DataError(problems)
     spec = schema(name)
     typed = _parse(df, spec)[0]

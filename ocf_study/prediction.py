@@ -401,7 +401,7 @@ def ungraded(
 ) -> cohort.Cohort:  # sq and label are missing; about['told']: warnings
     "A cohort of bodies with points and no grade, checked like any other, of readable films."
     if cohort.is_mros(root):
-        return cohort.read(root)
+        return cohort.read(root, max_failed=1.0)
     return cohort.read_tables(root, repair=repair, graded=False, links=True)
 
 # %% ../nbs/method/13a_prediction.ipynb #63bc3993

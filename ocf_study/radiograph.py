@@ -888,12 +888,14 @@ ABOUT = dict(
     facing='left or right as the header has it; None: unknown',
     patient='a hash of PatientID; None: unknown',
     warnings='what a user should know, list of Problem',
+    seen='what `look` says of the decoded film; None: not decoded',
 )
 
 
 def header(
     path,  # DICOM, PNG, TIFF or JPEG; a local path or any fsspec address
     pixels: bool = False,  # decode every film, not only those whose header leaves a doubt
+    look=None,  # called with a decoded film, (H, W) uint16 as stored; what it says is `seen`
 ) -> dict:  # of `ABOUT`, and format, bits, channels, compression, bytes
     "What a film says about itself; what tags, size or ends show to be unreadable is refused"
     film = _Film(str(path))
@@ -901,10 +903,12 @@ def header(
     with _damage(film), fs.open(name, 'rb') as opened:
         stream = getattr(opened, 'f', opened)  # a local file without fsspec's wrapper is faster
         about, levels = _open(film, stream, size)
+        seen = None
         if pixels or film.doubt:
             with _DECODERS:
-                _as_film(film, about, levels)
-    return about | dict(warnings=film.warnings)
+                picture = _as_film(film, about, levels)
+                seen = look(picture) if look else None
+    return about | dict(warnings=film.warnings, seen=seen)
 
 # %% ../nbs/method/04_radiograph.ipynb #5c6e5552
 def read(

@@ -63,7 +63,7 @@ OPENED_BY = dict(  # what a run opens -> the module that says how
     scored='explore',
 )
 
-
+# %% ../nbs/method/00b_run.ipynb #448a72ff
 class Run(os.PathLike):
     "A run folder: where each of its artefacts lies, and, from later chapters, how it is opened."
 

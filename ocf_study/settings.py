@@ -241,6 +241,11 @@ def _at_odds(stage, values):
     if 'CPU' in names and 'GPU' in names:
         found.append(f'{stage}.devices mixes processors and GPUs')
     found += _first_at_odds(stage, values) if stage == '20_search' else []
+    rule, known = values.get('combine', 'both'), ('both', 'either', 'reader 1', 'reader 2')
+    if rule not in known and not values.get('readings'):
+        found.append(
+            f'{stage}.combine is {short(rule)}: it takes {", ".join(known)}, or a reader of yours'
+        )
     if values.get('right') == values.get('wrong') == 0:
         found.append(f'{stage}.right and {stage}.wrong are both 0: nothing is left to read')
     return found

@@ -416,6 +416,7 @@ def _absent(values):
         if not Path(p).is_file()
     ]
     found += [s for p in of.get('scheduler', []) for s in _unreached(p)]
+    found += [s for mine in values.values() if mine.get('freeze') for s in _no_layer(mine)]
     return found + [s for p in of.get('storage', []) for s in _no_database(p)]
 
 
@@ -434,6 +435,17 @@ def _unreached(scheduler):
             return []
     except (OSError, ValueError, TypeError):
         return [f'No Dask scheduler answers at {scheduler}']
+
+
+def _no_layer(mine):
+    "What keeps a network from being frozen up to the layer that is named"
+    from ocf_study import googlenet
+
+    try:
+        googlenet.build(**{k: mine[k] for k in ('dialect', 'backbone', 'freeze')})
+        return []
+    except ValueError as e:
+        return [str(e)]
 
 
 def _no_database(storage):
@@ -508,7 +520,7 @@ def _refuse(profile, values, out, anyway):
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
     "Every error of a data folder at once, where names may stand; then warnings, what it can show"
-    choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links')}
+    choices = {k: values[k] for k in ('repair', 'film_rule', 'workers', 'links', 'max_failed')}
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found)
     if errors := [p for p in problems if p.severity == 'error']:
@@ -940,12 +952,22 @@ def _check(
     pictures: Annotated[
         str, typer.Option(help='folder for a picture of each film with its points')
     ] = '',
+    strict: Annotated[
+        bool,
+        typer.Option(
+            '--strict',
+            help='a film that cannot be read is an error, not left out (`run --set max_failed=0`)',
+        ),
+    ] = False,
 ):
     "Check a cohort without running anything: each error and warning with file, row and value."
     if not Path(data).is_dir():
         raise StudyError(f'There is no data folder {data}.')
+    if pictures and Path(pictures).exists() and not Path(pictures).is_dir():
+        raise StudyError(f'--pictures needs a folder, and {pictures} is a file.')
     choices = dict(repair=repair, film_rule=film_rule, graded=not ungraded)
     choices |= dict(links=links, pixels=pixels)
+    choices |= dict(max_failed=0.0 if strict else cohort.MAX_FAILED)
     found = cohort.inspect(data, **choices)
     problems = cohort.verdict(found, graded=not ungraded)
     if pictures:

@@ -807,8 +807,8 @@ def ensemble(
     return history
 
 # %% ../nbs/method/12_training.ipynb #3990b8c7
-def _torch_network(torch, size):
-    "The same network, plainly in PyTorch"
+def _torch_parts(torch):
+    "A convolution with its normalisation, and an inception block, in PyTorch"
     nn = torch.nn
 
     def conv(i, o, k=1, s=1):
@@ -832,6 +832,13 @@ def _torch_network(torch, size):
 
         def forward(self, x):
             return torch.cat([b(x) for b in self.branches], 1)
+
+    return conv, Block
+
+# %% ../nbs/method/12_training.ipynb #8ab52ebe
+def _torch_network(torch, size):
+    "The same network, plainly in PyTorch"
+    nn, (conv, Block) = torch.nn, _torch_parts(torch)
 
     class Net(nn.Module):
         def __init__(self):

@@ -19,15 +19,10 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import small
 
 from ocf_study import ledger, study
 
-SMALL = """
-    subjects=24 pixel_mm=1.2 prevalence=0.2 10_preprocessing.size=64 10_preprocessing.copies=1
-    10_preprocessing.inversion_films=6 resamples=40 20_search.steps=2 20_search.shrink=1
-    30_training.steps=3 30_training.shrink=1 compared=keras backend=keras compared_bodies=8
-    40_prediction.seconds=0.01 70_beyond.twins=2
-""".split()
 SIGNALS = dict(SIGINT=signal.SIGINT, SIGTERM=signal.SIGTERM, SIGHUP=signal.SIGHUP)
 WAYS = ['runner', 'runner', 'kernel', 'all', 'all', *SIGNALS]  # the first four by SIGKILL
 TIMES = re.compile('training_hours|inference_per_patch')
@@ -36,7 +31,7 @@ TIMES = re.compile('training_hours|inference_per_patch')
 def start(out, until):
     "The command as somebody gives it, in a process of its own"
     code = 'from ocf_study.study import main; main()'
-    given = [a for setting in SMALL for a in ('--set', setting)]
+    given = [a for k, v in small.SETTINGS.items() for a in ('--set', f'{k}={v}')]
     options = ['run', '--profile', 'smoke', '--out', str(out), '--until', until, *given]
     log = out.parent / 'said'
     with open(log, 'w') as f:
@@ -116,9 +111,11 @@ def disturbed(folder, stage, seconds, kills, rng, wrong):
     done, ended, late = Counter(), 0, stage == max(s for s in study.stages() if s < '90')
     whole = tables(folder / 'whole', stage)
     while True:
+        began, running = time.time(), out / 'work' / 'running' / f'{stage}.ipynb'
         process, log = start(out, stage)
-        running = out / 'work' / 'running' / f'{stage}.ipynb'
-        while process.poll() is None and not running.exists():
+        while process.poll() is None and not (
+            running.exists() and running.stat().st_mtime > began
+        ):  # what a run that was killed has left is older
             time.sleep(0.02)
         pause = rng.uniform(0, 1.1 * seconds + 2 * late)
         enough = done.total() >= kills

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+import io
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pandas as pd
+from PIL import Image
 import pydicom
 import pytest
 
@@ -560,7 +562,7 @@ def test_whole_numbers_written_with_a_point_and_gaps_are_whole_numbers(tables, c
 
 
 def test_every_row_may_be_wrong(tables):
-    change(tables, 'films', facing=dict.fromkeys(range(40), 'Right'))
+    change(tables, 'films', facing=dict.fromkeys(range(40), 'front'))
     assert sum(p.column == 'facing' for p in problems(tables, cohort.read_tables)) == 40
 
 
@@ -1057,6 +1059,12 @@ def ocf(*args):
     )
 
 
+def test_pictures_need_a_folder(root):
+    done = ocf('check', root, '--pictures', root / 'annotations.csv')
+    assert done.returncode and 'needs a folder, and' in done.stderr + done.stdout
+    assert 'Errno' not in done.stderr and 'Traceback' not in done.stderr
+
+
 def test_verify_split_on_the_command_line(c, tmp_path):
     p = cohort.load(cohort.partition(c, 7, (0.6, 0.15, 0.25)).save(tmp_path / 'run/work/cohort'))
     file, salt = tmp_path / 'split.csv', tmp_path / 'salt.txt'
@@ -1504,7 +1512,8 @@ def test_types_are_read_in_any_case_and_a_misspelt_one_is_named_once(tables, c):
     true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
     kind = true.type.str.capitalize().to_numpy()
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=true.grade.to_numpy(), type=kind))
-    assert not told(tables)
+    (p,) = cohort.check(tables)
+    assert p.severity == 'warning' and 'Wedge as wedge (' in p.message
     assert cohort.read_tables(tables).bodies.sq.tolist() == c.bodies.sq.tolist()
     wrong = np.where(true.grade.to_numpy() > 0, 'wegde', '')
     bodies(tables, lambda b: b.assign(type=wrong))
@@ -1533,18 +1542,68 @@ def test_a_grade_with_or_without_a_type_makes_a_class(tables, c):
         coded = dict(grade=grade, type=true.type.to_numpy())
         bodies(tables, lambda b, coded=coded: b.drop(columns='sq').assign(**coded))
         read = cohort.read_tables(tables)
-        assert read.bodies.sq.tolist() == c.bodies.sq.tolist() and not told(tables)
+        assert read.bodies.sq.tolist() == c.bodies.sq.tolist()
+        assert ['another spelling' in x for x in told(tables)] == [True] * (grade.dtype.kind != 'i')
         b = pd.read_csv(tables / 'bodies.csv').assign(sq=c.bodies.sq.to_numpy())
         b.to_csv(tables / 'bodies.csv', index=False)
     bodies(tables, lambda b: b.drop(columns=['sq', 'type']))
     read = cohort.read_tables(tables)
     assert (genant.to_grade(read.bodies.sq) == true.grade.to_numpy()).all()
     assert (read.bodies.label == c.bodies.label).all()
-    assert ['no type, which is taken from the points' in x for x in told(tables)] == [True]
+    found = [x for x in told(tables) if 'another spelling' not in x]
+    assert ['no type, which is taken from the points' in x for x in found] == [True]
     bodies(tables, lambda b: b.assign(sq=c.bodies.sq.to_numpy(), grade=3))
     assert any('contradicts sq' in x for x in told(tables))
     bodies(tables, lambda b: b.drop(columns='sq').assign(grade=0.5))
     assert ["grade = '0.5': is not one of 0, 1, 2, 3" in x for x in told(tables)] == [True] * 180
+
+
+@pytest.mark.parametrize('column, values', [('grade', [1, 2, 3]), ('sq', [1, 2.5, 3, 4])])
+def test_grades_without_zero_are_told(tables, column, values):
+    def change(b):
+        return b.drop(columns='sq').assign(**{column: np.resize(values, len(b))})
+
+    bodies(tables, change)
+    assert any('no body is normal (0)' in x for x in told(tables))
+
+
+@pytest.mark.parametrize('blank', [[3], range(9), [0, 50, 100]])
+def test_bodies_without_a_grade_are_left_out_and_counted(tables, c, blank):
+    change(tables, 'bodies', sq=dict.fromkeys(blank, ''), x3=dict.fromkeys(blank, ''))
+    read = cohort.read_tables(tables)
+    assert read.bodies.body_id.tolist() == c.bodies.body_id.drop(list(blank)).tolist()
+    flow = read.flow.set_index('step')
+    assert flow.bodies['excluded: not graded'] == len(blank) and flow.bodies['annotated'] == 180
+    assert any(f'without a grade, which are left out: {len(blank)}' in x for x in told(tables))
+
+
+def test_a_cohort_that_nobody_graded_is_an_error(tables):
+    bodies(tables, lambda b: b.assign(sq=''))
+    found = problems(tables, cohort.read_tables)
+    assert len(found) == 180 and all(str(p).endswith('sq: is missing') for p in found)
+
+
+def test_a_class_or_a_grade_row_by_row(tables, c):
+    true = genant.SQ_CLASSES.set_index('sq').loc[c.bodies.sq]
+    odd = np.arange(180) % 2 == 1
+    bodies(
+        tables,
+        lambda b: b.assign(
+            sq=b.sq.where(odd), grade=np.where(odd, '', true.grade), type=true.type.to_numpy()
+        ),
+    )
+    read = cohort.read_tables(tables).bodies
+    assert read.sq.tolist() == c.bodies.sq.tolist() and read.body_id.equals(c.bodies.body_id)
+
+
+def test_blank_classes_of_mros_count_as_missing(root):
+    a = rows(root)
+    a.loc[[2, 9], 'XQSQ'] = ''
+    a.loc[2, SIX_X] = ''
+    write(root, a)
+    c = cohort.read_mros(root)
+    assert c.flow.set_index('step').bodies['excluded: graded M'] == 2
+    assert any('count as M, missing: 2' in x for x in told(root))
 
 
 def test_labels_alone_are_no_grades(tables, c):
@@ -1694,6 +1753,96 @@ def test_levels_of_a_film_fit_their_places(tables, c, levels, kind, said):
     b.to_csv(tables / 'bodies.csv', index=False)
     found = told(tables)
     assert len(found) == 1 and found[0].startswith(kind) and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    'columns, by, kind, said',
+    [
+        (['y4', 'y5', 'y6'], 45, 'error', 'overlaps L2 (line 4) by'),
+        (['y4', 'y5', 'y6'], 35, 'warning', 'times as high as'),
+        (['y4', 'y5', 'y6'], 10, '', ''),
+        (['x3', 'x4'], 45, 'warning', 'times as wide as'),
+        (['x3', 'x4'], 85, 'error', 'times as wide as'),
+        (['x3', 'x4'], 20, '', ''),
+    ],
+)
+def test_bodies_that_overlap_or_are_absurdly_large(tables, columns, by, kind, said):
+    b = pd.read_csv(tables / 'bodies.csv')
+    b.loc[2, columns] += by
+    b.loc[2, ['x2', 'x5']] = b.loc[2, ['x1', 'x6']].to_numpy() + b.loc[2, 'x3'] / 2 - 60
+    b.to_csv(tables / 'bodies.csv', index=False)
+    found = told(tables)
+    assert any(x.startswith(kind) and said in x for x in found) if kind else not found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_regions_that_are_exchanged(layout, request):
+    folder = request.getfixturevalue(layout)
+    other = {'L': 'T', 'T': 'L'}
+    if layout == 'root':
+        a = rows(folder)
+        write(folder, a.assign(SPINE_TYPE=a.SPINE_TYPE.map(other)))
+        found = cohort.check(folder, film_rule='spine_type')
+    else:
+        f = pd.read_csv(folder / 'films.csv')
+        f.assign(region=f.region.map(other)).to_csv(folder / 'films.csv', index=False)
+        bodies(folder, lambda b: b.drop(columns='region'))
+        found = cohort.check(folder)
+    assert [(p.severity, p.column) for p in found] == [('error', 'region')]
+    assert 'and T are exchanged' in found[0].message and '37 more' in found[0].value
+
+
+def test_a_region_that_no_body_has(tables):
+    f = pd.read_csv(tables / 'films.csv')
+    alone = f.film_id == f.film_id[1]
+    f = f[~((f.subject_id == f.subject_id[1]) & ~alone)].assign(region=f.region.mask(alone, 'L'))
+    bodies(tables, lambda b: b[b.film_id.isin(f.film_id)].drop(columns='region'))
+    f.to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'is not that of any body' in found and f.film_id[1] in found
+    assert found.startswith('warning')
+
+
+def test_points_of_another_film(tables, c):
+    b = c.bodies[['body_id', 'film_id', 'level', 'sq', *cohort.XY]].copy()
+    b.loc[9:13, cohort.XY] = b.loc[0:4, cohort.XY].to_numpy()
+    b.to_csv(tables / 'bodies.csv', index=False)
+    (found,) = told(tables)
+    assert 'have the very points of another film' in found and b.film_id[9] in found
+    assert b.film_id[0] in found
+
+
+@pytest.mark.parametrize('layout', ['root', 'tables'])
+def test_x_and_y_exchanged_is_one_sentence(layout, request, c):
+    folder = request.getfixturevalue(layout)
+    name, pair = dict(
+        root=('annotations', lambda i: (f'XQQMX{i}', f'XQQMY{i}')),
+        tables=('bodies', lambda i: (f'x{i}', f'y{i}')),
+    )[layout]
+    b = pd.read_csv(folder / f'{name}.csv', dtype=str)
+    for i in range(1, 7):
+        x, y = pair(i)
+        b[x], b[y] = b[y].copy(), b[x].copy()
+    b.to_csv(folder / f'{name}.csv', index=False)
+    choice = dict(film_rule='spine_type') if layout == 'root' else {}
+    found = [p for p in cohort.check(folder, **choice) if p.severity == 'error']
+    assert [p.message for p in found] == ['x and y are exchanged']
+
+
+def test_both_layouts_in_one_folder(tables, source):
+    shutil.copy(source / 'annotations.csv', tables)
+    for found in (cohort.check(tables), problems(tables, cohort.read)):
+        assert ['annotations.csv (MrOS) and in bodies.csv' in str(p) for p in found] == [True]
+
+
+@pytest.mark.parametrize(
+    'layout, choice, name', [('root', 'repair', True), ('tables', 'film_rule', 'spine_type')]
+)
+def test_choices_of_the_other_layout_are_told(layout, choice, name, request):
+    folder = request.getfixturevalue(layout)
+    (p,) = cohort.check(folder, **{choice: name})
+    assert (p.column, p.value, p.severity) == (choice, name, 'warning')
+    assert 'has no meaning for' in p.message
 
 
 def test_two_bodies_on_one_place(tables, c):
@@ -1873,3 +2022,108 @@ def test_a_mean_of_one_person_has_no_sd():
     one = SimpleNamespace(subjects=subjects, bodies=bodies)
     table = description.table1(one).set_index('row').loc['Age at Visit 1, mean (SD)']
     assert table['Test set'] == '77.0 (no SD)' and table['Validation set'] == '75.0 (1.0)'
+
+
+# --- films that cannot be read ---
+
+
+def damage(root, path, how='cut'):
+    "A film whose header is sound and whose pixels are not, or no film at all."
+    whole = (root / path).read_bytes()
+    (root / path).unlink()
+    if how == 'pixels':  # a PNG, torn in its middle
+        png = io.BytesIO()
+        Image.fromarray(pydicom.dcmread(io.BytesIO(whole)).pixel_array).save(png, 'PNG')
+        torn = bytearray(png.getvalue())
+        torn[len(torn) // 2] ^= 255
+        (root / path).write_bytes(torn)
+    elif how == 'cut':
+        (root / path).write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize('layout', ['mros', 'tables'])
+@pytest.mark.parametrize('how', ['cut', 'gone'])
+def test_a_film_that_cannot_be_read_is_left_out(layout, how, root, request):
+    whole = cohort.read(root if layout == 'mros' else request.getfixturevalue('tables'))
+    gone = whole.films.iloc[2]
+    damage(root, gone.path, how)
+    assert [p.severity for p in cohort.check(root)] == ['error']
+    (said,) = cohort.check(root, max_failed=0.1)
+    assert said.severity == 'warning' and said.message.endswith('the film is left out')
+    assert gone.path in str(said)
+    c = cohort.read(root, max_failed=0.1)
+    assert c.excluded.film_id.tolist() == [gone.film_id]
+    kept = whole.bodies[whole.bodies.film_id != gone.film_id].reset_index(drop=True)
+    pd.testing.assert_frame_equal(c.bodies, kept)
+    assert c.films.width.dtype == whole.films.width.dtype and len(c.films) == 39
+    row = c.flow.set_index('step').loc['excluded: film cannot be read']
+    assert row[['subjects', 'films']].tolist() == [0, 1]
+    assert row.bodies == (whole.bodies.film_id == gone.film_id).sum()
+    cohort.check_flow(c.flow)
+    again = cohort.load(c.save(root.parent / 'saved'))
+    pd.testing.assert_frame_equal(again.excluded, c.excluded)
+
+
+@pytest.mark.parametrize('n, subjects', [(10, 5), (40, 20)])
+def test_a_tenth_of_the_films_may_be_unreadable_whatever_their_number(n, subjects, tmp_path):
+    root = cohort.write_example(tmp_path / 'mros', subjects=subjects)
+    films = cohort.read(root).films
+    assert len(films) == n
+    for k in range(n // 10 + 1):
+        damage(root, films.path[k])
+        found = cohort.check(root, max_failed=cohort.MAX_FAILED)
+        severities = {p.severity for p in found if p.message != 'holds no row'}
+        assert severities == ({'warning'} if k < n // 10 else {'error'})
+    assert f'{n // 10 + 1} of {n} films cannot be read, more than 10%' in str(found[-1])
+
+
+def test_films_that_only_decoding_shows_to_be_damaged_are_left_out_alike(root, monkeypatch):
+    whole = cohort.read(root)
+    for path in whole.films.path[:2]:
+        damage(root, path, 'pixels')
+    small = cohort.read(root, max_failed=0.1)  # so few films are decoded when they are checked
+    monkeypatch.setattr(cohort, 'WHOLE', 0)
+    large = cohort.read(root, max_failed=0.1)
+    assert len(large.films) == 40 and not len(large.excluded)
+    large, hashes = cohort.decoded(large, max_failed=0.1)
+    assert set(hashes.index) == set(large.films.film_id)
+    pd.testing.assert_frame_equal(large.bodies, small.bodies)
+    pd.testing.assert_frame_equal(large.flow, small.flow)
+    assert large.excluded.film_id.tolist() == small.excluded.film_id.tolist()
+    assert small.excluded.film_id.tolist() == whole.films.film_id[:2].tolist()
+    with pytest.raises(DataError, match='more than 4%'):
+        cohort.decoded(cohort.read(root), max_failed=0.04)
+    with pytest.raises(DataError) as e:
+        cohort.pixel_hashes(cohort.read(root))
+    assert len(e.value.problems) == 2
+
+
+def test_both_times_count_against_the_share(root):
+    "Films left out when headers were read, and those left out when they were decoded."
+    c = cohort.read(root)
+    c = cohort.exclude_films(c, {f: 'torn' for f in c.films.film_id[:3]})
+    for path in c.films.path[:2]:
+        damage(root, path)
+    assert len(cohort.decoded(c, max_failed=0.125)[0].excluded) == 5
+    flow = cohort.decoded(c, max_failed=0.125)[0].flow.set_index('step')
+    assert flow.films['excluded: film cannot be read'] == 5
+    with pytest.raises(DataError, match='5 of 40'):
+        cohort.decoded(c, max_failed=0.12)
+
+
+def test_check_and_run_leave_out_the_same_film(root, tmp_path):
+    gone = cohort.read(root).films.iloc[2]
+    damage(root, gone.path, 'pixels')
+    checked, strict = ocf('check', root), ocf('check', root, '--strict')
+    assert checked.returncode == 0 and 'the film is left out' in checked.stdout
+    assert strict.returncode == 1 and 'the film is left out' not in strict.stdout
+    out = tmp_path / 'run'
+    same = ('run', '--profile', 'smoke', '--out', out, '--data', root, '--until', '00_cohort')
+    refused = ocf(*same, '--set', 'max_failed=0')
+    assert refused.returncode == 1 and gone.path in refused.stderr and not out.exists()
+    done = ocf(*same)
+    assert done.returncode == 0 and 'the film is left out' in done.stdout
+    c = cohort.load(out / 'work' / 'cohort')
+    assert c.excluded.film_id.tolist() == [gone.film_id]
+    assert 'excluded: film cannot be read' in (out / 'figures' / 'figure2.csv').read_text()
+    assert (out / 'tables' / 'excluded_films.csv').exists()

@@ -95,6 +95,34 @@ def test_the_launcher_takes_the_active_environment_then_the_gpu_one(tmp_path):
     assert code == 1 and '`make setup`' in error and '`make gpu`' in error
 
 
+def test_a_clone_that_was_moved_is_set_up_anew(tmp_path):
+    "Scripts and the editable installation of an environment hold the folder's old name"
+    clone, names = tmp_path / 'new place', ('Makefile', 'ocf-study', 'settings.ini', 'setup.py')
+    (clone / 'requirements').mkdir(parents=True)
+    for name in (*names, 'pyproject.toml', 'requirements/cpu.txt'):
+        shutil.copy(ROOT / name, clone / name)
+    tools = clone / '.venv' / 'bin'
+    tools.mkdir(parents=True)
+    (tools / 'ocf-study').write_text('#!/bin/sh\necho runs\n')
+    (tools / 'ocf-study').chmod(0o755)
+    stamp, bare = tools / '.installed', os.environ | dict(VIRTUAL_ENV='', CONDA_PREFIX='')
+
+    def said(*command):
+        return subprocess.run(command, cwd=clone, env=bare, capture_output=True, text=True)
+
+    for made, moved in (('', False), (f'{clone}\n', False), (f'{tmp_path / "old"}\n', True)):
+        stamp.write_text(made)
+        asked = said('make', '-n', 'setup', 'PYTHON=python3').stdout
+        assert ('-m venv --clear .venv' in asked) == moved, made
+        assert moved or 'venv' not in asked, made
+        ran = said('./ocf-study')
+        assert (ran.returncode, ran.stdout) == ((1, '') if moved else (0, 'runs\n'))
+        assert ('was set up in' in ran.stderr and '`make setup`' in ran.stderr) == moved
+    stamp.unlink()
+    asked = said('make', '-n', 'setup', 'PYTHON=python3').stdout
+    assert re.search(r'-m venv +\.venv\n', asked) and f"echo '{clone}'" in asked
+
+
 def values(**changes):
     return {'00_cohort': dict(data='x'), '20_search': dict(checkpoint='')} | changes
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,7 +389,7 @@ def test_truncated_files_are_refused(made, tmp_path):
     assert refused(tmp_path / 'model.ckpt')
     whole = write_slim(tmp_path / 'inception_v1.ckpt', made['slim'][0], 'V1')
     cut = tmp_path / 'cut.ckpt'
-    cut.write_bytes(open(whole, 'rb').read()[:-1000])
+    cut.write_bytes(Path(whole).read_bytes()[:-1000])
     assert refused(cut) and v2
     (tmp_path / 'empty.ckpt').write_bytes(b'')
     assert refused(tmp_path / 'empty.ckpt')

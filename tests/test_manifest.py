@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import re
 import pickle
 import time
 
@@ -32,7 +33,7 @@ def bodies(n):
 BROKEN = {
     'body_id': ['', 'a b', '-x'],
     'film_id': [''],
-    'level': ['T3', 'L5', 't4', ''],
+    'level': ['T3', 'L5', 't14', ''],
     'sq': ['3.5', 'x', '', '8'],
     'label': ['2', '0.5', 'yes'],
     'x1': ['', 'left', 'inf'],
@@ -89,7 +90,13 @@ def test_lines_are_those_of_the_file(tmp_path):
         (b'subject_id,visit\nA,1,2\nB\nC,1\n', 'line 2: has 3 cells'),
         (b'subject_id,visit\n\xff\xfe,1\n', 'not UTF-8'),
         (b'subject_id\nA\n', 'visit: column is missing'),
-        (b'subject_id,visit\n"A,1\n', 'cannot be read as CSV'),
+        (b'subject_id,visit\nB,1\n"A,1\n', 'line 3: a quote .* not closed'),
+        (b'subject_id,visit\nA,1\n"B,1\nC,1\n', 'line 3: a quote .* not closed'),
+        (b'A,1,70\nB,1,71\n', 'line 1: holds values where the names of columns are needed'),
+        (b'\n <!DOCTYPE html><html></html>', 'is a web page'),
+        (b'<?xml version="1.0"?><Workbook/>', 'is a web page or XML'),
+        (b'PK\x03\x04rest', 'must end in .xlsx'),
+        (b'\xd0\xcf\x11\xe0rest', 'save it as .xlsx'),
     ],
 )
 def test_files_that_are_no_table(tmp_path, content, message):
@@ -308,10 +315,99 @@ def test_a_workbook_is_read_like_a_csv(tmp_path):
     book.save(tmp_path / 'subjects.xlsx')
     read, told = as_read(tmp_path / 'subjects.xlsx')
     assert read.index.tolist() == [2, 4] and read.subject_id.tolist() == ['A1', '17']
-    assert told == ['of 2 sheets the first, Sheet, is read']
+    assert told == ['of 2 sheets Sheet is read', 'numbers have decimal commas']
     (tmp_path / 'subjects.xlsx').write_bytes(b'PK no workbook')
     with pytest.raises(DataError, match='subjects.xlsx: cannot be read'):
         manifest.read_table(tmp_path / 'subjects.xlsx', 'subjects')
+
+
+@pytest.mark.parametrize('names', [('info', 'subjects'), ('subjects', 'films'), ('a', 'b')])
+def test_the_sheet_of_a_workbook_is_found_and_named(tmp_path, names):
+    "By its name, or by its columns."
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(['Protocol'])
+    book.active.title = 'read me'
+    for name in names:
+        sheet = book.create_sheet(name)
+        own = name in ('subjects', 'b')
+        sheet.append([])
+        sheet.append(['subject_id', 'visit', 'age'] if own else ['subject_id', 'seen'])
+        sheet.append(['A1', 1, 171] if own else ['A1', 1])
+    book.save(tmp_path / 'subjects.xlsx')
+    with pytest.raises(DataError) as e:
+        manifest.read_table(tmp_path / 'subjects.xlsx', 'subjects')
+    name = next(x for x in names if x in ('subjects', 'b'))
+    assert [str(p) for p in e.value.problems] == [
+        f"error: subjects.xlsx, sheet {name}, line 3, age = '171': is outside 0 to 120"
+    ]
+
+
+def test_a_formula_without_its_value_is_an_error_with_its_cell(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [['subject_id', 'visit', 'age'], ['A1', 1, '=70+1'], ['A2', 1, None]]:
+        book.active.append(row)
+    book.save(tmp_path / 'subjects.xlsx')
+    with pytest.raises(DataError) as e:
+        manifest.read_table(tmp_path / 'subjects.xlsx', 'subjects')
+    (p,) = e.value.problems
+    assert (p.row, p.column, p.value) == (2, 'age', '=70+1') and 'formula' in p.message
+
+
+@pytest.mark.parametrize(
+    'schema, column, spelled, value',
+    [
+        ('bodies', 'level', ['T12', 't12', 'Th12', 'T 12', 'TH-12', 'D12', 'th. 12'], 'T12'),
+        ('bodies', 'level', ['l1', 'L 1', 'L-1', 'lumbar 1'], 'L1'),
+        ('bodies', 'grade', ['II', 'grade II', 'Moderate', 'ii', '2'], '2'),
+        ('bodies', 'type', ['Wedge', 'WEDGE', 'wedged'], 'wedge'),
+        ('films', 'facing', ['right', 'Right', 'R', 'RIGHT '], 'right'),
+        ('films', 'region', ['L', 'lumbar', 'Lumbar spine', 'l'], 'L'),
+        ('films', 'region', ['thoracic', 'T', 'Th'], 'T'),
+        ('films', 'flip_vertical', ['yes', 'Y', 'Yes', 'TRUE'], 'true'),
+        ('films', 'visit', ['V2', 'visit 2', 'Visit 2'], '2'),
+        ('subjects', 'sex', ['F', 'f', 'female', 'Female', 'W', '2'], 'F'),
+        ('mros_annotations', 'XQVERT', ['t4', 'Th4', 'T 4'], 'T4'),
+        ('mros_annotations', 'XQSQ', ['.A', 'A', 'a'], 'A'),
+    ],
+)
+def test_spellings_that_people_have_are_read_and_counted(tmp_path, schema, column, spelled, value):
+    path = tmp_path / 'table.csv'
+    path.write_text(f'{column}\n' + ''.join(f'{x}\n' for x in spelled))
+    df, told = manifest.cells(path, schema)
+    read = df[column].replace({'TRUE': 'true'}) if column == 'flip_vertical' else df[column]
+    assert set(read) == {value}
+    n = sum(x.strip() not in (value, 'TRUE') for x in spelled)
+    assert [p.column for p in told] == [column]
+    assert sum(int(x) for x in re.findall(r' \((\d+)\)', told[0].message)) == min(n, 5)
+
+
+@pytest.mark.parametrize(
+    'schema, column, value',
+    [('bodies', 'level', 'T14'), ('bodies', 'grade', '-1'), ('bodies', 'type', 'c'),
+     ('subjects', 'sex', '-1'), ('subjects', 'sex', '0'), ('films', 'facing', 'front'),
+     ('bodies', 'sq', '25')],
+)  # fmt: skip
+def test_what_could_mean_two_things_stays_an_error(tmp_path, schema, column, value):
+    path = tmp_path / 'table.csv'
+    path.write_text(f'{column}\n{value}\n')
+    df, told = manifest.cells(path, schema)
+    assert df[column].tolist() == [value] and not told
+    found = [p.column for p in manifest.check(df, schema) if p.row == 2 and p.value == value]
+    assert found == [column]
+
+
+def test_headers_in_another_spelling(tmp_path):
+    path = tmp_path / 'subjects.csv'
+    path.write_text('SUBJECT ID;Visit;Age\nA1;1;71,5\n')
+    df, told = as_read(path)
+    assert (df.subject_id.tolist(), df.age.tolist()) == (['A1'], [71.5])
+    assert told[1] == (
+        'columns in another spelling: SUBJECT ID as subject_id, Visit as visit, Age as age'
+    )
 
 
 def test_decimal_commas_in_a_workbook(tmp_path):

@@ -206,6 +206,38 @@ def test_the_published_test_votes_on_the_films_own_pixels(cohort):
         assert body.evidence == pytest.approx(inversion.evidence(crop, 'published'), abs=1e-9)
 
 
+@pytest.mark.parametrize('dark', [False, True])
+@pytest.mark.parametrize('tag', ['MONOCHROME1', 'MONOCHROME2'])
+def test_the_tag_is_obeyed_before_the_inversion_test_or_left_to_it(
+    tag, dark, tmp_path, monkeypatch
+):
+    "A tag that is right or wrong (`dark`: bone is dark after reading); the patches are the same"
+    grey, points = film(np.random.default_rng(3), (420, 260), dark)
+    monkeypatch.setattr(phantom, 'WHITE_IS_ZERO', float(tag == 'MONOCHROME1'))
+    row = dict(film_id='PO0001V1L', subject_id='PO0001', visit=1, region='L', path='one.dcm')
+    row |= dict(width=260, height=420, source='film', facing='right', photometric=tag)
+    phantom.write_dicom(tmp_path / 'one.dcm', grey, pd.Series(row), phantom.Settings())
+    bodies = pd.DataFrame(
+        [
+            dict(row, body_id=level, level=level, sq=0.0, label=0, split='test', used=True)
+            | {f'{a}{k + 1}': p[k, j] for k in range(6) for j, a in enumerate('xy')}
+            for level, p in zip(LEVELS, points, strict=True)
+        ]
+    )
+    about = dict(root=str(tmp_path), rendered=True)
+    c = Cohort(pd.DataFrame(), pd.DataFrame([row]), bodies, pd.DataFrame(), about)
+    votes, pixels = {}, {}
+    for obey in (True, False):
+        store = tmp_path / f'{obey}.zarr'
+        (report,) = patches.build(c, store, size=112, obey_tag=obey).itertuples()
+        votes[obey], pixels[obey] = report.votes_inverted, patches.open(store)['pixels'].values
+        said = patches.detections(c, size=112, detectors=('later',), obey_tag=obey)
+        assert ((said.evidence < 0).sum() == report.votes_inverted) and report.votes == len(LEVELS)
+    turned = tag == 'MONOCHROME1'
+    assert votes == {True: len(LEVELS) * dark, False: len(LEVELS) * (dark ^ turned)}
+    assert np.abs(pixels[True].astype(int) - pixels[False]).max() <= 1
+
+
 def test_the_inversion_test_is_the_inversion_chapters_choice():
     for function in (patches.film_patches, patches.build):
         assert inspect.signature(function).parameters['detector'].default == inversion.DEFAULT

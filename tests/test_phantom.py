@@ -62,6 +62,24 @@ def test_nothing_is_told_of_rendered_films(films):
     assert cohort.check(films) == []
 
 
+@pytest.mark.parametrize(
+    'axis, change, said',
+    [
+        ('X', lambda x: x + 14, 'far better when all are moved'),
+        ('Y', lambda y: y + 60, 'lie on no edges of the picture'),
+    ],
+)
+def test_points_beside_the_bodies_of_a_picture_are_told(tmp_path, axis, change, said):
+    phantom.write_cohort(tmp_path / 'films', **SMALL | dict(subjects=4, pixel_mm=0.8))
+    path = tmp_path / 'films' / 'annotations.csv'
+    a = pd.read_csv(path)
+    columns = [f'XQQM{axis}{i}' for i in range(1, 7)]
+    assert cohort.check(tmp_path / 'films') == []
+    a.assign(**{c: change(a[c]) for c in columns}).to_csv(path, index=False)
+    found = [p for p in cohort.check(tmp_path / 'films') if said in p.message]
+    assert [(p.column, p.severity) for p in found] == [('points', 'warning')]
+
+
 def test_same_seed_same_bytes_whatever_the_number_of_processes(films, tmp_path):
     phantom.write_cohort(tmp_path / 'again', **SMALL | dict(workers=2))
     assert bytes_of(films) == bytes_of(tmp_path / 'again')

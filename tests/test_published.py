@@ -172,6 +172,21 @@ def test_every_difference_can_be_switched(row):
     assert parameter in accepted
 
 
+def test_a_difference_without_a_switch_says_why():
+    rows = manifest.published('differences')
+    without = rows[rows.parameter.isna()]
+    assert len(without) == 2 and without.package.str.contains('; no switch, because ').all()
+    assert rows.package.str.contains('no switch').sum() == len(without)
+
+
+def test_the_ratio_of_the_down_sampling_is_an_experiment_of_the_study():
+    from ocf_study import study
+
+    row = manifest.published('differences').set_index('step').loc['ratio of the down-sampling']
+    assert '91_ratio' in row.package and '91_ratio' in study.stages()
+    assert 2.5 in study.settings('demo')['91_ratio']['ratios']
+
+
 def test_what_set_is_said_to_take_is_a_parameter_of_the_study():
     from ocf_study import study
 

@@ -179,6 +179,19 @@ def test_a_signal_is_one_sentence_and_leaves_nothing(signum, slow, tmp_path):
     assert not (slow / 'work' / 'running' / 'scratch').exists()
 
 
+def test_a_sheet_that_a_reader_has_filled_is_never_removed(small, capsys):
+    ran(capsys, small)
+    sheet = small / 'work' / 'readings' / 'reader1.csv'
+    sheet.parent.mkdir()
+    note = small / 'work' / 'stages' / '80_comparison.json'  # as an earlier version noted it
+    kept = json.loads(note.read_text())
+    kept['files']['work/readings/reader1.csv'] = 'a checksum'
+    note.write_text(json.dumps(kept))
+    sheet.write_text('filled')
+    assert ran(capsys, small)[0] == [] and sheet.read_text() == 'filled'
+    assert ran(capsys, small, again=True)[0] == ALL and sheet.read_text() == 'filled'
+
+
 def test_half_written_things_are_swept(small, capsys):
     ran(capsys, small)
     for room in ('work/films/.0.dcm.abcd1234', 'tables/.table1.csv.zyxw9876'):
@@ -227,6 +240,7 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
             '20_search.first begins with dropout 0.9, outside 0 to 0.6',
         ),
         ({'dropout_range': '[0.3, 0.6]'}, 'first begins with dropout 0.2, outside 0.3 to 0.6'),
+        ({'combine': 'neither'}, "60_error_analysis.combine is 'neither': it takes both, either"),
         ({'60_error_analysis.right': 0, 'wrong': 0}, 'nothing is left to read'),
         ({'10_preprocessing.size': 225}, '20_search.shrink is 4: patches of 225 px'),
         ({'30_training.shrink': 16}, '30_training.shrink is 16: patches of 224 px'),
@@ -310,6 +324,7 @@ def test_every_parameter_has_a_range_and_lists_of_words_are_the_librarys():
         (dict(readings='[one.csv]'), 'There is no file of readings'),
         (dict(checkpoint='~/nowhere.ckpt'), 'checkpoint: there is no '),
         (dict(checkpoint='nowhere.ckpt'), 'There is no checkpoint'),
+        (dict(freeze='conv9'), "freeze='conv9' is no layer of"),
         (dict(data='~/nowhere'), 'data: there is no '),
         (dict(data='nowhere'), 'There is no data folder'),
     ],

@@ -308,6 +308,7 @@ def address(built):
     Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}'
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture()
@@ -360,11 +361,10 @@ def test_search(address, tab):
 def test_keyboard(address, browser):
     tab = browser.new_page(viewport=dict(width=1200, height=800))
     tab.goto(f'{address}/pages/method/06_geometry.html')
-    tab.keyboard.press('Tab')
-    assert (
-        'main' in tab.evaluate('document.activeElement.textContent').lower()
-    )  # skip to main content
+    tab.keyboard.press('Tab')  # to "skip to main content"
+    tab.wait_for_function('document.activeElement.textContent.toLowerCase().includes("main")')
     tab.keyboard.press('Control+k')
+    tab.wait_for_function('document.activeElement.tagName === "INPUT"')
     tab.keyboard.type('odds ratio')
     tab.keyboard.press('Enter')
     tab.wait_for_url('**/search.html?q=odds*')

@@ -12,11 +12,17 @@ from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import papermill
+import psutil
 import pydicom
 import pytest
+import small
+from PIL import Image
 
-from ocf_study import cohort, inversion, ledger, manifest, resampling, study
+from ocf_study import cohort, inversion, ledger, manifest, patches, resampling, study
+from ocf_study.frame import Film, Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name('ocf-study'))
@@ -49,6 +55,62 @@ def test_every_table_and_figure_of_the_paper(smoke):
     ]
     figures = {p.name for p in (smoke / 'figures').iterdir()}
     assert {f'{n}.{kind}' for n in names for kind in ('svg', 'png')} <= figures
+
+
+def test_figure_3_is_of_an_inverted_film_and_names_the_noise(smoke):
+    (note,) = [
+        a for a in study._artefacts(smoke) if (a['kind'], a['name']) == ('figure', 'figure3')
+    ]
+    assert ', which is inverted.' in note['caption'] and 'adds noise' in note['caption']
+    c = cohort.load(smoke / 'work' / 'cohort')
+    seen = patches.report(smoke / 'work' / 'patches.zarr').set_index('film_id')
+    voted = seen.index[seen.votes_inverted > seen.votes / 2]
+    of_training = c.bodies[(c.bodies.split == 'train') & c.bodies.used].film_id.isin(voted)
+    assert of_training.any()
+
+
+def test_figure_3_shows_the_negative_of_an_inverted_patch():
+    six = np.array([[30, 40], [50, 38], [70, 40], [70, 60], [50, 62], [30, 60]], float)
+    grey = np.random.default_rng(0).integers(0, 65535, (100, 100)).astype(np.uint16)
+    panels = patches.steps(Film.of_stored(grey, six[None], Frame('left')), inverted=True, size=32)
+    by_title = {title: image for title, image, _ in panels}
+    for branch in ('', ' (training)'):
+        np.testing.assert_array_equal(
+            by_title[f'7 inverted{branch}'], 65535 - by_title[f'6 cut out{branch}']
+        )
+    assert (by_title['8 contrast, noise (training)'] != by_title['7 inverted (training)']).any()
+
+
+def test_the_ratio_is_tried_without_a_test_person(smoke, tmp_path, monkeypatch):
+    "Only films of training and validation people are there; a second call trains nothing"
+    c = cohort.load(smoke / 'work' / 'cohort')
+    shutil.copytree(smoke / 'work' / 'cohort', tmp_path / 'work' / 'cohort')
+    (tmp_path / 'tables').mkdir()
+    shutil.copy(smoke / 'tables' / 'certificate.csv', tmp_path / 'tables')
+    wanted = c.bodies[c.bodies.split != 'test'].film_id
+    for path in c.films[c.films.film_id.isin(wanted)].path:
+        (tmp_path / 'work' / 'films' / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(smoke / 'work' / 'films' / path, tmp_path / 'work' / 'films' / path)
+    given = dict(out=str(tmp_path), ratios=[1.0, 2.5], resamples=50)
+    monkeypatch.setenv('OCF_RUN', '1')
+    monkeypatch.setenv('OCF_STAGE', '91_ratio')
+    trained = {}
+    for turn in range(2):
+        papermill.execute_notebook(
+            str(study.stages()['91_ratio']),
+            str(tmp_path / f'{turn}.ipynb'),
+            given,
+            kernel_name='python3',
+            progress_bar=False,
+            cwd=str(study.stages()['91_ratio'].parent),
+        )
+        places = sorted((tmp_path / 'work' / 'ratio').glob('*/last.safetensors'))
+        trained[turn] = {p: p.stat().st_mtime_ns for p in places}
+    assert len(trained[0]) == 4 and trained[0] == trained[1]
+    table = pd.read_csv(tmp_path / 'tables' / 'ratio.csv')
+    assert table.ratio.tolist() == [1, 2.5] and table.reached.tolist() == [1, 2.5]
+    assert table.auc_pr.between(table.low, table.high).all() and (table.sd_seeds > 0).all()
+    assert table.difference.iloc[1] == table.difference_high.iloc[1] == 0
 
 
 def test_tables_and_figures_say_what_the_films_are(smoke):
@@ -280,25 +342,26 @@ def test_nothing_is_run_twice(smoke):
 
 
 def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
-    "The same seed in another folder, killed twice on the way"
-    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(tmp_path / 'run')]
+    "The same seed in another folder, killed twice on the way and moved in between"
+    run, command = tmp_path / 'run', [COMMAND, 'run', '--profile', 'smoke', '--out']
     for wait_for in ('work/films', 'work/model'):
         process = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+            [*command, str(run)], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
         )
         deadline = time.monotonic() + 600
         while (
-            not (tmp_path / 'run' / wait_for).exists()
-            and process.poll() is None
-            and time.monotonic() < deadline
+            not (run / wait_for).exists() and process.poll() is None and time.monotonic() < deadline
         ):
             time.sleep(0.1)
         time.sleep(2)
         assert process.poll() is None, f'ended before {wait_for} could be interrupted'
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        run = run.rename(tmp_path / f'killed in {wait_for[5:]}')
+    done = subprocess.run([*command, str(run)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for stage in ('00_cohort', '05_real_people', '10_preprocessing'):
+        assert re.search(rf'{stage} +unchanged', done.stderr), done.stderr
     measured = {'backends'}  # bfloat16 of a processor is not always the same bits
     tables = [p.name for p in sorted((smoke / 'tables').glob('*.csv')) if p.stem not in measured]
 
@@ -309,7 +372,7 @@ def test_killed_and_started_again_gives_the_same_tables(smoke, tmp_path):
             if not re.search('training_hours|inference_per_patch', line)
         ]  # times
 
-    assert [n for n in tables if read(smoke, n) != read(tmp_path / 'run', n)] == []
+    assert [n for n in tables if read(smoke, n) != read(run, n)] == []
 
 
 def test_a_file_that_a_parameter_names_is_seen_to_change(tmp_path):
@@ -339,7 +402,7 @@ def named_in(run, names):
 
 
 def test_names_in_tables_are_not_shared(smoke, tmp_path):
-    "Three plain tables, names that do not hold one another, at first one film of a single grey"
+    "Three plain tables, names that do not hold one another, a film that is damaged meanwhile"
     c = cohort.load(smoke / 'work' / 'cohort')
     folder, out = tmp_path / 'films', tmp_path / 'run'
     folder.mkdir()
@@ -368,33 +431,36 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
     whole = flat.PixelData
     flat.PixelData = bytes(len(whole))
     flat.save_as(folder / films.path.iloc[-1])
-    settings = [
-        'run',
-        '--profile',
-        'smoke',
-        '--out',
-        out,
-        '--data',
-        folder,
-        '--until',
-        '10_preprocessing',
-        '--set',
-        'hash_pixels=false',
-        '--set',
-        '10_preprocessing.inversion_films=8',
-    ]
+    settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder]
+    settings += ['--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
     names = (
         {n for v in renamed.values() for n in v.values()}
         | set(films.path)
         | set(map(str, c.films.subject_id))
     )
+    damaged = films.iloc[-1]
     done = ocf(*settings)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert films.path.iloc[-1] in done.stderr and 'every pixel has the same grey' in done.stderr
+    assert damaged.path in done.stderr and 'every pixel has the same grey' in done.stderr
+    grey = flat.PixelData
     flat.PixelData = whole
-    flat.save_as(folder / films.path.iloc[-1])
-    done = ocf(*settings)
-    assert done.returncode == 0 and len(named_in(out, names)) > 15, done.stderr
+    flat.save_as(folder / damaged.path)
+    done = ocf(*settings, '--until', '00_cohort')
+    assert done.returncode == 0 and named_in(out, names), done.stderr
+    flat.PixelData = grey  # while the study runs: the next stage meets it
+    flat.save_as(folder / damaged.path)
+    stage = '10_preprocessing'
+    values = study.settings('smoke', **{f'{stage}.inversion_films': 8})[stage]
+    study._execute(stage, study.stages()[stage], values, out.resolve(), lambda **_: None)
+    assert f'{stage}.ipynb' in {p.name for p in named_in(out, names)}
+    failed = pd.read_csv(out / 'work' / 'failed_films.csv')
+    assert failed.film_id.tolist() == [damaged.film_id]
+    assert 'every pixel has the same grey' in failed.reason[0]
+    note = json.loads((out / 'work' / 'artefacts' / 'table-patches.json').read_text())
+    assert note['caption'].endswith('were read, < 11 could not be used'), note['caption']
+    done = ocf(*settings, '--until', '00_cohort')  # the film has changed: all is read again
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and named_in(out, names)
+    assert damaged.path in (out / 'work' / 'problems.txt').read_text()
 
 
 def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
@@ -413,6 +479,15 @@ def test_real_people_are_not_named_and_not_shown(smoke, tmp_path):
     assert not {'figure3.png', 'figure4.png', 'label_audit.png'} & {p.name for p in shared}, (
         'pixels of people'
     )
+    for name in ('figure3', 'figure4'):
+        kept = tmp_path / 'run' / 'work' / 'private' / f'{name}.png'
+        with Image.open(kept) as picture, Image.open(smoke / f'figures/{name}.png') as shown:
+            assert picture.format == 'PNG' and min(picture.size) > min(shown.size) / 3
+            assert len(set(picture.convert('L').getdata())) > 100
+        assert name not in {a['name'] for a in study._artefacts(tmp_path / 'run')}
+    page = (tmp_path / 'run/notebooks/10_preprocessing.ipynb').read_text()
+    assert page.count('It shows a real person, and is kept as work/private/') == 2
+    assert 'image/png' not in page
     assert 'endered' not in (tmp_path / 'run' / 'index.html').read_text()
 
 
@@ -643,6 +718,43 @@ def test_torn_notes_are_none(tmp_path):
         (tmp_path / 'work' / folder).mkdir(parents=True)
         (tmp_path / 'work' / folder / '00_cohort.json').write_text('')
     assert ledger.notes(tmp_path) == {} and study._artefacts(tmp_path) == []
+
+
+def _films(run):
+    return len(list((run / 'work' / 'films').rglob('*.dcm')))
+
+
+def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
+    "While two processes of a kernel render films: by each signal in turn, then to the end"
+    run, temporary = tmp_path / 'run', tmp_path / 'temporary'
+    temporary.mkdir()
+    places = dict.fromkeys(('TMPDIR', 'JUPYTER_RUNTIME_DIR'), str(temporary))
+    command = [COMMAND, 'run', '--profile', 'smoke', '--out', str(run), '--until', '00_cohort']
+    settings = small.SETTINGS | {'00_cohort.workers': 2}
+    command += [a for k, v in settings.items() for a in ('--set', f'{k}={v}')]
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process = subprocess.Popen(
+            command,
+            env=os.environ | places,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda signum=signum: signal.signal(signum, signal.SIG_DFL),
+        )
+        before, deadline = _films(run), time.monotonic() + 300
+        while _films(run) < before + 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) >= 3, 'a kernel and its two processes'
+        process.send_signal(signum)
+        _, alive = psutil.wait_procs(below, timeout=5)
+        said = process.communicate(timeout=60)[1]
+        assert alive == [] and process.returncode == 128 + signum
+        assert said.splitlines()[-1] == 'Stopped. The same command resumes the run from here.'
+        assert 'Traceback' not in said and list(temporary.iterdir()) == []
+        assert not (run / 'work' / 'running' / 'scratch').exists()
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0 and list(temporary.iterdir()) == [], done.stderr
+    assert [str(p) for p in run.rglob('.*') if p.is_dir()] == []
 
 
 @pytest.mark.parametrize(
