@@ -240,7 +240,6 @@ def _at_odds(stage, values):
     names = [d.rpartition(':')[0].upper() for d in values.get('devices', [])]
     if 'CPU' in names and 'GPU' in names:
         found.append(f'{stage}.devices mixes processors and GPUs')
-    found += _first_at_odds(stage, values) if stage == '20_search' else []
     rule, known = values.get('combine', 'both'), ('both', 'either', 'reader 1', 'reader 2')
     if rule not in known and not values.get('readings'):
         found.append(
@@ -254,8 +253,9 @@ def _at_odds(stage, values):
 _SEARCHED = ('learning_rate', 'decay', 'dropout', 'pos_weight')  # the order of `first`
 
 
-def _first_at_odds(stage, values):
+def _first_at_odds(values, stage='20_search'):
     "Where the first round of a search lies outside what is searched"
+    values = values.get(stage, {})
     first = values.get('first', [])
     if len(first) != len(_SEARCHED):
         return []
@@ -428,6 +428,11 @@ def settings(
         raise StudyError(f'Profile {profile} and the notebooks do not agree: {listed(problems)}.')
     changed, problems = _placed(overrides, takes)
     values, wrong = _checked(asked | changed, takes)
+    if outside := _first_at_odds(values):
+        if ('20_search', 'first') in changed:
+            wrong += outside
+        else:  # the profile's first round was meant for the profile's ranges
+            values['20_search']['first'] = []
     if problems + wrong:
         raise StudyError(f'{listed(problems + wrong)}.')
     return values

@@ -239,7 +239,6 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
             {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
             '20_search.first begins with dropout 0.9, outside 0 to 0.6',
         ),
-        ({'dropout_range': '[0.3, 0.6]'}, 'first begins with dropout 0.2, outside 0.3 to 0.6'),
         ({'combine': 'neither'}, "60_error_analysis.combine is 'neither': it takes both, either"),
         ({'60_error_analysis.right': 0, 'wrong': 0}, 'nothing is left to read'),
         ({'10_preprocessing.size': 225}, '20_search.shrink is 4: patches of 225 px'),
@@ -312,6 +311,12 @@ def test_every_parameter_has_a_range_and_lists_of_words_are_the_librarys():
     assert backends == list(prediction.BACKENDS)
     assert re.fullmatch(settings.rule('', 'compared')['pattern'], ' '.join(backends))
     assert 'paper' in inversion.DETECTORS
+
+
+def test_a_first_round_of_the_profile_gives_way_to_a_range():
+    narrow = study.settings('smoke', dropout_range='[0.3, 0.6]')['20_search']
+    assert narrow['dropout_range'] == [0.3, 0.6] and narrow['first'] == []
+    assert study.settings('smoke')['20_search']['first']
 
 
 @pytest.mark.parametrize(

@@ -433,6 +433,7 @@ def test_names_in_tables_are_not_shared(smoke, tmp_path):
     flat.save_as(folder / films.path.iloc[-1])
     settings = ['run', '--profile', 'smoke', '--out', out, '--data', folder]
     settings += ['--set', 'hash_pixels=false', '--set', '10_preprocessing.inversion_films=8']
+    settings += ['--set', 'max_failed=0']
     names = (
         {n for v in renamed.values() for n in v.values()}
         | set(films.path)
