@@ -109,8 +109,13 @@ def test_the_ratio_is_tried_without_a_test_person(smoke, tmp_path, monkeypatch):
     assert len(trained[0]) == 4 and trained[0] == trained[1]
     table = pd.read_csv(tmp_path / 'tables' / 'ratio.csv')
     assert table.ratio.tolist() == [1, 2.5] and table.reached.tolist() == [1, 2.5]
-    assert table.auc_pr.between(table.low, table.high).all() and (table.sd_seeds > 0).all()
-    assert table.difference.iloc[1] == table.difference_high.iloc[1] == 0
+    assert table.auc_pr.between(0, 1).all() and (table.sd_seeds > 0).all()
+    validation = c.bodies[c.bodies.split == 'validation']
+    people = validation[validation.label == 1].subject_id.nunique()
+    limits = table[['low', 'high', 'difference_low', 'difference_high']]
+    assert limits.notna().all(axis=None) == (people >= resampling.LEAST_PEOPLE)
+    assert limits.isna().all(axis=None) == (people < resampling.LEAST_PEOPLE)
+    assert table.difference.iloc[1] == 0
 
 
 def test_tables_and_figures_say_what_the_films_are(smoke):
