@@ -1525,12 +1525,15 @@ def _graded_table(df, file, blank):
 
 def _ungraded_table(df, file, blank):
     "What is done to bodies that need no grade: they are marked, with one that the schema takes."
-    if any(c in df and df[c].notna().any() for c in ('sq', 'grade')):
+    given = df.reindex(columns=['sq', 'grade']).notna().any(axis=1)
+    if given.any() and given.all():
         return _graded_table(df, file, blank)
+    said = f'bodies without a grade: {(~given).sum()}; the grades of the others are not used'
+    told = [Problem(file, None, 'sq', None, said, 'warning')] * bool(given.any())
     df, outside = _of_method(df, file, 'level')
     df, halfway = _with_midpoints(df, file, XY)
     df = df.drop(columns=['label', 'grade', 'type'], errors='ignore')
-    return df.assign(sq='0', ungraded=True), outside + halfway
+    return df.assign(sq='0', ungraded=True), told + outside + halfway
 
 
 def _read_three(root, graded):

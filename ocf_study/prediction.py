@@ -277,7 +277,7 @@ def benchmark(
                 peers_value=v,
                 ratio=v / best.ms_per_patch,
             )
-            for n, (p, v) in zip(names, peers, strict=True)
+            for n, (p, v) in zip(names, peers, strict=False)  # the run's own has the first alone
         ]
 
     names, side = ('predict_ms_best', 'predict_ratio_keras'), model.input.shape[1]

@@ -323,7 +323,9 @@ def _told(stage, at, log):
 
     try:
         yield
-    except DeadKernelError as e:
+    except RuntimeError as e:  # one that dies while it starts has no error of its own
+        if at and not isinstance(e, DeadKernelError):
+            raise
         where = f'cell {at["cell"]} of {at["cells"]}' if at else 'its start'
         raise StudyError(
             f'{stage} stopped in {where}: its process was killed or died, as it is where memory is '

@@ -897,7 +897,7 @@ def made_up(people, bodies_each, sick):
         b,
         flow,
         dict(root='.', rendered=True),
-        'a salt for tests only',
+        salt='a salt for tests only',
     )
 
 

@@ -454,8 +454,9 @@ def test_a_graded_folder_is_read_with_its_grades(run, new):
     bodies.assign(sq=np.where(np.arange(len(bodies)) > 0, bodies.sq.astype(float), np.nan)).to_csv(
         new / 'bodies.csv', index=False
     )
-    with pytest.raises(manifest.DataError, match='line 2, sq'):
-        prediction.ungraded(new)  # half graded is a mistake
+    half = prediction.ungraded(new)
+    assert len(half.bodies) == len(bodies) and half.bodies.sq.isna().all(), 'a body is lost'
+    assert 'bodies without a grade: 1; the grades of the others' in ' '.join(half.about['told'])
 
 
 def test_black_and_white_films_warn_and_grey_ones_do_not():

@@ -439,3 +439,12 @@ print(tempfile.gettempdir())
 """
     said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() != str(tmp_path / 'scratch')
+
+
+def test_a_kernel_that_dies_while_it_starts_is_one_sentence(tmp_path):
+    with pytest.raises(study.StudyError, match='00_cohort stopped in its start: .*killed or died'):
+        with study._told('00_cohort', {}, tmp_path / 'log'):
+            raise RuntimeError('Kernel died before replying to kernel_info')
+    with pytest.raises(RuntimeError, match='something else'):
+        with study._told('00_cohort', dict(cell=1, cells=9), tmp_path / 'log'):
+            raise RuntimeError('something else')
