@@ -32,10 +32,13 @@ from .run import PLACES, Run
 @patch_to(Run, as_prop=True)
 def scored(self: Run) -> pd.DataFrame:  # columns of `evaluated`, grade, error (0-1)
     "Every body of a run that has a probability."
-    found = self.evaluated()
-    return found.assign(
-        grade=genant.to_grade(found.sq), error=(found.probability - found.label).abs()
-    )
+
+    def judged():
+        found = self.evaluated()
+        error = (found.probability - found.label).abs()
+        return found.assign(grade=genant.to_grade(found.sq), error=error)
+
+    return self.once('scored', judged)
 
 # %% ../nbs/method/17a_explore.ipynb #fb1430eb
 def open_run(

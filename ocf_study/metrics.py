@@ -465,7 +465,7 @@ def paper_thresholds(
 @patch_to(Run, as_prop=True)
 def thresholds(self: Run) -> dict:  # of `paper_thresholds`
     "The paper's two thresholds, set on the test bodies of a run."
-    return paper_thresholds(self.evaluated('test'))
+    return self.once('thresholds', lambda: paper_thresholds(self.evaluated('test')))
 
 # %% ../nbs/method/10_metrics.ipynb #9dedec1d
 def six_points(

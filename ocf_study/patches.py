@@ -547,7 +547,7 @@ def open(
 @patch_to(Run, as_prop=True)
 def choices(self: Run) -> dict:  # size, variant, detector, tie, seed
     "How the patches of a run were cut."
-    settings = open(self.path('patches')).attrs['settings']
+    settings = self.opened('patches', open).attrs['settings']
     return {k: settings[k] for k in ('size', 'variant', 'detector', 'tie', 'seed')}
 
 # %% ../nbs/method/09_patches.ipynb #2fdeb449

@@ -118,7 +118,7 @@ def predictor(
 @patch_to(Run, as_prop=True)
 def score(self: Run):  # function: (N, S, S) uint16 patches -> (N,) probability of label 1
     "The network of a run as a function on patches."
-    predict = predictor(self.network, self.path('exported'))
+    predict = self.once('score', lambda: predictor(self.network, self.path('exported')))
     return lambda pixels: predict(patches.standardise(pixels)[..., None])
 
 # %% ../nbs/method/13a_prediction.ipynb #a4c91265

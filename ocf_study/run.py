@@ -89,9 +89,17 @@ class Run(os.PathLike):
         read,  # function of its path
     ):
         "What a place holds, read the first time it is asked for."
-        if place not in self._opened:
-            self._opened[place] = read(self.path(place))
-        return self._opened[place]
+        return self.once(place, lambda: read(self.path(place)))
+
+    def once(
+        self,
+        name: str,  # of what is made
+        make,  # function without arguments
+    ):
+        "What `make` returns, made the first time it is asked for."
+        if name not in self._opened:
+            self._opened[name] = make()
+        return self._opened[name]
 
     def __getattr__(self, name):  # of what no module that is imported yet says how to open
         if (module := OPENED_BY.get(name)) and not hasattr(Run, name):

@@ -29,7 +29,10 @@ def test_a_run_is_opened_by_name_alone(tiny_run):
     assert len(run.scored) == len(run.predictions)
     assert set(run.thresholds) == {'threshold 1', 'threshold 2'}
     assert run.thresholds['threshold 2'].split == 'test'
-    assert run.cohort is run.cohort and run.network is run.network
+    for name in ('cohort', 'network', 'scored', 'thresholds'):
+        assert getattr(run, name) is getattr(run, name), f'{name} is opened twice'
+    opened = run.choices and run.score and len(run._opened)
+    assert run.score and run.choices and len(run._opened) == opened, 'a network is compiled twice'
 
 
 def test_paths_alone_import_nothing_heavy():
