@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'SHARD', 'CHUNK', 'READ', 'POOL', 'film_patches', 'identity', 'report', 'open', 'verify', 'table', 'build',
-           'standardise', 'averaged', 'arrays', 'dataset', 'detections', 'steps']
+           'standardise', 'averaged', 'arrays', 'originals', 'dataset', 'detections', 'steps']
 
 # %% ../nbs/method/09_patches.ipynb #2a74b0bd
 from collections import deque
@@ -776,6 +776,18 @@ def arrays(
     chosen = table(store, select)
     pixels = _pixels(zarr.open_group(str(store), mode='r')['pixels'], chosen.index.to_numpy())
     return standardise(pixels)[..., None], chosen['label'].to_numpy(np.float32)
+
+# %% ../nbs/method/09_patches.ipynb #58acd7e6
+def originals(
+    store,  # of `build`
+    bodies,  # (n,) body_id
+):  # (n, size, size, 1) float32, z-scored
+    "The original patches of these bodies, in their order"
+    select = dict(kind='original', body_id=list(bodies))
+    place = pd.Index(table(store, select).body_id).get_indexer(bodies)
+    if (place < 0).any():
+        raise KeyError(f'no patch of {np.asarray(bodies)[place < 0][0]}')
+    return arrays(store, select)[0][place]
 
 # %% ../nbs/method/09_patches.ipynb #8eab32b1
 POOL = 4096  # patches shuffled together when they are streamed (400 MB)
