@@ -179,7 +179,7 @@ def disturbed(folder, stage, turn, wanted, rng, kills):
         process, log = start(out, stage)
         began = time.monotonic()
         begun(process, out, stage)
-        pause, way = rng.uniform(0, 1.1 * seconds), rng.choice(WAYS)
+        pause, way = 1.1 * seconds * rng.random() ** 2, rng.choice(WAYS)  # the start is dear
         try:
             process.wait(None if enough else pause)
         except subprocess.TimeoutExpired:
