@@ -458,8 +458,7 @@ def _curve(e, found, curve):
     band = resampling.band(*e.arrays(), curve, **e.drawn)
     area = found.by_person.set_index('measure').loc[f'auc_{curve}']
     how = (
-        f'{sample(e)}; {e.method}; bands from as many resamples: dark pointwise, '
-        'light simultaneous'
+        f'{sample(e)}; {e.method}; bands from as many resamples: dark pointwise, light simultaneous'
     )
     return band, area.value, (area.low, area.high), how
 
@@ -717,12 +716,11 @@ def in_words(e: Evaluation, found: Intervals) -> str:  # Markdown
     "What the test set shows, in sentences."
     at = found.by_person.set_index(['threshold', 'measure'])
     areas = ' and '.join(
-        f'{name} {_quoted(e, at.loc["", m])}' for m, name in (('auc_roc', 'AUC-ROC'), ('auc_pr', 'AUC-PR'))
+        f'{name} {_quoted(e, at.loc["", m])}'
+        for m, name in (('auc_roc', 'AUC-ROC'), ('auc_pr', 'AUC-PR'))
     )
     sentences = [f'On {sample(e)}: {areas}.']
     for name in metrics.PAPER_RULES:
-        sensitivity, ppv = (
-            _quoted(e, at.loc[name, m], 100, ' %') for m in ('sensitivity', 'ppv')
-        )
+        sensitivity, ppv = (_quoted(e, at.loc[name, m], 100, ' %') for m in ('sensitivity', 'ppv'))
         sentences.append(f'At {name}, sensitivity is {sensitivity} and PPV {ppv}.')
     return '\n\n'.join([*sentences, *_left_out(e, found)])
