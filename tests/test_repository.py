@@ -98,7 +98,6 @@ LINES = {  # of code that a study notebook may have, without parameters and comm
     '30_training': 145,
     '40_prediction': 173,
     '60_error_analysis': 248,
-    '80_comparison': 492,
     '90_benchmarks': 479,
     '91_ratio': 145,
 }
