@@ -281,7 +281,9 @@ def odds_ratios(a: Analysis, drawn: Drawn | None = None) -> Captioned:
         MASKED,
         alt='Fifteen confounders down the page, the odds ratio of a wrong answer across on a '
         'logarithmic axis, a dot with its interval for the paper and for this run.',
-        data=pd.concat([t[columns].assign(source=name) for name, t in tables.items()]).reset_index(),
+        data=pd.concat(
+            [t[columns].assign(source=name) for name, t in tables.items()]
+        ).reset_index(),
     )
 
 # %% ../nbs/method/17i_confounders.ipynb #f6129235
@@ -293,9 +295,7 @@ def agreement(
     "How far two readers agree on each confounder, protected."
     if a.marked is None or a.marked.reader.nunique() != 2:
         return None
-    found = error_analysis.reader_agreement(
-        a.marked, a.level, a.answers.person, resamples, seed
-    )
+    found = error_analysis.reader_agreement(a.marked, a.level, a.answers.person, resamples, seed)
     rests_on = disclosure.groups(found[['both', 'first_alone', 'second_alone', 'neither']])
     found = disclosure.protect(a.answers.policy, found, rests_on)
     return Captioned(
