@@ -97,7 +97,6 @@ LINES = {  # of code that a study notebook may have, without parameters and comm
     '20_search': 189,
     '30_training': 145,
     '40_prediction': 173,
-    '60_error_analysis': 248,
     '90_benchmarks': 479,
     '91_ratio': 145,
 }
