@@ -28,6 +28,7 @@ from ocf_study import (
     manifest,
     nhanes,
     overlay,
+    placement,
 )
 from ocf_study.manifest import DataError
 
@@ -617,6 +618,7 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
     change(films[4], PixelData=rgb.tobytes(), **tags)
     for whole in (200, 0):
         monkeypatch.setattr(cohort, 'WHOLE', whole)
+        monkeypatch.setattr(cohort, 'SOME', 0)
         said = {
             Path(p.value).name: (p.severity, p.message)
             for p in cohort.check(tables)
@@ -852,8 +854,8 @@ def test_any_order_is_repaired(orders, left):
 
 def test_no_nhanes_body_is_refused():
     p = nhanes.points(nhanes.bodies())
-    assert not cohort.point_faults(p, 'right').drop(columns='outside').to_numpy().any()
-    assert cohort.point_faults(p, 'left').order.all()
+    assert not placement.faults(p, 'right').drop(columns='outside').to_numpy().any()
+    assert placement.faults(p, 'left').order.all()
 
 
 def test_what_the_check_lets_pass_can_be_cut():
@@ -864,10 +866,10 @@ def test_what_the_check_lets_pass_can_be_cut():
     width, height = np.ceil(p.max((0, 1))) + 5
     for facing in ('right', 'left'):
         q = p if facing == 'right' else geometry.mirror(p, width)
-        passed = ~cohort.point_faults(q, facing, width, height).any(axis=1).to_numpy()
-        assert 0.2 < passed.mean() < 0.98 and not geometry.problems(
-            q[passed], width, height, facing
-        )
+        passed = ~placement.faults(q, facing, width, height).any(axis=1).to_numpy()
+        assert 0.2 < passed.mean() < 0.98
+        maps = geometry.affine(q[passed], shape=(height, width), facing=facing)
+        assert np.isfinite(maps).all() and (np.linalg.det(maps[:, :, :2]) != 0).all()
 
 
 # --- partition, down-sampling, certificate ---
