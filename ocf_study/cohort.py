@@ -400,6 +400,7 @@ def _scales(d, films, file):
     f = films.set_index('film_id').join(
         pd.DataFrame(
             dict(scale=by.scale.median(), n=by.size(), right=by.right.max(), low=by.low.max())
+            | dict(last=by['at'].max())
         ),
         how='inner',
     )
@@ -409,7 +410,8 @@ def _scales(d, films, file):
     size = f.scale * mm
     wrong = (size < MM[0]) | (size > MM[1])
     corner = (f.right < 0.55 * width) & (f.low < 0.55 * height) & (f.n > 2)
-    small = corner & (height / f.scale > TALL) & ~wrong
+    upper = (f.right < 0.5 * width) & (f.low < 0.5 * height) & (f['last'] == _LAST)
+    small = (corner & (height / f.scale > TALL) | upper) & ~wrong
     relative = f.scale / height
     far = pd.Series(False, f.index)
     for _, rows in f.groupby('region'):
@@ -429,7 +431,7 @@ def _scales(d, films, file):
                 f'by the pixels of {mm[m].median():g} mm: {cause}'
             ),
         ),
-        (small, lambda m: f'all bodies lie in the upper left of the film, and are small: {cause}'),
+        (small, lambda m: f'all bodies lie in the upper left of the film: {cause}'),
         (far, lambda m: f'bodies have another size than on other films: {cause}'),
     ]
     return [
@@ -443,6 +445,7 @@ def _scales(d, films, file):
 
 
 _LUMBAR = genant.LEVELS.index('T10')  # the highest level that a lumbar film is sure to show
+_LAST = genant.LEVELS.index('L4')  # no film of it has only sacrum and hips on its lower half
 
 # %% ../nbs/method/05_cohort.ipynb #3d65c834
 def _regions(d, films, file):

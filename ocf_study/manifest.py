@@ -143,7 +143,7 @@ CONFOUNDERS = [
     'osteophytes',
 ]  # rows of table 2, in its order
 
-# %% ../nbs/method/01_manifest.ipynb #71d5e332
+# %% ../nbs/method/01_manifest.ipynb #a5a00001
 def as_numbers(
     column: pd.Series,  # text or numbers
 ) -> pd.Series:  # float; missing where there is no number
@@ -156,7 +156,7 @@ def as_numbers(
             pass
     return pd.to_numeric(column, errors='coerce').astype(float)
 
-
+# %% ../nbs/method/01_manifest.ipynb #a5a00005
 def among(
     column: pd.Series,
     values: pd.Series,  # many
@@ -164,7 +164,7 @@ def among(
     "Which cells stand among others; of long columns of text many times faster than `isin`."
     return column.astype(object).isin(values.astype(object))
 
-
+# %% ../nbs/method/01_manifest.ipynb #71d5e332
 def _lines(df):
     "Line of the file for each row: the index of `cells`, or as if the table were just written."
     return df.index.to_numpy() if df.index.name == 'line' else np.arange(2, len(df) + 2)
