@@ -19,7 +19,9 @@ study: $(BIN)/.installed
 	ocf-study run --profile $(PROFILE) --out $(OUT)
 
 test: browser check
-	nbdev_test --n_workers 2
+	rm -rf $(VENV)/tmp && mkdir $(VENV)/tmp
+	TMPDIR=$(CURDIR)/$(VENV)/tmp nbdev_test --n_workers 2
+	rm -rf $(VENV)/tmp
 
 browser:  # for the tests of the site and of DICOM files, which are skipped without them
 	@{ command -v chromium && command -v dciodvfy; } >/dev/null || { test "$$(id -u)" = 0 && { apt-get update && \

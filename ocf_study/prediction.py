@@ -8,9 +8,11 @@ __all__ = ['BACKENDS', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'c
            'Seen', 'films_to_score', 'network_facts', 'by_height', 'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import json
+import shutil
 import tempfile
 import time
 import warnings
@@ -83,10 +85,23 @@ def export(
     return folder
 
 # %% ../nbs/method/13a_prediction.ipynb #8581dc20
+@contextmanager
+def _temporary_files_in(folder):
+    "Libraries leave temporary files when their process is killed: in a folder that goes next time"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _export(model, path, kind):
     "One format by Keras's export, which wants a network that has been called."
     model(np.zeros((1, *model.input.shape[1:]), np.float32))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _temporary_files_in(path.parent / 'temporary'):
         warnings.simplefilter('ignore', FutureWarning)  # of tf2onnx, on np.object
         model.export(str(path), format=kind, verbose=False)
 

@@ -148,7 +148,9 @@ def _engine():
                 "What a kernel says outside its cells goes to a file"
 
                 def __init__(self, **kw):  # no kernel that somebody registered as `python3`
-                    super().__init__(**kw, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+                    file = os.path.join(os.environ['JUPYTER_RUNTIME_DIR'], 'kernel.json')
+                    own = KernelSpecManager(kernel_dirs=[])
+                    super().__init__(**kw, kernel_spec_manager=own, connection_file=file)
 
                 async def start_kernel(self, **kw):
                     with open(log, 'w') as f:

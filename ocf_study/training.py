@@ -150,13 +150,7 @@ def _stream(x, y, batch, seed=None, epoch=0):
                 y[order[i : i + batch]],
             )
 
-    signature = tf.TensorSpec((None, *x.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.float32)
-    n = -(-len(x) // batch)
-    return (
-        tf.data.Dataset.from_generator(batches, output_signature=signature)
-        .apply(tf.data.experimental.assert_cardinality(n))
-        .prefetch(4)
-    )
+    return patches.stream(batches, x.shape[1:], -(-len(x) // batch))
 
 # %% ../nbs/method/12_training.ipynb #6d8b4749
 def _copied(x, channels):
@@ -292,6 +286,11 @@ def _settings_of_process(recipe):
         tf.config.optimizer.set_experimental_options({name: before})
 
 # %% ../nbs/method/12_training.ipynb #0e05dd18
+def _graph(function, signature=None, **options):
+    "A compiled function, without the temporary file that AutoGraph writes for each"
+    return tf.function(function, signature, autograph=False, **options)
+
+
 def _first(logits):
     "(B,) the output's logit, without those of the auxiliary heads"
     return tf.reshape(
@@ -354,9 +353,9 @@ class _Trainer:
             tf.TensorSpec((None,)),
             tf.TensorSpec(()),
         )
-        self.step_on_one = tf.function(self._step, [x, y, n], jit_compile=recipe.jit)
-        self.step = tf.function(self._step_on_all) if self.strategy else self.step_on_one
-        self.logit = tf.function(lambda x: _first(self.model(x, training=False)), [x])
+        self.step_on_one = _graph(self._step, [x, y, n], jit_compile=recipe.jit)
+        self.step = _graph(self._step_on_all) if self.strategy else self.step_on_one
+        self.logit = _graph(lambda x: _first(self.model(x, training=False)), [x])
 
     def _step(self, x, y, n):
         r = self.recipe
@@ -756,7 +755,7 @@ def predict(
     "Probability of a moderate to severe fracture for each patch"
     batches = x if isinstance(x, tf.data.Dataset) else _stream(x, np.zeros(len(x)), batch)
     side, channels = model.input_shape[2:]  # patches are averaged and copied as in training
-    logit = tf.function(
+    logit = _graph(
         lambda v: _first(model(v, training=False)), [tf.TensorSpec((None, *model.input_shape[1:]))]
     )
     seen = (_copied(patches.averaged(v.numpy(), side), channels) for v, _ in batches)

@@ -1,10 +1,23 @@
 "Property tests are not timed: the machines that run them are shared"
 
+import os
+import tempfile
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile('study', deadline=None)
 settings.load_profile('study')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def temporary(tmp_path_factory):
+    "What libraries and commands leave in the temporary folder goes with that of the tests"
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp('temporary'))
+        patch.setattr(tempfile, 'tempdir', folder)
+        patch.setitem(os.environ, 'TMPDIR', folder)
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -1,9 +1,13 @@
 """Prediction of ungraded films: the same numbers on every way in, nothing half written, no HTML."""
 
 from pathlib import Path
+import os
 import re
-
 import shutil
+import signal
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -125,6 +129,36 @@ def test_export_is_kept_for_the_same_weights_and_made_anew_for_others(tmp_path):
         ).max()
         > 1e-3
     )
+
+
+def test_a_process_that_is_killed_leaves_nothing_in_the_temporary_folder(tmp_path):
+    "TensorFlow's AutoGraph writes a file for each function, which is removed at an orderly end"
+    (tmp_path / 'temporary').mkdir()
+    code = f"""
+import os, signal
+import numpy as np
+from ocf_study import googlenet, prediction, training
+model = googlenet.without_aux(googlenet.build(size=32))
+prediction.export(model, {str(tmp_path / 'export')!r}, ['openvino'])
+x = np.random.default_rng(1).normal(size=(4, 32, 32, 1)).astype('float32')
+prediction.predictor(model, backend='keras')(x)
+training.predict(model, x)
+trainer = training._Trainer(googlenet.build(size=32), training.Recipe(batch=4), ())
+trainer.step(x, np.array([0, 1, 0, 1], 'float32'), 4.0)
+trainer.logit(x)
+print('done', flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env=os.environ | dict(TMPDIR=str(tmp_path / 'temporary')),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == 'done\n' and done.returncode == -signal.SIGKILL, done.stderr
+    assert list((tmp_path / 'temporary').iterdir()) == []
+    files = {p.name for p in (tmp_path / 'export').iterdir() if p.name[0] != '.'}
+    assert files == {'network.xml', 'network.bin', 'weights.json'}
 
 
 def test_an_ensemble_is_exported_like_a_network_and_repeats_itself(tmp_path):

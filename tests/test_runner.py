@@ -155,8 +155,8 @@ def alive(pids):
     return [p for p in found if p.exists() and 'zombie' not in p.read_text()]
 
 
-@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_one_sentence_and_leaves_nothing(signum, slow, tmp_path):
+def at_work(slow, signum=signal.SIGINT):
+    "A run whose second notebook waits; its kernel's process and the one below that"
     arguments = ['run', '--profile', 'stub', '--out', str(slow)]
     process = subprocess.Popen(
         COMMAND + arguments,
@@ -170,6 +170,20 @@ def test_a_signal_is_one_sentence_and_leaves_nothing(signum, slow, tmp_path):
     time.sleep(0.5)
     held = [int(p) for p in pids.read_text().split()]
     assert len(alive(held)) == 2
+    return process, held
+
+
+def test_a_run_that_is_killed_leaves_nothing_in_the_temporary_folder(slow, tmp_path):
+    process, held = at_work(slow)
+    with process:
+        for pid in (process.pid, *held):
+            os.kill(pid, signal.SIGKILL)
+    assert [p.name for p in (tmp_path / 'temporary').iterdir()] == []
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_one_sentence_and_leaves_nothing(signum, slow, tmp_path):
+    process, held = at_work(slow, signum)
     process.send_signal(signum)
     said = process.communicate(timeout=20)[1]
     assert process.returncode == 128 + signum
