@@ -31,7 +31,7 @@ import xarray as xr
 import zarr
 from fastcore.basics import patch_to
 
-from . import augmentation, geometry, inversion, radiograph, runtime
+from . import augmentation, geometry, inversion, placement, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -117,11 +117,11 @@ class _Film:
         film = radiograph.framed(self.path, self.points, self.frame)
         if self.turned:
             film = replace(film, picture=np.invert(film.picture))
-        if wrong := geometry.problems(film.points, *film.picture.shape[::-1]):
+        if wrong := placement.refused(film.points, 'left', *film.picture.shape[::-1]):
             raise DataError(
                 [
                     Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason)
-                    for i, reason in wrong
+                    for i, reason in wrong.items()
                 ]
             )
         return film

@@ -257,8 +257,11 @@ def _first_at_odds(values, stage='20_search'):
     "Where the first round of a search lies outside what is searched"
     values = values.get(stage, {})
     first = values.get('first', [])
-    if len(first) != len(_SEARCHED):
+    if not first:
         return []
+    if len(first) != len(_SEARCHED):
+        names = f'{", ".join(_SEARCHED[:-1])} and {_SEARCHED[-1]}'
+        return [f'{stage}.first is {first}: it takes {names}, in this order, or none of them']
     ranges = [values.get(f'{name}_range') or [-math.inf, math.inf] for name in _SEARCHED]
     return [
         f'{stage}.first begins with {name} {value:g}, outside {min(r):g} to {max(r):g}: '
@@ -275,12 +278,16 @@ def _sides_at_odds(values):
     "Stages whose network is for patches of a side that the patches cannot be averaged down to"
     size = values.get('10_preprocessing', {}).get('size', 0)
     shrinks = {s: mine['shrink'] for s, mine in values.items() if 'shrink' in mine and size}
-    return [
-        f'{stage}.shrink is {shrink}: patches of {size} px (10_preprocessing.size) cannot be '
-        f'averaged down by it to {_SMALLEST} px or more'
+    wrong = [
+        f'{stage}.shrink is {shrink}'
         for stage, shrink in shrinks.items()
         if size % shrink or size // shrink < _SMALLEST
     ]
+    said = (
+        f': patches of {size} px (10_preprocessing.size) cannot be averaged down by it '
+        f'to {_SMALLEST} px or more'
+    )
+    return [' and '.join(wrong) + said] * bool(wrong)
 
 # %% ../nbs/method/17b_settings.ipynb #ed6677e6
 _LARGEST = 200_000  # bytes of a profile
@@ -387,17 +394,21 @@ def _asked(given, takes):
 # %% ../nbs/method/17b_settings.ipynb #f681200b
 def _placed(overrides, takes):
     "Where each override goes: `stage.key` to one notebook, `key` to every notebook that has it"
-    asked, unknown = {}, []
+    asked, unknown, problems = {}, [], []
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
         hit = [s for s in takes if key in takes[s] and stage in ('', s)]
+        if len({type(takes[s][key]) for s in hit}) > 1:
+            said = ' or '.join(f'{s}.{key}' for s in hit)
+            problems.append(f'{key} is another thing in each of its notebooks: give {said}')
+            continue
         unknown += [] if hit else [short(name)[1:-1]]
         asked |= {(s, key): (value, name) for s in hit}
-    if not unknown:
-        return asked, []
-    known = ', '.join(sorted({k for defaults in takes.values() for k in defaults}))
-    names = listed(unknown, sep=', ')
-    return asked, [f'Unknown parameter {names}: the notebooks take {known}']
+    if unknown:
+        known = ', '.join(sorted({k for defaults in takes.values() for k in defaults}))
+        names = listed(unknown, sep=', ')
+        problems.append(f'Unknown parameter {names}: the notebooks take {known}')
+    return asked, problems
 
 # %% ../nbs/method/17b_settings.ipynb #7b5fc3bf
 PATHS = ('data', 'checkpoint', 'readings')  # parameters that name files

@@ -248,14 +248,21 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
         ({'stratify': 'maybe'}, 'takes true or false'),
         ({'jit': 'true'}, 'jit needs 30_training.deterministic=false'),
         ({'devices': '[TPU:0]'}, 'devices[0] must match pattern'),
-        ({'20_search.first': '[1, 2]'}, '20_search.first'),
+        (
+            {'20_search.first': '[1, 2]'},
+            '20_search.first is [1.0, 2.0]: it takes learning_rate, decay',
+        ),
+        ({'first': '[1, 2]'}, 'give 20_search.first or 60_error_analysis.first.'),
         (
             {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
             '20_search.first begins with dropout 0.9, outside 0 to 0.6',
         ),
         ({'combine': 'neither'}, "60_error_analysis.combine is 'neither': it takes both, either"),
         ({'60_error_analysis.right': 0, 'wrong': 0}, 'nothing is left to read'),
-        ({'10_preprocessing.size': 225}, '20_search.shrink is 4: patches of 225 px'),
+        (
+            {'10_preprocessing.size': 225},
+            '20_search.shrink is 4 and 30_training.shrink is 2: patches of 225 px',
+        ),
         ({'30_training.shrink': 16}, '30_training.shrink is 16: patches of 224 px'),
         ({'workers': 10**6}, 'workers must be smaller than or equal to 1024, not 1000000'),
         ({'subjects': '1e12'}, 'subjects must be smaller than or equal to 1000000'),
@@ -271,6 +278,23 @@ def test_a_value_that_cannot_be_meant_is_one_sentence(given, says):
     with pytest.raises(study.StudyError) as e:
         study.settings('demo', **given)
     assert says in str(e.value) and len(str(e.value)) < 3000 and '\n' not in str(e.value)
+
+
+def test_one_fault_is_one_sentence():
+    "Whatever number of notebooks take a parameter"
+    for given in (
+        {'first': '[1, 2]'},
+        {'20_search.first': '[1, 2]'},
+        {'size': 225},
+        {'shrink': 3},
+        {'seed': 'x'},
+        {'level': 95},
+        {'resamples': -5},
+        {'fractions': '[0.9, 0.2, -0.1]'},
+    ):
+        with pytest.raises(study.StudyError) as e:
+            study.settings('demo', **given)
+        assert '; ' not in str(e.value) and 'definition' not in str(e.value), e.value
 
 
 def test_every_number_has_an_upper_bound():
