@@ -298,13 +298,18 @@ def _end(processes):
 
 def _beside(work):
     "Result of `work`, which runs in another thread; when this one is stopped, its processes end"
+    from jupyter_core.utils import ensure_event_loop
+
     before, future = _below(), Future()
 
     def call():
         try:
-            future.set_result(work())
+            with contextlib.closing(ensure_event_loop()):  # papermill opens one for each thread
+                result = work()
         except BaseException as e:
             future.set_exception(e)
+        else:
+            future.set_result(result)
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
