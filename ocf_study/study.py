@@ -1152,5 +1152,7 @@ def main():
     if signals:
         more = ' The same command resumes the run from here.' if sys.argv[1:2] == ['run'] else ''
         print(f'Stopped.{more}', file=sys.stderr)
-        code = 128 + signals[0]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signals[0])  # on a busy machine so many libraries take seconds to unload
     sys.exit(code)

@@ -49,7 +49,10 @@ def start(out, until):
 
 def kill(process, way):
     "End the runner, its kernel or everything -> seconds until nothing of it is left"
-    runner = psutil.Process(process.pid)
+    try:
+        runner = psutil.Process(process.pid)
+    except psutil.NoSuchProcess:  # it has just ended
+        return process.wait()
     below = runner.children(recursive=True)
     while way == 'kernel' and not below and process.poll() is None:  # it has yet to start
         time.sleep(0.05)

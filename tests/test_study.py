@@ -751,7 +751,7 @@ def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
         assert len(below) >= 3, 'a kernel and its two processes'
         process.send_signal(signum)
         _, alive = psutil.wait_procs(below, timeout=5)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=10)[1]
         assert alive == [] and process.returncode == 128 + signum
         assert said.splitlines()[-1] == 'Stopped. The same command resumes the run from here.'
         assert 'Traceback' not in said and list(temporary.iterdir()) == []
