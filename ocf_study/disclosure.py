@@ -299,8 +299,8 @@ class Policy:
             return True
         if self.masks(split, column):
             return False
-        if column == 'subjects' and split in self.certificate.index:
-            if 0 < self.certificate.loc[split, column] - n < self.below:
+        if split in self.certificate.index and column in self.certificate:
+            if 0 < self.certificate.loc[split, column] - n < self.below:  # so few are left out
                 return False
         return not 0 < n < self.below
 
