@@ -222,6 +222,8 @@ def _out_of_range(name, value, may_be):
     try:
         _checker(json.dumps(may_be))(value, name_prefix=name)
     except fastjsonschema.JsonSchemaValueException as e:
+        if 'description' in may_be:
+            return [f'{name} takes {may_be["description"]}, not {short(e.value)}']
         return [f'{e.message}, not {short(e.value)}']
     if isinstance(value, list) and name.endswith('_range') and value[0] > value[1]:
         return [f'{name} begins above its end: {value}']
@@ -362,7 +364,7 @@ def _placed(overrides, takes):
     asked, unknown = {}, []
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
-        hit = [s for s in takes if key in takes[s] and stage in ('', s)]
+        hit = [s for s in takes if key in takes[s] and name in (key, f'{s}.{key}')]
         unknown += [] if hit else [short(name)[1:-1]]
         asked |= {(s, key): (value, name) for s in hit}
     if not unknown:

@@ -435,11 +435,15 @@ def _texts(value):
 # %% ../nbs/method/18_study.ipynb #98404ea7
 def _unreached(scheduler):
     "What keeps a Dask scheduler from being used"
+    from distributed.comm.registry import backends
+
     address = scheduler if '://' in scheduler else f'tcp://{scheduler}'
     try:
         parts = urlsplit(address)
+        if parts.scheme not in backends or parts.scheme == 'inproc':
+            return [f'{scheduler} is no Dask scheduler: its address begins with tcp:// or tls://']
         if parts.scheme not in ('tcp', 'tls', 'ws', 'wss'):
-            return []
+            return []  # of a package for another kind of network
         with socket.create_connection((parts.hostname, parts.port), timeout=10):
             return []
     except (OSError, ValueError, TypeError):
@@ -466,7 +470,9 @@ def _no_database(storage):
     try:
         url = sqlalchemy.make_url(storage)
         if url.get_backend_name() == 'sqlite':
-            there = Path(url.database or '').absolute().parent.is_dir()
+            if url.database in (None, '', ':memory:'):
+                return [f'The database {url} keeps nothing: name its file, sqlite:////folder/file']
+            there = Path(url.database).absolute().parent.is_dir()
             return [] if there else [f'There is no folder for the database {url}']
         with sqlalchemy.create_engine(url).connect():
             return []
@@ -525,6 +531,14 @@ def _refuse(profile, values, out, anyway):
             if not os.access(p, os.W_OK):
                 raise StudyError(f'No permission to write to {p}.')
             break
+    folders = [Run(out).path(place) for place in _FOLDERS]
+    if wrong := [os.path.relpath(p) for p in folders if p.exists() and not p.is_dir()]:
+        raise StudyError(
+            f'{listed(wrong, sep=", ")}: a file, where a run has a folder. Move it elsewhere.'
+        )
+
+
+_FOLDERS = ('work', 'stages', 'artefacts', 'parts', 'running', 'tables', 'figures', 'notebooks')
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):
@@ -1132,22 +1146,21 @@ def _convert(
 # %% ../nbs/method/18_study.ipynb #a23ddf54
 def main():
     "Entry point of `ocf-study`"
-    import click
-
     debug = '--debug' in sys.argv
     sys.argv = [a for a in sys.argv if a != '--debug']
     with stoppable() as signals:
         try:
-            code = app(standalone_mode=False) or 0
-        except click.ClickException as e:
-            e.show()
-            code = e.exit_code
+            app()
+        except SystemExit as e:  # a wrong option has been told
+            code = e.code
         except (StudyError, manifest.DataError, OSError) as e:
             if debug:
                 raise
-            print(shortened(str(e), 200_000), file=sys.stderr)
+            of_file = isinstance(e, OSError) and e.filename and e.strerror
+            said = f'{e.filename}: {e.strerror}' if of_file else str(e)
+            print(shortened(said, 200_000), file=sys.stderr)
             code = 1
-        except (KeyboardInterrupt, click.Abort):
+        except KeyboardInterrupt:
             code = 130
     if signals:
         more = ' The same command resumes the run from here.' if sys.argv[1:2] == ['run'] else ''
