@@ -300,14 +300,16 @@ def _nested(value):
     return isinstance(value, list) and any(isinstance(v, (list, dict)) for v in value)
 
 
-def profile_named(
-    name: str,  # a file in `nbs/study/profiles`, without .yaml
-) -> dict:  # about, needs, common, stages; each value as it is written
-    "What a profile's file says, or one error that names it"
+def _names():
+    return sorted(p.stem for p in (study_folder() / 'profiles').glob('*.yaml'))
+
+
+def _profile_file(name):
+    "What one profile's file says, or one error that names it"
     path = study_folder() / 'profiles' / f'{name}.yaml'
     where = os.path.relpath(path)
     if not path.is_file():
-        raise StudyError(f'Unknown profile {short(name)}: there are {", ".join(profiles())}.')
+        raise StudyError(f'Unknown profile {short(name)}: there are {", ".join(_names())}.')
     if path.stat().st_size > _LARGEST:
         raise StudyError(f'{where} is no profile: it has more than {_LARGEST:,} bytes.')
     try:
@@ -321,11 +323,12 @@ def profile_named(
 # %% ../nbs/method/17b_settings.ipynb #97477785
 def _sound_profile(given, where):
     "The parts of a profile, each of its kind, holding no more than lists of single values"
-    kinds = dict(about=str, common=dict, stages=dict)
-    parts = given if isinstance(given, dict) else {}
+    kinds = dict(about=str, extends=str, needs=list, common=dict, stages=dict)
+    parts = dict(extends='', needs=[], common={}, stages={})
+    parts |= given if isinstance(given, dict) else {}
     if lacking := [k for k, kind in kinds.items() if not isinstance(parts.get(k), kind)]:
         raise StudyError(f'{where} is no profile: it lacks {", ".join(lacking)}.')
-    if unknown := [short(k) for k in parts if k not in (*kinds, 'needs')]:
+    if unknown := [short(k) for k in parts if k not in kinds]:
         raise StudyError(f'{where} is no profile: it holds {listed(unknown, 5, ", ")}, too.')
     groups = {'common': parts['common'], **parts['stages']}
     wrong = [k for k, group in groups.items() if not isinstance(group, dict)]
@@ -340,27 +343,52 @@ def _sound_profile(given, where):
         raise StudyError(
             f'{where}: {listed(wrong, 5, ", ")} holds more than a value or a list of values.'
         )
-    needs = parts.get('needs', [])
-    if not isinstance(needs, list) or set(map(str, needs)) - {'data', 'gpu', 'checkpoint'}:
-        raise StudyError(f'{where}: needs is {short(needs)}; it takes data, gpu and checkpoint.')
+    if set(map(str, parts['needs'])) - {'data', 'gpu', 'checkpoint'}:
+        raise StudyError(
+            f'{where}: needs is {short(parts["needs"])}; it takes data, gpu and checkpoint.'
+        )
     return parts
+
+# %% ../nbs/method/17b_settings.ipynb #97477787
+def profile_named(
+    name: str,  # a file in `nbs/study/profiles`, without .yaml
+) -> dict:  # about, extends, needs, common, stages; each value as it is written
+    "A profile with what it extends, or one error that names the file"
+    own = _profile_file(name)
+    if not own['extends']:
+        return own
+    if own['extends'] not in _names():
+        raise StudyError(
+            f'Profile {name} extends {short(own["extends"])}: there are {", ".join(_names())}.'
+        )
+    base = _profile_file(own['extends'])
+    if base['extends']:
+        raise StudyError(
+            f'Profile {name} extends {own["extends"]}, which extends {base["extends"]}: '
+            'extend one that stands alone.'
+        )
+    stages = {
+        s: base['stages'].get(s, {}) | own['stages'].get(s, {})
+        for s in base['stages'] | own['stages']
+    }
+    return own | dict(common=base['common'] | own['common'], stages=stages)
 
 # %% ../nbs/method/17b_settings.ipynb #466f4ffe
 def profiles() -> dict[str, str]:  # name -> what it is for
     "The profiles there are"
-    found = sorted((study_folder() / 'profiles').glob('*.yaml'))
-    return {p.stem: profile_named(p.stem)['about'] for p in found}
+    return {name: _profile_file(name)['about'] for name in _names()}
 
 # %% ../nbs/method/17b_settings.ipynb #6b4b8dca
 def _asked(given, takes):
-    "Every value that a profile gives, by (stage, parameter), and what does not agree"
+    "Value of every (stage, parameter): the profile's or the notebook's; and what does not agree"
     asked, problems = {}, [f'there is no notebook {s}' for s in given['stages'] if s not in takes]
+    known = {k for defaults in takes.values() for k in defaults}
+    problems += [f'no notebook takes {short(k)}' for k in given['common'] if k not in known]
     for stage, defaults in takes.items():
-        own = {k: v for k, v in given['common'].items() if k in defaults}
-        own |= given['stages'].get(stage, {})
-        problems += [f'{stage} lacks {k}' for k in defaults if k not in own]
+        own = given['stages'].get(stage, {})
         problems += [f'{stage} does not take {short(k)}' for k in own if k not in defaults]
-        asked |= {(stage, k): (v, f'{stage}.{k}') for k, v in own.items() if k in defaults}
+        for k, default in defaults.items():
+            asked[stage, k] = own.get(k, given['common'].get(k, default)), f'{stage}.{k}'
     return asked, problems
 
 # %% ../nbs/method/17b_settings.ipynb #f681200b

@@ -394,7 +394,7 @@ NESTED = 'a0: &a0 [x, x, x, x, x, x, x, x]\n' + ''.join(
     'text, says',
     [
         (b'\xff\xfe\x00about', 'is not text in UTF-8'),
-        ('', 'no profile: it lacks about, common, stages'),
+        ('', 'no profile: it lacks about'),
         ('about: x\ncommon: {}\nstages:\n', 'lacks stages'),
         ('a: [', 'is not YAML'),
         ('[' * 20000, 'is not YAML'),
@@ -409,8 +409,11 @@ NESTED = 'a0: &a0 [x, x, x, x, x, x, x, x]\n' + ''.join(
         ('about: x\ncommon: {}\nstages: {nothing: {}}\n', 'there is no notebook nothing'),
         ('about: x\nneeds: [tpu]\ncommon: {}\nstages: {}\n', 'needs is'),
         ('x' * 300_000, 'more than 200,000 bytes'),
+        ('about: x\ncommon: {rouds: 3}\n', "no notebook takes 'rouds'"),
+        ('about: x\nextends: other\n', "extends 'other': there are"),
+        ('about: x\nextends: mine\n', 'which extends mine: extend one that stands alone'),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_a_profile_that_is_none_is_named_shortly(text, says, small, tmp_path):
     path, start = profile(text, tmp_path), time.process_time()
@@ -426,6 +429,20 @@ def test_a_profile_reads_values_as_the_command_line_does(small, tmp_path):
     profile(text, tmp_path)
     got = study.settings('mine')['20_search']
     assert got == dict(seed=7, rounds=10, level=0.5)
+
+
+def test_a_profile_says_what_differs(small, tmp_path):
+    "From the notebook, over it the profile that is extended, over both the profile's own."
+    stub = study.settings('stub')['20_search']
+    profile('about: x\n', tmp_path)
+    taken = settings.parameters(settings.stages()['20_search'])
+    assert study.settings('mine')['20_search'] == {
+        k: v for k, (v, _) in taken.items() if k != 'out'
+    }
+    profile('about: x\nextends: stub\nstages: {20_search: {rounds: 5}}\n', tmp_path)
+    assert study.settings('mine')['20_search'] == stub | dict(rounds=5)
+    profile('about: x\nextends: stub\ncommon: {seed: 8}\n', tmp_path)
+    assert study.settings('mine')['20_search'] == stub | dict(seed=8)
 
 
 @pytest.mark.parametrize(
