@@ -1121,7 +1121,9 @@ def _visits(films, subjects, files):
     key = ['subject_id', 'visit']
     told = pd.MultiIndex.from_frame(subjects[key])
     absent = films[~pd.MultiIndex.from_frame(films[key]).isin(told)]
-    said = f'is of a visit that {files["subjects"]} does not have: age and body mass index are unknown'
+    said = (
+        f'is of a visit that {files["subjects"]} does not have: age and body mass index are unknown'
+    )
     problems = _films_told(absent, files['films'], 'visit', said)
     again = films[films.duplicated([*key, 'region'])]
     said = 'is not the only film of its region at this visit'
