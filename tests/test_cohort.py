@@ -2025,6 +2025,51 @@ def test_two_subjects_with_one_patient(tables, c):
     assert not told(tables)  # a stand-in that many share
 
 
+@pytest.mark.parametrize(
+    'column, values, said',
+    [
+        ('age', '0', 'below 18 or above 110: 3. A code for unknown'),
+        ('bmi', '99', 'below 12 or above 80: 3. A code for unknown'),
+        ('person', 'everybody', 'is 20 of 20 subjects'),
+    ],
+)
+def test_what_is_unlikely_of_people_is_told(tables, column, values, said):
+    s = pd.read_csv(tables / 'subjects.csv', dtype=str)
+    few = s.index < (len(s) if column == 'person' else 3)
+    old = s.get(column, pd.Series('', s.index))
+    s.assign(**{column: old.where(~few, values)}).to_csv(tables / 'subjects.csv', index=False)
+    (found,) = cohort.check(tables)
+    assert (found.severity, found.column) == ('warning', column) and said in found.message
+
+
+def test_a_film_that_is_filed_under_somebody_else_is_told(tables, c):
+    "By its PatientID, where that is the subject's identifier"
+    f = pd.read_csv(tables / 'films.csv', dtype=str)
+    for path, subject in zip(f.path, f.subject_id, strict=True):
+        ds = pydicom.dcmread(tables / path)
+        ds.PatientID = subject
+        ds.save_as(tables / path)
+    assert not told(tables)
+    f.loc[[0, 4], 'path'] = f.path[[4, 0]].to_numpy()
+    f.to_csv(tables / 'films.csv', index=False)
+    found = told(tables)
+    assert (
+        sum('the PatientID of the film is the subject_id of somebody else' in x for x in found) == 1
+    )
+    assert f'{f.film_id[0]}, {f.film_id[4]}' in ' '.join(found)
+
+
+def test_visits_and_regions_that_cannot_be_told_apart(tables):
+    b = pd.read_csv(tables / 'bodies.csv', dtype=str)
+    b.drop(columns=['subject_id', 'visit', 'region']).to_csv(tables / 'bodies.csv', index=False)
+    f = pd.read_csv(tables / 'films.csv', dtype=str)
+    f.assign(visit='2').to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'of a visit that subjects.csv does not have' in found
+    f.assign(subject_id=f.subject_id[0]).to_csv(tables / 'films.csv', index=False)
+    assert 'not the only film of its region' in ' '.join(told(tables))
+
+
 def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
     bodies(tables, lambda b: b.drop(columns='sq'))
     (tables / 'subjects.csv').unlink()

@@ -91,7 +91,6 @@ def test_notebook(path):
 
 
 LINES = {  # of code that a study notebook may have, without parameters and comments
-    '00_cohort': 348,
     '05_real_people': 106,
     '10_preprocessing': 377,
     '20_search': 189,
