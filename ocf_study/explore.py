@@ -24,7 +24,7 @@ from fastcore.basics import patch_to
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from . import figures, genant, geometry, inversion, metrics, patches, radiograph
+from . import figures, genant, geometry, inversion, metrics, patches, placement, radiograph
 from .frame import Film, Frame
 from .run import PLACES, Run
 
@@ -402,8 +402,8 @@ def try_film(
     six, frame = np.array(list(points.values()), float), Frame(facing, flip_vertical)
     turn = Film.of_stored if isinstance(film, np.ndarray) else radiograph.framed
     seen = turn(film, six, frame)
-    if wrong := geometry.problems(seen.points, *seen.picture.shape[::-1]):
-        raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong))
+    if wrong := placement.refused(seen.points, 'left', *seen.picture.shape[::-1]):
+        raise ValueError('; '.join(f'{list(points)[i]}: {why}' for i, why in wrong.items()))
     p = run.score(patches.film_patches(seen.picture, seen.points, **run.choices)[0])
     table = pd.DataFrame(
         dict(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'corners', 'axes', 'Square', 'square', 'mirror', 'Variant', 'variant_of', 'Draw', 'draw_of', 'window',
-           'apply', 'invert', 'affine', 'extract_patches', 'extract_crops', 'problems']
+           'apply', 'invert', 'affine', 'extract_patches', 'extract_crops']
 
 # %% ../nbs/method/06_geometry.ipynb #6dcadf96
 from typing import NamedTuple
@@ -389,44 +389,3 @@ def extract_crops(
     "Upright crops of one film's bodies at the film's own pixels, before they are resized."
     stages = _stages(points, draws, variant_of(variant), _grey(film).shape, facing, enlarge)
     return [_crop(film, turn, *box) for turn, box in zip(*stages, strict=True)]
-
-# %% ../nbs/method/06_geometry.ipynb #bc38950b
-def _reasons(points, width, height, facing):
-    "Reason -> which bodies have it, the first that holds for a body being the one to tell."
-    c = corners(points)
-    posterior, anterior = c[:, [0, 3], 0].mean(1), c[:, [1, 2], 0].mean(1)
-    edge = np.roll(c, -1, 1) - c
-    cross = (
-        edge[..., 0] * np.roll(edge, -1, 1)[..., 1] - edge[..., 1] * np.roll(edge, -1, 1)[..., 0]
-    )
-    gap = np.linalg.norm(c[:, :, None] - c[:, None], axis=-1)[:, *np.triu_indices(4, 1)].min(1)
-    behind = posterior - anterior if facing == 'left' else anterior - posterior
-    limits = np.stack(np.broadcast_arrays(width, height), -1).astype(float).reshape(-1, 1, 2)
-    return {
-        'a point is missing': ~np.isfinite(points).all((1, 2)),
-        'a point lies outside the film': ((points < 0) | (points > limits)).any((1, 2)),
-        'two corners coincide': gap < 1,
-        'the superior points lie below the inferior ones': c[:, :2, 1].mean(1)
-        >= c[:, 2:, 1].mean(1),
-        f'the anterior points lie behind the posterior ones (the film faces {facing})': behind <= 0,
-        'the corners are not convex in their order': ~((cross > 0).all(1) | (cross < 0).all(1)),
-    }
-
-
-def problems(
-    points,  # (N, 6, 2) or (N, 4, 2) px of the film as `facing` says
-    width,  # film's width, px: a number or (N,)
-    height,  # film's height, px: a number or (N,)
-    facing='left',  # where the subject on the film looks
-):  # [(row, reason), ...], one reason a row, none when all is well
-    "Bodies whose points cannot make a patch, and why."
-    if facing not in ('left', 'right'):
-        raise ValueError(f"facing must be 'left' or 'right', not {facing!r}")
-    points = np.asarray(points, float)
-    with np.errstate(invalid='ignore'):
-        reasons = _reasons(points, width, height, facing)
-    first = {}
-    for reason, rows in reasons.items():
-        for row in np.flatnonzero(rows):
-            first.setdefault(int(row), reason)
-    return sorted(first.items())

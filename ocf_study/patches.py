@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'SHARD', 'CHUNK', 'READ', 'POOL', 'film_patches', 'identity', 'report', 'open', 'verify', 'table', 'build',
-           'standardise', 'averaged', 'arrays', 'dataset', 'detections', 'steps']
+           'standardise', 'averaged', 'arrays', 'originals', 'stream', 'dataset', 'detections', 'steps']
 
 # %% ../nbs/method/09_patches.ipynb #2a74b0bd
 from collections import deque
@@ -31,7 +31,7 @@ import xarray as xr
 import zarr
 from fastcore.basics import patch_to
 
-from . import augmentation, geometry, inversion, radiograph, runtime
+from . import augmentation, geometry, inversion, placement, radiograph, runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -117,11 +117,11 @@ class _Film:
         film = radiograph.framed(self.path, self.points, self.frame)
         if self.turned:
             film = replace(film, picture=np.invert(film.picture))
-        if wrong := geometry.problems(film.points, *film.picture.shape[::-1]):
+        if wrong := placement.refused(film.points, 'left', *film.picture.shape[::-1]):
             raise DataError(
                 [
                     Problem(self.path, None, 'body_id', str(self.body_ids[i]), reason)
-                    for i, reason in wrong
+                    for i, reason in wrong.items()
                 ]
             )
         return film
@@ -777,6 +777,18 @@ def arrays(
     pixels = _pixels(zarr.open_group(str(store), mode='r')['pixels'], chosen.index.to_numpy())
     return standardise(pixels)[..., None], chosen['label'].to_numpy(np.float32)
 
+# %% ../nbs/method/09_patches.ipynb #58acd7e6
+def originals(
+    store,  # of `build`
+    bodies,  # (n,) body_id
+):  # (n, size, size, 1) float32, z-scored
+    "The original patches of these bodies, in their order"
+    select = dict(kind='original', body_id=list(bodies))
+    place = pd.Index(table(store, select).body_id).get_indexer(bodies)
+    if (place < 0).any():
+        raise KeyError(f'no patch of {np.asarray(bodies)[place < 0][0]}')
+    return arrays(store, select)[0][place]
+
 # %% ../nbs/method/09_patches.ipynb #8eab32b1
 POOL = 4096  # patches shuffled together when they are streamed (400 MB)
 
@@ -814,6 +826,25 @@ def _held(store, settings, rows):
     "Chosen patches in memory, once for all: `tf.data` never lets go of what a generator has held"
     return _pixels(zarr.open_group(store, mode='r')['pixels'], np.array(rows))
 
+# %% ../nbs/method/09_patches.ipynb #57ea3a02
+def stream(
+    batches,  # function without parameters: iterator over the (patches, labels) of one pass
+    shape: tuple,  # of one patch
+    n: int,  # batches of a pass
+):  # `tf.data.Dataset` of (batch, *shape) float32 and (batch,) float32 labels
+    "A generator of batches as `tf.data`, four batches ahead."
+    tf = runtime.tensorflow()
+    signature = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return (
+        tf.data.Dataset.from_generator(batches, output_signature=signature)
+        .take(n)
+        .apply(tf.data.experimental.assert_cardinality(n))
+        .prefetch(4)
+        .with_options(options)
+    )
+
 # %% ../nbs/method/09_patches.ipynb #9621ea92
 def dataset(
     store,  # of `build`
@@ -825,7 +856,6 @@ def dataset(
     cache_mb: float = 1000,  # hold the chosen patches in memory if they need no more
 ):  # `tf.data.Dataset` of (batch, size, size, 1) float32, z-scored, and (batch,) float32 labels
     "The store as `tf.data`; each pass over it is an epoch with an order of its own"
-    tf = runtime.tensorflow()
     chosen, array = table(store, select), zarr.open_group(str(store), mode='r')['pixels']
     rows, labels, size, epochs = (
         chosen.index.to_numpy(),
@@ -849,11 +879,9 @@ def dataset(
                 yield held[order[i : i + batch]], labels[order[i : i + batch]]
 
     n = len(rows) // batch if drop_remainder else -(-len(rows) // batch)
-    signature = tf.TensorSpec((None, size, size, 1), tf.float32), tf.TensorSpec((None,), tf.float32)
-    stream = tf.data.Dataset.from_generator(
-        lambda: ((standardise(x)[..., None], y) for x, y in batches()), output_signature=signature
+    return stream(
+        lambda: ((standardise(x)[..., None], y) for x, y in batches()), (size, size, 1), n
     )
-    return stream.take(n).apply(tf.data.experimental.assert_cardinality(n)).prefetch(4)
 
 # %% ../nbs/method/09_patches.ipynb #5415c0d3
 def _detect(film):

@@ -259,8 +259,11 @@ def _first_at_odds(values, stage='20_search'):
     "Where the first round of a search lies outside what is searched"
     values = values.get(stage, {})
     first = values.get('first', [])
-    if len(first) != len(_SEARCHED):
+    if not first:
         return []
+    if len(first) != len(_SEARCHED):
+        names = f'{", ".join(_SEARCHED[:-1])} and {_SEARCHED[-1]}'
+        return [f'{stage}.first is {first}: it takes {names}, in this order, or none of them']
     ranges = [values.get(f'{name}_range') or [-math.inf, math.inf] for name in _SEARCHED]
     return [
         f'{stage}.first begins with {name} {value:g}, outside {min(r):g} to {max(r):g}: '
@@ -277,12 +280,16 @@ def _sides_at_odds(values):
     "Stages whose network is for patches of a side that the patches cannot be averaged down to"
     size = values.get('10_preprocessing', {}).get('size', 0)
     shrinks = {s: mine['shrink'] for s, mine in values.items() if 'shrink' in mine and size}
-    return [
-        f'{stage}.shrink is {shrink}: patches of {size} px (10_preprocessing.size) cannot be '
-        f'averaged down by it to {_SMALLEST} px or more'
+    wrong = [
+        f'{stage}.shrink is {shrink}'
         for stage, shrink in shrinks.items()
         if size % shrink or size // shrink < _SMALLEST
     ]
+    said = (
+        f': patches of {size} px (10_preprocessing.size) cannot be averaged down by it '
+        f'to {_SMALLEST} px or more'
+    )
+    return [' and '.join(wrong) + said] * bool(wrong)
 
 # %% ../nbs/method/17b_settings.ipynb #ed6677e6
 _LARGEST = 200_000  # bytes of a profile
@@ -295,14 +302,16 @@ def _nested(value):
     return isinstance(value, list) and any(isinstance(v, (list, dict)) for v in value)
 
 
-def profile_named(
-    name: str,  # a file in `nbs/study/profiles`, without .yaml
-) -> dict:  # about, needs, common, stages; each value as it is written
-    "What a profile's file says, or one error that names it"
+def _names():
+    return sorted(p.stem for p in (study_folder() / 'profiles').glob('*.yaml'))
+
+
+def _profile_file(name):
+    "What one profile's file says, or one error that names it"
     path = study_folder() / 'profiles' / f'{name}.yaml'
     where = os.path.relpath(path)
     if not path.is_file():
-        raise StudyError(f'Unknown profile {short(name)}: there are {", ".join(profiles())}.')
+        raise StudyError(f'Unknown profile {short(name)}: there are {", ".join(_names())}.')
     if path.stat().st_size > _LARGEST:
         raise StudyError(f'{where} is no profile: it has more than {_LARGEST:,} bytes.')
     try:
@@ -316,11 +325,12 @@ def profile_named(
 # %% ../nbs/method/17b_settings.ipynb #97477785
 def _sound_profile(given, where):
     "The parts of a profile, each of its kind, holding no more than lists of single values"
-    kinds = dict(about=str, common=dict, stages=dict)
-    parts = given if isinstance(given, dict) else {}
+    kinds = dict(about=str, extends=str, needs=list, common=dict, stages=dict)
+    parts = dict(extends='', needs=[], common={}, stages={})
+    parts |= given if isinstance(given, dict) else {}
     if lacking := [k for k, kind in kinds.items() if not isinstance(parts.get(k), kind)]:
         raise StudyError(f'{where} is no profile: it lacks {", ".join(lacking)}.')
-    if unknown := [short(k) for k in parts if k not in (*kinds, 'needs')]:
+    if unknown := [short(k) for k in parts if k not in kinds]:
         raise StudyError(f'{where} is no profile: it holds {listed(unknown, 5, ", ")}, too.')
     groups = {'common': parts['common'], **parts['stages']}
     wrong = [k for k, group in groups.items() if not isinstance(group, dict)]
@@ -335,43 +345,72 @@ def _sound_profile(given, where):
         raise StudyError(
             f'{where}: {listed(wrong, 5, ", ")} holds more than a value or a list of values.'
         )
-    needs = parts.get('needs', [])
-    if not isinstance(needs, list) or set(map(str, needs)) - {'data', 'gpu', 'checkpoint'}:
-        raise StudyError(f'{where}: needs is {short(needs)}; it takes data, gpu and checkpoint.')
+    if set(map(str, parts['needs'])) - {'data', 'gpu', 'checkpoint'}:
+        raise StudyError(
+            f'{where}: needs is {short(parts["needs"])}; it takes data, gpu and checkpoint.'
+        )
     return parts
+
+# %% ../nbs/method/17b_settings.ipynb #97477787
+def profile_named(
+    name: str,  # a file in `nbs/study/profiles`, without .yaml
+) -> dict:  # about, extends, needs, common, stages; each value as it is written
+    "A profile with what it extends, or one error that names the file"
+    own = _profile_file(name)
+    if not own['extends']:
+        return own
+    if own['extends'] not in _names():
+        raise StudyError(
+            f'Profile {name} extends {short(own["extends"])}: there are {", ".join(_names())}.'
+        )
+    base = _profile_file(own['extends'])
+    if base['extends']:
+        raise StudyError(
+            f'Profile {name} extends {own["extends"]}, which extends {base["extends"]}: '
+            'extend one that stands alone.'
+        )
+    stages = {
+        s: base['stages'].get(s, {}) | own['stages'].get(s, {})
+        for s in base['stages'] | own['stages']
+    }
+    return own | dict(common=base['common'] | own['common'], stages=stages)
 
 # %% ../nbs/method/17b_settings.ipynb #466f4ffe
 def profiles() -> dict[str, str]:  # name -> what it is for
     "The profiles there are"
-    found = sorted((study_folder() / 'profiles').glob('*.yaml'))
-    return {p.stem: profile_named(p.stem)['about'] for p in found}
+    return {name: _profile_file(name)['about'] for name in _names()}
 
 # %% ../nbs/method/17b_settings.ipynb #6b4b8dca
 def _asked(given, takes):
-    "Every value that a profile gives, by (stage, parameter), and what does not agree"
+    "Value of every (stage, parameter): the profile's or the notebook's; and what does not agree"
     asked, problems = {}, [f'there is no notebook {s}' for s in given['stages'] if s not in takes]
+    known = {k for defaults in takes.values() for k in defaults}
+    problems += [f'no notebook takes {short(k)}' for k in given['common'] if k not in known]
     for stage, defaults in takes.items():
-        own = {k: v for k, v in given['common'].items() if k in defaults}
-        own |= given['stages'].get(stage, {})
-        problems += [f'{stage} lacks {k}' for k in defaults if k not in own]
+        own = given['stages'].get(stage, {})
         problems += [f'{stage} does not take {short(k)}' for k in own if k not in defaults]
-        asked |= {(stage, k): (v, f'{stage}.{k}') for k, v in own.items() if k in defaults}
+        for k, default in defaults.items():
+            asked[stage, k] = own.get(k, given['common'].get(k, default)), f'{stage}.{k}'
     return asked, problems
 
 # %% ../nbs/method/17b_settings.ipynb #f681200b
 def _placed(overrides, takes):
     "Where each override goes: `stage.key` to one notebook, `key` to every notebook that has it"
-    asked, unknown = {}, []
+    asked, unknown, problems = {}, [], []
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
         hit = [s for s in takes if key in takes[s] and name in (key, f'{s}.{key}')]
+        if len({type(takes[s][key]) for s in hit}) > 1:
+            said = ' or '.join(f'{s}.{key}' for s in hit)
+            problems.append(f'{key} is another thing in each of its notebooks: give {said}')
+            continue
         unknown += [] if hit else [short(name)[1:-1]]
         asked |= {(s, key): (value, name) for s in hit}
-    if not unknown:
-        return asked, []
-    known = ', '.join(sorted({k for defaults in takes.values() for k in defaults}))
-    names = listed(unknown, sep=', ')
-    return asked, [f'Unknown parameter {names}: the notebooks take {known}']
+    if unknown:
+        known = ', '.join(sorted({k for defaults in takes.values() for k in defaults}))
+        names = listed(unknown, sep=', ')
+        problems.append(f'Unknown parameter {names}: the notebooks take {known}')
+    return asked, problems
 
 # %% ../nbs/method/17b_settings.ipynb #7b5fc3bf
 PATHS = ('data', 'checkpoint', 'readings')  # parameters that name files

@@ -150,13 +150,7 @@ def _stream(x, y, batch, seed=None, epoch=0):
                 y[order[i : i + batch]],
             )
 
-    signature = tf.TensorSpec((None, *x.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.float32)
-    n = -(-len(x) // batch)
-    return (
-        tf.data.Dataset.from_generator(batches, output_signature=signature)
-        .apply(tf.data.experimental.assert_cardinality(n))
-        .prefetch(4)
-    )
+    return patches.stream(batches, x.shape[1:], -(-len(x) // batch))
 
 # %% ../nbs/method/12_training.ipynb #6d8b4749
 def _copied(x, channels):

@@ -28,6 +28,8 @@ from ocf_study import (
     manifest,
     nhanes,
     overlay,
+    placement,
+    radiograph,
 )
 from ocf_study.manifest import DataError
 
@@ -617,6 +619,7 @@ def test_check_says_of_films_what_reading_them_says(tables, monkeypatch):
     change(films[4], PixelData=rgb.tobytes(), **tags)
     for whole in (200, 0):
         monkeypatch.setattr(cohort, 'WHOLE', whole)
+        monkeypatch.setattr(cohort, 'SOME', 0)
         said = {
             Path(p.value).name: (p.severity, p.message)
             for p in cohort.check(tables)
@@ -852,8 +855,8 @@ def test_any_order_is_repaired(orders, left):
 
 def test_no_nhanes_body_is_refused():
     p = nhanes.points(nhanes.bodies())
-    assert not cohort.point_faults(p, 'right').drop(columns='outside').to_numpy().any()
-    assert cohort.point_faults(p, 'left').order.all()
+    assert not placement.faults(p, 'right').drop(columns='outside').to_numpy().any()
+    assert placement.faults(p, 'left').order.all()
 
 
 def test_what_the_check_lets_pass_can_be_cut():
@@ -864,10 +867,10 @@ def test_what_the_check_lets_pass_can_be_cut():
     width, height = np.ceil(p.max((0, 1))) + 5
     for facing in ('right', 'left'):
         q = p if facing == 'right' else geometry.mirror(p, width)
-        passed = ~cohort.point_faults(q, facing, width, height).any(axis=1).to_numpy()
-        assert 0.2 < passed.mean() < 0.98 and not geometry.problems(
-            q[passed], width, height, facing
-        )
+        passed = ~placement.faults(q, facing, width, height).any(axis=1).to_numpy()
+        assert 0.2 < passed.mean() < 0.98
+        maps = geometry.affine(q[passed], shape=(height, width), facing=facing)
+        assert np.isfinite(maps).all() and (np.linalg.det(maps[:, :, :2]) != 0).all()
 
 
 # --- partition, down-sampling, certificate ---
@@ -1894,7 +1897,7 @@ def test_a_middle_point_far_from_its_end_plate(tables, c):
     'change, said',
     [
         (lambda p: p / 1.7 + [120, 150], 'bodies have another size than on other films'),
-        (lambda p: p / 2.5, 'in the upper left of the film, and are small'),
+        (lambda p: p / 2.5, 'in the upper left of the film: points of a smaller'),
         (lambda p: p / [300, 420], 'bodies'),
     ],
 )
@@ -1910,10 +1913,24 @@ def test_parts_of_the_film_are_not_px(tables, c):
 
 def test_small_points_in_a_corner_need_no_spacing(tables, c):
     bodies(tables, lambda b: b.assign(**{x: b[x] / 2.5 for x in cohort.XY}))
-    assert ['in the upper left of the film, and are small' in x for x in told(tables)] == [True]
+    assert ['in the upper left of the film: points of a smaller' in x for x in told(tables)] == [
+        True
+    ]
 
 
 # --- where the subject looks, links, people ---
+
+
+def test_points_of_a_half_size_copy_on_few_films_without_a_spacing(tmp_path):
+    "Nothing but the place of the bodies is known: an L4 in the upper left half of its film"
+    root = cohort.write_example(tmp_path / 'few', subjects=2)
+    a = rows(root)
+    right = cohort.check(root)
+    a[SIX_X + SIX_Y] = a[SIX_X + SIX_Y].astype(float) / 2
+    write(root, a)
+    (found,) = [p for p in cohort.check(root) if p not in right]
+    assert found.severity == 'warning' and 'in the upper left of the film' in found.message
+    assert found.value == 'PO6000V1L, BI6001V1L'
 
 
 def test_facing_is_told(tables, c):
@@ -1968,6 +1985,43 @@ def test_what_stands_in_place_of_a_film_is_told_once(tables, c):
     ]
 
 
+def test_upside_down_by_the_tag_alone_or_by_the_table_alone_is_told(tables, c):
+    by_tag, by_table, by_both = c.films.path[:3]
+    for path, down in ((by_tag, 'H'), (by_table, 'F'), (by_both, 'H')):
+        ds = pydicom.dcmread(tables / path)
+        ds.PatientOrientation = ['A', down]
+        ds.save_as(tables / path)
+    f = pd.read_csv(tables / 'films.csv', dtype=str)
+    turned = f.path.isin([by_table, by_both])
+    points_upside_down(tables, f.film_id[turned])
+    f.assign(flip_vertical=np.where(turned, 'true', 'false')).to_csv(
+        tables / 'films.csv', index=False
+    )
+    names = f.set_index('path').film_id
+    found = {(p.value, p.message) for p in cohort.check(tables) if p.column == 'flip_vertical'}
+    assert found == {
+        (names[by_tag], radiograph.UPSIDE),
+        (
+            names[by_table],
+            'is against the tag PatientOrientation, by which the film is stored head up',
+        ),
+    }
+
+
+@pytest.mark.parametrize('whole', [0, 200])
+def test_one_picture_under_two_names_is_found_in_any_folder(tables, c, whole, monkeypatch):
+    "A copy of a file, and the same pixels under another header, in folders that are not decoded"
+    monkeypatch.setattr(cohort, 'WHOLE', whole)
+    monkeypatch.setattr(cohort, 'SOME', 0)
+    one, copy, other, exported = c.films.path[:4]
+    shutil.copy(tables / one, tables / copy)
+    ds = pydicom.dcmread(tables / other)
+    ds.PatientName, ds.SOPInstanceUID = 'somebody else', '1.2.3'
+    ds.save_as(tables / exported)
+    (found,) = [p for p in cohort.check(tables) if 'the same picture' in p.message]
+    assert found.value == ', '.join(c.films.film_id[[1, 3]])
+
+
 def test_two_subjects_with_one_patient(tables, c):
     def patient(films, value):
         for path in films.path:
@@ -1987,6 +2041,51 @@ def test_two_subjects_with_one_patient(tables, c):
     s.to_csv(tables / 'subjects.csv', index=False)
     patient(c.films[c.films.subject_id == three], 'name of somebody')
     assert not told(tables)  # a stand-in that many share
+
+
+@pytest.mark.parametrize(
+    'column, values, said',
+    [
+        ('age', '0', 'below 18 or above 110: 3. A code for unknown'),
+        ('bmi', '99', 'below 12 or above 80: 3. A code for unknown'),
+        ('person', 'everybody', 'is 20 of 20 subjects'),
+    ],
+)
+def test_what_is_unlikely_of_people_is_told(tables, column, values, said):
+    s = pd.read_csv(tables / 'subjects.csv', dtype=str)
+    few = s.index < (len(s) if column == 'person' else 3)
+    old = s.get(column, pd.Series('', s.index))
+    s.assign(**{column: old.where(~few, values)}).to_csv(tables / 'subjects.csv', index=False)
+    (found,) = cohort.check(tables)
+    assert (found.severity, found.column) == ('warning', column) and said in found.message
+
+
+def test_a_film_that_is_filed_under_somebody_else_is_told(tables, c):
+    "By its PatientID, where that is the subject's identifier"
+    f = pd.read_csv(tables / 'films.csv', dtype=str)
+    for path, subject in zip(f.path, f.subject_id, strict=True):
+        ds = pydicom.dcmread(tables / path)
+        ds.PatientID = subject
+        ds.save_as(tables / path)
+    assert not told(tables)
+    f.loc[[0, 4], 'path'] = f.path[[4, 0]].to_numpy()
+    f.to_csv(tables / 'films.csv', index=False)
+    found = told(tables)
+    assert (
+        sum('the PatientID of the film is the subject_id of somebody else' in x for x in found) == 1
+    )
+    assert f'{f.film_id[0]}, {f.film_id[4]}' in ' '.join(found)
+
+
+def test_visits_and_regions_that_cannot_be_told_apart(tables):
+    b = pd.read_csv(tables / 'bodies.csv', dtype=str)
+    b.drop(columns=['subject_id', 'visit', 'region']).to_csv(tables / 'bodies.csv', index=False)
+    f = pd.read_csv(tables / 'films.csv', dtype=str)
+    f.assign(visit='2').to_csv(tables / 'films.csv', index=False)
+    (found,) = told(tables)
+    assert 'of a visit that subjects.csv does not have' in found
+    f.assign(subject_id=f.subject_id[0]).to_csv(tables / 'films.csv', index=False)
+    assert 'not the only film of its region' in ' '.join(told(tables))
 
 
 def test_a_folder_to_score_is_checked_and_a_bad_film_left_out(tables, c):
@@ -2101,6 +2200,7 @@ def test_films_that_only_decoding_shows_to_be_damaged_are_left_out_alike(root, m
         damage(root, path, 'pixels')
     small = cohort.read(root, max_failed=0.1)  # so few films are decoded when they are checked
     monkeypatch.setattr(cohort, 'WHOLE', 0)
+    monkeypatch.setattr(cohort, 'SOME', 0)
     large = cohort.read(root, max_failed=0.1)
     assert len(large.films) == 40 and not len(large.excluded)
     large, hashes = cohort.decoded(large, max_failed=0.1)

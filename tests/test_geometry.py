@@ -303,46 +303,6 @@ def test_wrong_arguments():
     for film in (np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4)), np.zeros((4, 4), np.int32)):
         with pytest.raises(ValueError, match='film'):
             geometry.extract_patches(film, points)
-    with pytest.raises(ValueError, match='facing'):
-        geometry.problems(points, 400, 400, facing='up')
-
-
-@given(bodies)
-@settings(max_examples=60, deadline=None)
-def test_problems_know_both_ways_of_facing(points):
-    wide = (10**4, 10**4)
-    points = points + 1000
-    assert geometry.problems(points, *wide) == []
-    assert geometry.problems(geometry.mirror(points, wide[0]), *wide, facing='right') == []
-    assert geometry.problems(geometry.mirror(points, wide[0]), *wide)[0][0] == 0
-
-
-def test_problems_of_each_kind():
-    good = BODY + [200, 250]
-    cases = {
-        'missing': good.copy(),
-        'outside': good + [300, 0],
-        'coincide': good.copy(),
-        'below': good[[5, 4, 3, 2, 1, 0]],
-        'behind': good * [-1, 1] + [420, 0],
-        'convex': good.copy(),
-    }
-    cases['missing'][1, 0] = np.nan
-    cases['coincide'][3] = cases['coincide'][2]
-    cases['convex'][5] = good[:, :].mean(0) - [20, 10]
-    found = geometry.problems(np.stack(list(cases.values())), SHAPE[1], SHAPE[0])
-    assert [row for row, _ in found] == list(range(len(cases)))
-    for (_, reason), word in zip(found, cases, strict=True):
-        assert word in reason
-
-
-def test_problems_take_one_size_per_film():
-    points = np.stack([BODY + 100, BODY + 100])
-    assert geometry.problems(points, [400, 120], [400, 400]) == [
-        (1, 'a point lies outside the film')
-    ]
-    assert geometry.problems(points[:, [0, 2, 3, 5]], 400, 400) == []
-    assert geometry.problems(points[:0], 400, 400) == []
 
 
 @pytest.mark.parametrize('bad', ['nan', 'one point', 'a line of none'])

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -26,6 +25,7 @@ from ocf_study import augmentation, geometry, inversion, patches, phantom, radio
 from ocf_study.cohort import Cohort, read as read_cohort
 from ocf_study.frame import Film, Frame
 from ocf_study.manifest import DataError
+from ocf_study.settings import settings as settings_of
 
 SIZE, LEVELS = 32, ['T12', 'L1', 'L2', 'L3', 'L4']
 
@@ -698,9 +698,7 @@ def test_steps_end_in_the_patch_of_the_store(cohort, store):
 
 @pytest.mark.parametrize('profile', ['demo', 'paper', 'paper-phantom'])
 def test_profiles_measure_at_the_stated_size(profile):
-    given = yaml.safe_load(
-        (Path(__file__).parents[1] / f'nbs/study/profiles/{profile}.yaml').read_text()
-    )['stages']['90_benchmarks']
+    given = settings_of(profile)['90_benchmarks']
     assert (given['film_height'], given['film_width'], given['scaling_films'][-1]) == (
         3520,
         1760,

@@ -32,6 +32,7 @@ from ocf_study import (
     manifest,
     nhanes,
     phantom,
+    placement,
     radiograph,
     roster,
     runtime,
@@ -290,7 +291,7 @@ def test_labels_follow_the_plan(read):
     assert (scored.label[scored.software_grade == 1] == 1).any(), 'labels follow the final score'
     assert (bodies.label[bodies.look_alike != ''] == 0).all()
     xy = bodies[POINTS].to_numpy().reshape(-1, 6, 2)
-    assert phantom._convex(xy * p.settings.pixel_mm).all() and (xy > 0).all()
+    assert (placement.turns(xy * p.settings.pixel_mm) > phantom.ROOM).all() and (xy > 0).all()
 
 
 def test_labels_can_follow_the_software():

@@ -668,7 +668,6 @@ def test_what_is_no_file_is_named(tmp_path):
         (dict(PixelSpacing=['0', '0']), 'PixelSpacing.*no spacing can be read'),
         (dict(PixelSpacing=['0.15']), 'PixelSpacing.*no spacing can be read'),
         (dict(PatientOrientation=['A', 'F']), ''),
-        (dict(PatientOrientation=['A', 'H']), 'upside down'),
         (dict(PatientOrientation=['F', 'A']), 'on its side'),
         (dict(PatientOrientation=['L', 'F']), 'frontal'),
     ],
@@ -696,6 +695,23 @@ def test_a_spacing_that_is_no_number_is_told(tmp_path):
 def test_the_header_says_which_way_the_subject_faces(tmp_path, towards, facing):
     path = dicom(tmp_path / 'a.dcm', picture(), PatientOrientation=towards)
     assert radiograph.header(path)['facing'] == facing
+
+
+def test_the_header_says_which_end_is_up(tmp_path):
+    for name, towards, upside in (
+        ('up', ['A', 'F'], False),
+        ('down', ['A', 'H'], True),
+        ('silent', ['', ''], None),
+        ('frontal', ['L', 'F'], False),
+    ):
+        path = dicom(tmp_path / f'{name}.dcm', picture(), PatientOrientation=towards)
+        assert radiograph.header(path)['upside'] is upside
+    with pytest.warns(radiograph.FilmWarning, match='upside down, which `flip_vertical` puts'):
+        radiograph.read(tmp_path / 'down.dcm')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        radiograph.read(tmp_path / 'down.dcm', flip_vertical=True)
+        radiograph.read(tmp_path / 'silent.dcm')
 
 
 @pytest.mark.parametrize('tag', radiograph._SPACINGS)

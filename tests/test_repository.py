@@ -90,6 +90,38 @@ def test_notebook(path):
     assert len(tagged) == 1 if path.parent.name == 'study' else len(tagged) <= 1
 
 
+LINES = {  # of code that a study notebook may have, without parameters and comments
+    '05_real_people': 106,
+    '10_preprocessing': 377,
+    '20_search': 189,
+    '30_training': 145,
+    '40_prediction': 173,
+    '90_benchmarks': 479,
+    '91_ratio': 145,
+}
+STORY, CELL = 60, 8  # lines of a notebook that is told as a story, and of its longest cell
+
+
+def code_of(path):
+    "The lines of code of each cell but that of the parameters."
+    for cell in json.loads((ROOT / path).read_text())['cells']:
+        if cell['cell_type'] == 'code' and 'parameters' not in cell['metadata'].get('tags', []):
+            lines = ''.join(cell['source']).splitlines()
+            yield [x for x in lines if x.strip() and not x.lstrip().startswith('#')]
+
+
+@pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.parent.name == 'study'], ids=str)
+def test_a_study_notebook_is_short(path):
+    cells = list(code_of(path))
+    assert sum(map(len, cells)) <= LINES.get(path.stem, STORY)
+    if path.stem in LINES:
+        return
+    assert max(map(len, cells)) <= CELL
+    code = '\n'.join(x for lines in cells for x in lines)
+    assert not re.search(r'\b(def|lambda)\b', code), 'it defines something'
+    assert not re.search(r'^\s*assert (?!.*, )', code, re.M), 'an assertion without words'
+
+
 def test_the_first_page_takes_its_numbers_from_files():
     cells = json.loads((ROOT / 'nbs' / 'index.ipynb').read_text())['cells']
     typed = ' '.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')

@@ -250,9 +250,9 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
         ({'devices': '[TPU:0]'}, 'devices[0] must match pattern'),
         (
             {'20_search.first': '[1, 2]'},
-            '20_search.first takes learning rate, decay, dropout and weight of label 1, or [] for '
-            'none, not [1.0, 2.0]',
+            '20_search.first is [1.0, 2.0]: it takes learning_rate, decay',
         ),
+        ({'first': '[1, 2]'}, 'give 20_search.first or 60_error_analysis.first.'),
         ({'.seed': 1}, 'Unknown parameter .seed'),
         (
             {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
@@ -260,7 +260,10 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
         ),
         ({'combine': 'neither'}, "60_error_analysis.combine is 'neither': it takes both, either"),
         ({'60_error_analysis.right': 0, 'wrong': 0}, 'nothing is left to read'),
-        ({'10_preprocessing.size': 225}, '20_search.shrink is 4: patches of 225 px'),
+        (
+            {'10_preprocessing.size': 225},
+            '20_search.shrink is 4 and 30_training.shrink is 2: patches of 225 px',
+        ),
         ({'30_training.shrink': 16}, '30_training.shrink is 16: patches of 224 px'),
         ({'workers': 10**6}, 'workers must be smaller than or equal to 1024, not 1000000'),
         ({'subjects': '1e12'}, 'subjects must be smaller than or equal to 1000000'),
@@ -276,6 +279,23 @@ def test_a_value_that_cannot_be_meant_is_one_sentence(given, says):
     with pytest.raises(study.StudyError) as e:
         study.settings('demo', **given)
     assert says in str(e.value) and len(str(e.value)) < 3000 and '\n' not in str(e.value)
+
+
+def test_one_fault_is_one_sentence():
+    "Whatever number of notebooks take a parameter"
+    for given in (
+        {'first': '[1, 2]'},
+        {'20_search.first': '[1, 2]'},
+        {'size': 225},
+        {'shrink': 3},
+        {'seed': 'x'},
+        {'level': 95},
+        {'resamples': -5},
+        {'fractions': '[0.9, 0.2, -0.1]'},
+    ):
+        with pytest.raises(study.StudyError) as e:
+            study.settings('demo', **given)
+        assert '; ' not in str(e.value) and 'definition' not in str(e.value), e.value
 
 
 def test_every_number_has_an_upper_bound():
@@ -390,7 +410,7 @@ NESTED = 'a0: &a0 [x, x, x, x, x, x, x, x]\n' + ''.join(
     'text, says',
     [
         (b'\xff\xfe\x00about', 'is not text in UTF-8'),
-        ('', 'no profile: it lacks about, common, stages'),
+        ('', 'no profile: it lacks about'),
         ('about: x\ncommon: {}\nstages:\n', 'lacks stages'),
         ('a: [', 'is not YAML'),
         ('[' * 20000, 'is not YAML'),
@@ -405,8 +425,11 @@ NESTED = 'a0: &a0 [x, x, x, x, x, x, x, x]\n' + ''.join(
         ('about: x\ncommon: {}\nstages: {nothing: {}}\n', 'there is no notebook nothing'),
         ('about: x\nneeds: [tpu]\ncommon: {}\nstages: {}\n', 'needs is'),
         ('x' * 300_000, 'more than 200,000 bytes'),
+        ('about: x\ncommon: {rouds: 3}\n', "no notebook takes 'rouds'"),
+        ('about: x\nextends: other\n', "extends 'other': there are"),
+        ('about: x\nextends: mine\n', 'which extends mine: extend one that stands alone'),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_a_profile_that_is_none_is_named_shortly(text, says, small, tmp_path):
     path, start = profile(text, tmp_path), time.process_time()
@@ -422,6 +445,20 @@ def test_a_profile_reads_values_as_the_command_line_does(small, tmp_path):
     profile(text, tmp_path)
     got = study.settings('mine')['20_search']
     assert got == dict(seed=7, rounds=10, level=0.5)
+
+
+def test_a_profile_says_what_differs(small, tmp_path):
+    "From the notebook, over it the profile that is extended, over both the profile's own."
+    stub = study.settings('stub')['20_search']
+    profile('about: x\n', tmp_path)
+    taken = settings.parameters(settings.stages()['20_search'])
+    assert study.settings('mine')['20_search'] == {
+        k: v for k, (v, _) in taken.items() if k != 'out'
+    }
+    profile('about: x\nextends: stub\nstages: {20_search: {rounds: 5}}\n', tmp_path)
+    assert study.settings('mine')['20_search'] == stub | dict(rounds=5)
+    profile('about: x\nextends: stub\ncommon: {seed: 8}\n', tmp_path)
+    assert study.settings('mine')['20_search'] == stub | dict(seed=8)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,15 @@ def test_a_training_from_a_store_goes_on_with_the_same_bits_though_an_epoch_is_a
     )
 
 
+@pytest.mark.parametrize('shrink', [1, 2])
+def test_no_pass_waits_for_a_thread_that_tunes_it(store, data, shrink):
+    "TensorFlow 2.21: the end of a pass waits for its tuning thread, up to a minute."
+    recipe = training.Recipe(shrink=shrink, batch=8)
+    for source in (store, data):
+        for stream in training._sources(source, recipe, 0)[:2]:
+            assert stream.options().autotune.enabled is False
+
+
 def test_the_share_of_an_epoch_spent_waiting_is_a_share(store, monkeypatch):
     monkeypatch.setattr(training, 'network', lambda data, recipe: network())
     assert 0 < training.waiting_share(store, batch=4, steps=3) < 1
