@@ -226,7 +226,9 @@ def table1_of(run: Run) -> Table1:
 def put_table1(numbers: Numbers, run: Run) -> None:
     "Table 1, as the run prints it."
     table1 = table1_of(run)
-    characteristics = [(f'{k}_visit{v}', f'^{row} at Visit {v}') for v in (1, 2) for k, row in MEANS]
+    characteristics = [
+        (f'{k}_visit{v}', f'^{row} at Visit {v}') for v in (1, 2) for k, row in MEANS
+    ]
     for name in SETS:
         for item, row in characteristics:
             mean, sd = [*sum(table1.numbers(row, name), []), np.nan, np.nan][:2]
