@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 from ocf_study import (
     augmentation,
     cohort,
-    description,
     disclosure,
     escaping,
     figures,
