@@ -16,8 +16,8 @@ from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlparse
 
 import ipywidgets
@@ -214,7 +214,7 @@ def test_no_machinery_shows(pages):
             re.M,
         ), name
         assert not re.search(r'^\s*#\|', text, re.M), name
-        assert 'default_exp' not in text or name.endswith(('18_study.html', 'contributing.html')), (
+        assert 'default_exp' not in text or name.endswith(('19_commands.html', 'contributing.html')), (
             name
         )
         assert not re.search(r'\d+%\|[█▏▎▍▌▋▊▉ ]*\|', text), name
