@@ -24,12 +24,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+
 import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
 from fastcore.basics import patch_to
 from scipy.stats import hypergeom
+
 from . import alignment, disclosure, genant, manifest, nhanes, placement, radiograph
 from . import runtime
 from .frame import Film, Frame
@@ -819,7 +821,7 @@ def _sound(df, schema, problems):
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
-    return manifest.read_table(manifest.root() / 'corrections.csv', 'corrections').astype(str)
+    return manifest.read_table(runtime.root() / 'corrections.csv', 'corrections').astype(str)
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de02
 _NEIGHBOURS = ('T1', 'T2', 'T3', 'L5')  # levels of a spine that the method leaves out

@@ -7,8 +7,10 @@ __all__ = ['SETS', 'table1', 'masked_flow', 'check_labels', 'expected_posterior'
 
 # %% ../nbs/method/05a_description.ipynb #416eeb54
 import warnings
+
 import numpy as np
 import pandas as pd
+
 from . import genant, nhanes
 from .cohort import COUNTS, Cohort, points
 from .disclosure import hide

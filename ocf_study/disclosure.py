@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch_to
 from scipy.linalg import null_space
 from scipy.optimize import linprog
-
-from fastcore.basics import patch_to
 
 from . import runtime
 from .run import Run

@@ -32,7 +32,7 @@ STAGES = [s for s in study.stages() if s < '90']
 
 def start(out, until):
     "The command as somebody gives it, in a process of its own"
-    code = 'from ocf_study.study import main; main()'
+    code = 'from ocf_study.commands import main; main()'
     given = [a for k, v in small.SETTINGS.items() for a in ('--set', f'{k}={v}')]
     options = ['run', '--profile', 'smoke', '--out', str(out), '--until', until, *given]
     log = out.parent / 'said'

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ocf_study import cohort, description, disclosure, figures, genant, manifest
+from ocf_study import cohort, description, disclosure, figures, genant, runtime
 
 TABLE3 = dict(  # bodies flagged -> fractured ones among them (arithmetic of the paper's table 3)
     zip(
@@ -176,7 +176,7 @@ def run(out: Path, stages=STAGES, readings=(), resamples=20):
     }
     for stage in stages:
         papermill.execute_notebook(
-            str(manifest.root().parent / f'nbs/study/{stage}.ipynb'),
+            str(runtime.root().parent / f'nbs/study/{stage}.ipynb'),
             str(out / 'notebooks' / f'{stage}.ipynb'),
             kernel_name='python3',
             progress_bar=False,

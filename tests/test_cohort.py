@@ -1,23 +1,24 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
-from dataclasses import replace
-from functools import partial
 import io
 import json
 import os
-from pathlib import Path
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pandas as pd
-from PIL import Image
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from ocf_study import (
     cohort,
@@ -30,6 +31,7 @@ from ocf_study import (
     overlay,
     placement,
     radiograph,
+    runtime,
 )
 from ocf_study.manifest import DataError
 
@@ -1432,7 +1434,7 @@ def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
     root = cohort.write_example(tmp_path / 'data', subjects=24, seed=3)
     out = tmp_path / 'run'
     (out / 'notebooks').mkdir(parents=True)
-    notebook = manifest.root().parent / 'nbs/study/00_cohort.ipynb'
+    notebook = runtime.root().parent / 'nbs/study/00_cohort.ipynb'
     papermill.execute_notebook(
         str(notebook),
         str(out / 'notebooks/00_cohort.ipynb'),
@@ -1482,7 +1484,7 @@ def test_a_failing_stage_names_nobody(tmp_path, monkeypatch):
     out.mkdir()
     with pytest.raises(papermill.PapermillExecutionError, match='name subjects'):
         papermill.execute_notebook(
-            str(manifest.root().parent / 'nbs/study/00_cohort.ipynb'),
+            str(runtime.root().parent / 'nbs/study/00_cohort.ipynb'),
             str(out / '00_cohort.ipynb'),
             kernel_name='python3',
             progress_bar=False,

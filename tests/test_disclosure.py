@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import standin
 
-from ocf_study import disclosure, manifest, study
+from ocf_study import disclosure, manifest, runtime, study
 
 LIMIT = 11
 COUNTS = (
@@ -283,7 +283,7 @@ def test_the_papers_numbers_are_shown(told):
 
 
 def test_every_figure_and_table_of_the_study_says_what_it_rests_on():
-    for path in sorted((manifest.root().parent / 'nbs/study').glob('*.ipynb')):
+    for path in sorted((runtime.root().parent / 'nbs/study').glob('*.ipynb')):
         if 'disclosure.declare(out)' in path.read_text():  # a public survey
             continue
         cells = json.loads(path.read_text())['cells']

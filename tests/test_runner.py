@@ -14,9 +14,9 @@ import pytest
 import stub
 import yaml
 
-from ocf_study import inversion, ledger, manifest, metrics, settings, study
+from ocf_study import commands, inversion, ledger, metrics, runtime, settings, study
 
-COMMAND = [sys.executable, '-c', 'from ocf_study.study import main; main()']
+COMMAND = [sys.executable, '-c', 'from ocf_study.commands import main; main()']
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_one_fault_is_one_sentence():
 
 
 def test_every_number_has_an_upper_bound():
-    known = json.loads((manifest.root() / 'parameters.json').read_text())['properties']
+    known = json.loads((runtime.root() / 'parameters.json').read_text())['properties']
     kinds = {k: v.get('items', v) for k, v in known.items() if k != '20_search.first'}
     numbers = {k: v for k, v in kinds.items() if v.get('type') in ('integer', 'number')}
     assert len(numbers) > 50
@@ -493,8 +493,8 @@ def test_a_parameters_cell_that_is_none_is_named(source, says, small, tmp_path):
 def test_a_salt_that_is_none_is_one_sentence(salt, says, tmp_path):
     (tmp_path / 'salt').write_bytes(salt)
     with pytest.raises(study.StudyError, match=says):
-        study._salt(tmp_path / 'salt')
-    assert manifest.root().is_dir()
+        commands._salt(tmp_path / 'salt')
+    assert runtime.root().is_dir()
 
 
 def test_a_process_that_starts_kernels_keeps_its_own_temporary_folder(tmp_path):

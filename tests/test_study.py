@@ -700,6 +700,7 @@ def test_an_error_that_may_name_people_stays_in_work(tmp_path):
 
 def test_who_waits_for_a_run_folder_is_told(tmp_path):
     from threading import Thread
+
     from filelock import FileLock
     from rich.console import Console
 
