@@ -1006,6 +1006,8 @@ def landing(root, run, pages, dest):
         return f'```{{image}} /pages/{source.stem}.webp\n:alt: {m["alt"]}\n```\n'
 
     text = re.sub(r'<img src="(?P<src>[^"]+)" alt="(?P<alt>[^"]*)"[^>]*>', image, text)
+    # the numbers of the paper's items stand on the page of results
+    text = re.sub(r'\]\(reports/demo/(figure|table)s/(\w+)\.csv\)', r'](#\1-\2)', text)
     dest.write_text(relink(text, 'README.md', root, pages))
 
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['XY', 'OVERLAP', 'ODD', 'NEVER', 'STEP', 'MM', 'TALL', 'OTHERS', 'AWAY', 'COUNTS', 'MAX_FAILED', 'WHOLE', 'SOME',
-           'SPLITS', 'LEAST_PEOPLE', 'Cohort', 'load', 'points', 'together', 'assign_film', 'count', 'flow_of',
-           'check_flow', 'exclude_films', 'write_example', 'is_mros', 'is_rendered', 'Inspection', 'corrections',
-           'read_mros', 'repair_order', 'read_tables', 'read_film', 'inspect', 'verdict', 'check', 'read', 'persons',
-           'partition', 'outlook', 'downsample', 'thin', 'LeakError', 'decoded', 'pixel_hashes', 'certificate',
-           'confined', 'split_manifest', 'verify_split']
+           'LIKELY', 'SPLITS', 'LEAST_PEOPLE', 'Cohort', 'load', 'points', 'together', 'assign_film', 'count',
+           'flow_of', 'check_flow', 'exclude_films', 'write_example', 'is_mros', 'is_rendered', 'Inspection',
+           'corrections', 'read_mros', 'repair_order', 'read_tables', 'read_film', 'inspect', 'verdict', 'check',
+           'read', 'persons', 'partition', 'outlook', 'downsample', 'thin', 'LeakError', 'decoded', 'pixel_hashes',
+           'certificate', 'confined', 'split_manifest', 'verify_split']
 
 # %% ../nbs/method/05_cohort.ipynb #50e969b2
 import hashlib
@@ -24,13 +24,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+
 import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
 from fastcore.basics import patch_to
 from scipy.stats import hypergeom
-from . import alignment, genant, manifest, nhanes, placement, radiograph, runtime
+
+from . import alignment, disclosure, genant, manifest, nhanes, placement, radiograph
+from . import runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -57,11 +60,13 @@ class Cohort:
     )  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
+        rendered = self.about.get('rendered')
+        told = disclosure.Policy(self.about.get('limit', 0 if rendered else disclosure.LIMIT))
         return (
             f'Cohort of {self.films.subject_id.nunique():,} subjects, '
             f'{len(self.films):,} films, {len(self.bodies):,} bodies '
-            f'({int(self.bodies.label.sum()):,} label 1)'
-            + (', rendered' if self.about.get('rendered') else '')
+            f'({told.count(int(self.bodies.label.sum()))} label 1)'
+            + (', rendered' if rendered else '')
         )
 
     def path(self, film_id: str) -> str:  # path or address of the file
@@ -816,7 +821,7 @@ def _sound(df, schema, problems):
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
-    return manifest.read_table(manifest.root() / 'corrections.csv', 'corrections').astype(str)
+    return manifest.read_table(runtime.root() / 'corrections.csv', 'corrections').astype(str)
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de02
 _NEIGHBOURS = ('T1', 'T2', 'T3', 'L5')  # levels of a spine that the method leaves out
@@ -1066,7 +1071,7 @@ def _upside(films, file):
     said = 'is against the tag PatientOrientation, by which the film is stored head up'
     return problems + _films_told(films[upside.eq(False) & turned], file, 'flip_vertical', said)
 
-
+# %% ../nbs/method/05_cohort.ipynb #c0b0de74
 def _shared_patients(films, subjects, file):
     "A warning for each two subjects, and no more, whose films carry one PatientID."
     person = subjects.set_index('subject_id').get('person', pd.Series(dtype=object))
@@ -1085,6 +1090,49 @@ def _shared_patients(films, subjects, file):
             )
             problems.append(Problem(file, None, 'subject_id', who, said, 'warning'))
     return problems
+
+
+def _other_patients(films, file):
+    "A warning for films whose PatientID is another subject's identifier."
+    own = films.subject_id.map(radiograph.patient_hash)
+    patient = films.patient.astype(object)
+    other = films[patient.notna() & (patient != own) & patient.isin(set(own))]
+    said = 'the PatientID of the film is the subject_id of somebody else'
+    return _films_told(other, file, 'subject_id', said)
+
+# %% ../nbs/method/05_cohort.ipynb #c0b0de75
+LIKELY = dict(age=(18, 110), bmi=(12, 80))  # years, kg/m²: values outside are told
+
+
+def _unlikely(subjects, file):
+    "Warnings for values of people that are hardly true, and for persons with many identifiers."
+    problems = []
+    for name, (low, high) in LIKELY.items():
+        value = pd.to_numeric(subjects.get(name, pd.Series(dtype=float)), errors='coerce')
+        odd = value[(value < low) | (value > high)]
+        said = f'below {low} or above {high}: {len(odd):,}. A code for unknown, or another unit?'
+        shown = ', '.join(f'{x:g}' for x in odd.unique()[:3])
+        problems += [Problem(file, None, name, shown, said, 'warning')] * bool(len(odd))
+    known = subjects.reindex(columns=['subject_id', 'person']).drop_duplicates()
+    most = known.person.value_counts().head(1)
+    if len(most) and most.iloc[0] > max(min(4, known.subject_id.nunique() / 2), 2):
+        said = f'is {most.iloc[0]:,} of {known.subject_id.nunique():,} subjects'
+        problems.append(Problem(file, None, 'person', str(most.index[0]), said, 'warning'))
+    return problems
+
+
+def _visits(films, subjects, files):
+    "Warnings for visits that no row tells of, and for more than one film of a region."
+    key = ['subject_id', 'visit']
+    told = pd.MultiIndex.from_frame(subjects[key])
+    absent = films[~pd.MultiIndex.from_frame(films[key]).isin(told)]
+    said = (
+        f'is of a visit that {files["subjects"]} does not have: age and body mass index are unknown'
+    )
+    problems = _films_told(absent, files['films'], 'visit', said)
+    again = films[films.duplicated([*key, 'region'])]
+    said = 'is not the only film of its region at this visit'
+    return problems + _films_told(again, files['films'], 'region', said)
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de72
 def _seen(films, file):
@@ -1434,6 +1482,7 @@ def _mros(root, film_rule, workers, links=False, pixels=False, max_failed=0.0):
     problems += together(graded[~second & sound], films, file)
     if subjects is not None:
         problems += _shared_patients(films, subjects, 'subjects')
+        problems += _other_patients(films, 'films') + _unlikely(subjects, 'subjects')
     if any(p.severity == 'error' for p in problems):
         return Inspection(problems, None, films, graded)
     twice = pd.Series(False, b.index)
@@ -1671,6 +1720,8 @@ def _joined(t, files, problems, root, repair, safe, workers, links, pixels, max_
         films, bodies, files['films'], root, safe, workers, links, pixels, max_failed
     )
     problems += found + _shared_patients(films, t['subjects'], files['subjects'])
+    problems += _other_patients(films, files['films'])
+    problems += _unlikely(t['subjects'], files['subjects']) + _visits(films, t['subjects'], files)
     bodies, second, repaired, found = _with_points(bodies, films, files['bodies'], repair)
     problems += found
     if any(p.severity == 'error' for p in problems):

@@ -95,8 +95,8 @@ def reasons(b: Built) -> pd.DataFrame:  # a row per reason; none where every fil
     def kind(text):
         return next((k for k in REASONS if k in text), 'another reason')
 
-    n = b.failed.reason.map(kind).value_counts().map(b.policy.count)
-    return n.rename_axis('reason').to_frame('films')
+    n = b.failed.reason.map(kind).value_counts().rename_axis('reason').to_frame('films')
+    return disclosure.suppress(n, b.policy.below)
 
 # %% ../nbs/method/17l_preprocessing.ipynb #52258ee9
 def contradictions(b: Built, store, copies: int) -> list:  # a sentence per contradiction

@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_COMPRESSION', 'DENSE', 'SMALL', 'PHOTOMETRIC', 'SYNTAXES', 'UPSIDE', 'MARKS',
-           'GREY_MODES', 'NEAR_GREY', 'TINT', 'ABOUT', 'FilmWarning', 'to_16bit', 'header', 'read', 'framed']
+           'GREY_MODES', 'NEAR_GREY', 'TINT', 'ABOUT', 'FilmWarning', 'patient_hash', 'to_16bit', 'header', 'read',
+           'framed']
 
 # %% ../nbs/method/04_radiograph.ipynb #7a570445
+import hashlib
+import math
+import struct
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import BoundedSemaphore
 from types import SimpleNamespace
-import hashlib
-import math
-import struct
-import warnings
 
 import cv2
 import fsspec
 import numpy as np
-from PIL import Image
 import pydicom
+from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
@@ -333,9 +334,11 @@ def _tell_kind(film, tags):
         )
 
 
-def _patient(tags):
-    "What tells one PatientID from another, without the identifier itself; None where there is none"
-    patient = str(tags.PatientID or '').strip()
+def patient_hash(
+    patient,  # identifier; empty or None: there is none
+) -> str | None:
+    "What tells one PatientID from another, without the identifier itself"
+    patient = str(patient or '').strip()
     return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest() if patient else None
 
 
@@ -357,7 +360,7 @@ def _dicom_header(film, ds, tags, size):
         pixel_mm=spacing[1] if spacing else None,
         facing=facing,
         upside=upside,
-        patient=_patient(tags),
+        patient=patient_hash(tags.PatientID),
         compression=SYNTAXES[ds.file_meta.TransferSyntaxUID],
         bytes=size,
     )

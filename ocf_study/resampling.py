@@ -12,12 +12,14 @@ __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'LEAST_AT_PREVALENCE', 'simula
 import time
 import tracemalloc
 from functools import cached_property
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit, owens_t
+
 from .cohort import LEAST_PEOPLE
 from .metrics import at_least, checked, from_counts, ratio, share_count, threshold
 from .runtime import rng
