@@ -32,7 +32,8 @@ import pydicom
 from fastcore.basics import patch_to
 from scipy.stats import hypergeom
 
-from . import alignment, genant, manifest, nhanes, placement, radiograph, runtime
+from . import alignment, disclosure, genant, manifest, nhanes, placement, radiograph
+from . import runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -59,11 +60,13 @@ class Cohort:
     )  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
+        rendered = self.about.get('rendered')
+        told = disclosure.Policy(self.about.get('limit', 0 if rendered else disclosure.LIMIT))
         return (
             f'Cohort of {self.films.subject_id.nunique():,} subjects, '
             f'{len(self.films):,} films, {len(self.bodies):,} bodies '
-            f'({int(self.bodies.label.sum()):,} label 1)'
-            + (', rendered' if self.about.get('rendered') else '')
+            f'({told.count(int(self.bodies.label.sum()))} label 1)'
+            + (', rendered' if rendered else '')
         )
 
     def path(self, film_id: str) -> str:  # path or address of the file

@@ -297,17 +297,14 @@ def _convert(
 # %% ../nbs/method/19_commands.ipynb #a23ddf54
 def main():
     "Entry point of `ocf-study`"
-    import click
-
     debug = '--debug' in sys.argv
     sys.argv = [a for a in sys.argv if a != '--debug']
     with stoppable() as signals:
         try:
-            code = app(standalone_mode=False) or 0
-        except click.ClickException as e:
-            e.show()
-            code = e.exit_code
-        except (KeyboardInterrupt, click.Abort):
+            app()
+        except SystemExit as e:  # a wrong option has been told
+            code = e.code
+        except KeyboardInterrupt:
             code = 130
         except Exception as e:
             from ocf_study.manifest import DataError
@@ -315,10 +312,14 @@ def main():
 
             if debug or not isinstance(e, (StudyError, DataError, OSError)):
                 raise
-            print(shortened(str(e), 200_000), file=sys.stderr)
+            of_file = isinstance(e, OSError) and e.filename and e.strerror
+            said = f'{e.filename}: {e.strerror}' if of_file else str(e)
+            print(shortened(said, 200_000), file=sys.stderr)
             code = 1
     if signals:
         more = ' The same command resumes the run from here.' if sys.argv[1:2] == ['run'] else ''
         print(f'Stopped.{more}', file=sys.stderr)
-        code = 128 + signals[0]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signals[0])  # on a busy machine so many libraries take seconds to unload
     sys.exit(code)

@@ -347,7 +347,12 @@ def _stored(path):
     if path.suffix in ('.pth', '.pt'):
         state = _torch_state(path)
         return {name: array.shape for name, array in state.items()}, state.get
-    reader = tf.train.load_checkpoint(str(path))
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+    except Exception:  # each damage has another kind, and words about another API
+        raise ValueError(
+            'no whole TF-Slim checkpoint; other files of weights end in .pth or .safetensors'
+        ) from None
     return {
         name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()
     }, reader.get_tensor

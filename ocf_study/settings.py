@@ -223,6 +223,8 @@ def _out_of_range(name, value, may_be):
     try:
         _checker(json.dumps(may_be))(value, name_prefix=name)
     except fastjsonschema.JsonSchemaValueException as e:
+        if 'description' in may_be:
+            return [f'{name} takes {may_be["description"]}, not {short(e.value)}']
         return [f'{e.message}, not {short(e.value)}']
     if isinstance(value, list) and name.endswith('_range') and value[0] > value[1]:
         return [f'{name} begins above its end: {value}']
@@ -401,7 +403,7 @@ def _placed(overrides, takes):
     asked, unknown, problems = {}, [], []
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
-        hit = [s for s in takes if key in takes[s] and stage in ('', s)]
+        hit = [s for s in takes if key in takes[s] and name in (key, f'{s}.{key}')]
         if len({type(takes[s][key]) for s in hit}) > 1:
             said = ' or '.join(f'{s}.{key}' for s in hit)
             problems.append(f'{key} is another thing in each of its notebooks: give {said}')

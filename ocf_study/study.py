@@ -270,13 +270,18 @@ def _end(processes):
 
 def _beside(work):
     "Result of `work`, which runs in another thread; when this one is stopped, its processes end"
+    from jupyter_core.utils import ensure_event_loop
+
     before, future = _below(), Future()
 
     def call():
         try:
-            future.set_result(work())
+            with contextlib.closing(ensure_event_loop()):  # papermill opens one for each thread
+                result = work()
         except BaseException as e:
             future.set_exception(e)
+        else:
+            future.set_result(result)
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
@@ -402,11 +407,15 @@ def _texts(value):
 # %% ../nbs/method/18_study.ipynb #98404ea7
 def _unreached(scheduler):
     "What keeps a Dask scheduler from being used"
+    from distributed.comm.registry import backends
+
     address = scheduler if '://' in scheduler else f'tcp://{scheduler}'
     try:
         parts = urlsplit(address)
+        if parts.scheme not in backends or parts.scheme == 'inproc':
+            return [f'{scheduler} is no Dask scheduler: its address begins with tcp:// or tls://']
         if parts.scheme not in ('tcp', 'tls', 'ws', 'wss'):
-            return []
+            return []  # of a package for another kind of network
         with socket.create_connection((parts.hostname, parts.port), timeout=10):
             return []
     except (OSError, ValueError, TypeError):
@@ -433,7 +442,9 @@ def _no_database(storage):
     try:
         url = sqlalchemy.make_url(storage)
         if url.get_backend_name() == 'sqlite':
-            there = Path(url.database or '').absolute().parent.is_dir()
+            if url.database in (None, '', ':memory:'):
+                return [f'The database {url} keeps nothing: name its file, sqlite:////folder/file']
+            there = Path(url.database).absolute().parent.is_dir()
             return [] if there else [f'There is no folder for the database {url}']
         with sqlalchemy.create_engine(url).connect():
             return []
@@ -492,6 +503,14 @@ def _refuse(profile, values, out, anyway):
             if not os.access(p, os.W_OK):
                 raise StudyError(f'No permission to write to {p}.')
             break
+    folders = [Run(out).path(place) for place in _FOLDERS]
+    if wrong := [os.path.relpath(p) for p in folders if p.exists() and not p.is_dir()]:
+        raise StudyError(
+            f'{listed(wrong, sep=", ")}: a file, where a run has a folder. Move it elsewhere.'
+        )
+
+
+_FOLDERS = ('work', 'stages', 'artefacts', 'parts', 'running', 'tables', 'figures', 'notebooks')
 
 # %% ../nbs/method/18_study.ipynb #e5653735
 def _accept(data, values):

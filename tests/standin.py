@@ -95,7 +95,7 @@ def write(out: Path, people: dict, per_person: dict, fractured: dict, limit: int
         age=np.where(code % 211 == 5, np.nan, first_age[code]) + 4 * (subjects.visit - 1),
         bmi=rng.normal(27, 4, len(subjects)),
         sex='M',
-        race_ethnicity=races[code],
+        race_ethnicity=np.where(code % 157 == 3, None, races[code]),
     )
     films = bodies[['film_id', 'subject_id', 'visit', 'region']].drop_duplicates()
     films = films.assign(

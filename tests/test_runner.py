@@ -253,6 +253,7 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
             '20_search.first is [1.0, 2.0]: it takes learning_rate, decay',
         ),
         ({'first': '[1, 2]'}, 'give 20_search.first or 60_error_analysis.first.'),
+        ({'.seed': 1}, 'Unknown parameter .seed'),
         (
             {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
             '20_search.first begins with dropout 0.9, outside 0 to 0.6',
@@ -362,6 +363,10 @@ def test_a_first_round_of_the_profile_gives_way_to_a_range():
     [
         (dict(scheduler='tcp://127.0.0.1:9'), 'No Dask scheduler answers at tcp://127.0.0.1:9'),
         (dict(scheduler='nonsense'), 'No Dask scheduler answers at nonsense'),
+        (dict(scheduler='http://127.0.0.1:9'), 'its address begins with tcp:// or tls://'),
+        (dict(scheduler='inproc://127.0.0.1/1/1'), 'its address begins with tcp:// or tls://'),
+        (dict(storage='sqlite://'), 'The database sqlite:// keeps nothing: name its file'),
+        (dict(storage='sqlite:///:memory:'), 'keeps nothing: name its file'),
         (dict(storage='mysql://nobody@127.0.0.1:9/x'), 'The storage cannot be used'),
         (dict(storage='sqlite:////nowhere/at/all.db'), 'There is no folder for the database'),
         (dict(readings='[one.csv]'), 'There is no file of readings'),
@@ -377,6 +382,17 @@ def test_what_is_not_there_is_told_before_anything_runs(given, says, tmp_path):
     with pytest.raises(study.StudyError, match=re.escape(says)) as e:
         study.run('smoke', tmp_path / 'run', **given)
     assert '~' not in str(e.value) and not (tmp_path / 'run').exists()
+
+
+def test_a_file_in_place_of_a_folder_is_named(small, capsys):
+    (small / 'work').mkdir(parents=True)
+    for place in ('work/stages', 'tables'):
+        (small / place).write_text('mine')
+    with pytest.raises(
+        study.StudyError, match='stages, .*tables: a file, where a run has a folder'
+    ):
+        study.run('stub', small)
+    assert (small / 'tables').read_text() == 'mine'
 
 
 def profile(text, folder):
