@@ -51,33 +51,34 @@ app = typer.Typer(
 weights = typer.Typer(no_args_is_help=True, help='Look at and convert ImageNet checkpoints.')
 app.add_typer(weights, name='weights')
 
+# %% ../nbs/method/19_commands.ipynb #19c00006
+def _option(kind, said, *names, **more):
+    "An option of a command, its help beside it"
+    return Annotated[kind, typer.Option(*names, help=said, **more)]
+
+
+def _argument(kind, said, **more):
+    return Annotated[kind, typer.Argument(help=said, **more)]
+
 # %% ../nbs/method/19_commands.ipynb #6f31aec1
 @app.command('run', short_help='Run the study, or go on with a run.')
 def _run(
-    profile: Annotated[str, typer.Option(help='smoke, demo, paper or paper-phantom')] = 'demo',
-    out: Annotated[str, typer.Option(help='run folder; reports/PROFILE when not given')] = '',
-    data: Annotated[
+    profile: _option(str, 'smoke, demo, paper or paper-phantom') = 'demo',
+    out: _option(str, 'run folder; reports/PROFILE when not given') = '',
+    data: _option(
         str,
-        typer.Option(
-            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies; "
-            'rendered films when not given'
-        ),
-    ] = '',
-    scheduler: Annotated[str, typer.Option(help='address of a Dask scheduler')] = '',
-    set_: Annotated[
+        "a folder in MrOS's layout, or with the three tables subjects, films and bodies; "
+        'rendered films when not given',
+    ) = '',
+    scheduler: _option(str, 'address of a Dask scheduler') = '',
+    set_: _option(
         list[str],
-        typer.Option(
-            '--set',
-            help='KEY=VALUE for every notebook that takes KEY, or 30_training.epochs=3 for one',
-        ),
-    ] = (),
-    until: Annotated[str, typer.Option(help='last notebook to run')] = '',
-    anyway: Annotated[
-        bool, typer.Option('--anyway', help='start without the GPU that a profile asks for')
-    ] = False,
-    again: Annotated[
-        bool, typer.Option('--again', help='run every notebook, changed or not')
-    ] = False,
+        'KEY=VALUE for every notebook that takes KEY, or 30_training.epochs=3 for one',
+        '--set',
+    ) = (),
+    until: _option(str, 'last notebook to run') = '',
+    anyway: _option(bool, 'start without the GPU that a profile asks for', '--anyway') = False,
+    again: _option(bool, 'run every notebook, changed or not', '--again') = False,
 ):
     "Run the study end to end, or go on with a run that was interrupted."
     from ocf_study import study
@@ -116,45 +117,31 @@ def _profiles():
 # %% ../nbs/method/19_commands.ipynb #83260b59
 @app.command('check', short_help='Check a cohort without running anything.')
 def _check(
-    data: Annotated[
+    data: _argument(
+        str, "a folder in MrOS's layout, or with the three tables subjects, films and bodies"
+    ),
+    json_: _option(bool, 'the report for a machine', '--json') = False,
+    repair: _option(
+        bool, 'three tables: put points right that were listed from the wrong end', '--repair'
+    ) = False,
+    film_rule: _option(
         str,
-        typer.Argument(
-            help="a folder in MrOS's layout, or with the three tables subjects, films and bodies"
-        ),
-    ],
-    json_: Annotated[bool, typer.Option('--json', help='the report for a machine')] = False,
-    repair: Annotated[
+        'which film a MrOS row is on: y (where y falls back, the thoracic film begins) '
+        'or spine_type',
+    ) = 'y',
+    ungraded: _option(
+        bool, 'three tables for `predict`: no grades are needed', '--ungraded'
+    ) = False,
+    links: _option(bool, 'links may lead to films outside the folder', '--links') = False,
+    pixels: _option(
+        bool, 'decode each film, also in a folder of more than 200', '--pixels'
+    ) = False,
+    pictures: _option(str, 'folder for a picture of each film with its points') = '',
+    strict: _option(
         bool,
-        typer.Option(
-            '--repair', help='three tables: put points right that were listed from the wrong end'
-        ),
-    ] = False,
-    film_rule: Annotated[
-        str,
-        typer.Option(
-            help='which film a MrOS row is on: y (where y falls back, the thoracic film begins) '
-            'or spine_type'
-        ),
-    ] = 'y',
-    ungraded: Annotated[
-        bool, typer.Option('--ungraded', help='three tables for `predict`: no grades are needed')
-    ] = False,
-    links: Annotated[
-        bool, typer.Option('--links', help='links may lead to films outside the folder')
-    ] = False,
-    pixels: Annotated[
-        bool, typer.Option('--pixels', help='decode each film, also in a folder of more than 200')
-    ] = False,
-    pictures: Annotated[
-        str, typer.Option(help='folder for a picture of each film with its points')
-    ] = '',
-    strict: Annotated[
-        bool,
-        typer.Option(
-            '--strict',
-            help='a film that cannot be read is an error, not left out (`run --set max_failed=0`)',
-        ),
-    ] = False,
+        'a film that cannot be read is an error, not left out (`run --set max_failed=0`)',
+        '--strict',
+    ) = False,
 ):
     "Check a cohort without running anything: each error and warning with file, row and value."
     from ocf_study import cohort, manifest, overlay
@@ -214,14 +201,11 @@ def _salt(path):
 # %% ../nbs/method/19_commands.ipynb #543a045d
 @app.command('verify-split', short_help='Compare a split with a published one.')
 def _verify_split(
-    split: Annotated[str, typer.Argument(help='a published split manifest (CSV)')],
-    run_: Annotated[str, typer.Option('--run', help='run folder whose split it should be')],
-    salt_file: Annotated[
-        str,
-        typer.Option(
-            '--salt-file', help="the publisher's salt, a text file; the run's own when not given"
-        ),
-    ] = '',
+    split: _argument(str, 'a published split manifest (CSV)'),
+    run_: _option(str, 'run folder whose split it should be', '--run'),
+    salt_file: _option(
+        str, "the publisher's salt, a text file; the run's own when not given", '--salt-file'
+    ) = '',
 ):
     "Check that a run's subjects lie in the splits that a published manifest says."
     from ocf_study import cohort, ledger
@@ -244,38 +228,21 @@ def _verify_split(
 # %% ../nbs/method/19_commands.ipynb #3700bc9e
 @app.command('predict', short_help='Score films that nobody has graded.')
 def _predict(
-    data: Annotated[
+    data: _argument(str, 'the three plain tables, without grades; or one film', metavar='COHORT'),
+    points: _option(str, 'for one film: its file of points') = '',
+    facing: _option(
         str,
-        typer.Argument(
-            metavar='COHORT', help='the three plain tables, without grades; or one film'
-        ),
-    ],
-    points: Annotated[str, typer.Option(help='for one film: its file of points')] = '',
-    facing: Annotated[
-        str,
-        typer.Option(
-            help='for one film: where the subject looks, left or right; its tag, or right, '
-            'when not given'
-        ),
-    ] = '',
-    repair: Annotated[
-        bool,
-        typer.Option(
-            '--repair', help='put points right that were listed from the wrong end of a body'
-        ),
-    ] = False,
-    run_: Annotated[
-        str, typer.Option('--run', help='run folder whose network decides')
-    ] = 'reports/demo',
-    out: Annotated[
-        str, typer.Option(help='folder for predictions.csv and index.html')
-    ] = 'predictions',
-    backend: Annotated[
-        str, typer.Option(help='keras, onnxruntime, openvino (32-bit each) or openvino_bf16')
-    ] = 'openvino',
-    pages: Annotated[
-        int, typer.Option(help='films drawn, those with the highest probability first')
-    ] = 100,
+        'for one film: where the subject looks, left or right; its tag, or right, when not given',
+    ) = '',
+    repair: _option(
+        bool, 'put points right that were listed from the wrong end of a body', '--repair'
+    ) = False,
+    run_: _option(str, 'run folder whose network decides', '--run') = 'reports/demo',
+    out: _option(str, 'folder for predictions.csv and index.html') = 'predictions',
+    backend: _option(
+        str, 'keras, onnxruntime, openvino (32-bit each) or openvino_bf16'
+    ) = 'openvino',
+    pages: _option(int, 'films drawn, those with the highest probability first') = 100,
 ):
     """Score films that nobody has graded: a probability per body and a decision at each threshold.
 
@@ -307,7 +274,7 @@ def _predict(
 # %% ../nbs/method/19_commands.ipynb #04970530
 @weights.command('show')
 def _show(
-    file: Annotated[str, typer.Argument(help='TF-Slim checkpoint, .pth or .safetensors')],
+    file: _argument(str, 'TF-Slim checkpoint, .pth or .safetensors'),
 ):
     "Say what a checkpoint holds, and whether it is one of those that are known."
     from ocf_study import googlenet
@@ -318,10 +285,8 @@ def _show(
 # %% ../nbs/method/19_commands.ipynb #1a7dca99
 @weights.command('convert')
 def _convert(
-    file: Annotated[str, typer.Argument(help='TF-Slim checkpoint, .pth or .safetensors')],
-    out: Annotated[
-        str, typer.Option(help='.safetensors to write; beside FILE when not given')
-    ] = '',
+    file: _argument(str, 'TF-Slim checkpoint, .pth or .safetensors'),
+    out: _option(str, '.safetensors to write; beside FILE when not given') = '',
 ):
     "Turn a TF-Slim or torchvision checkpoint into .safetensors, which needs neither library."
     from ocf_study import googlenet
