@@ -710,7 +710,7 @@ def _left_out(e, found):
         if some.label.sum() < 2:
             n = e.policy.count(int(some.label.sum()))
             yield f'Of the bodies of label 1, {n} are {kind}, so they have no AUC.'
-    if not found.known:
+    if not found.known and disclosure.shows(e.policy, e.rests_on()):
         yield f'Fewer than {resampling.LEAST_PEOPLE} people have either label: no intervals.'
     if n := disclosure.numbers(e.policy, found.one_label_only, e.rests_on()):
         yield f'{n} of {e.resamples:,} resamples of people have no body of label 1.'
