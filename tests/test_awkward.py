@@ -43,7 +43,7 @@ def awkward(request, tmp_path):
     table.to_parquet(path, index=False)
     if request.param != 'reversed':  # of whom nothing is known but what was graded
         for name in ('age', 'bmi', 'sex', 'race_ethnicity'):
-            c.subjects[name] = None
+            c.subjects[name] = np.nan
         c.save(Run(out).path('cohort'))
     return out
 
