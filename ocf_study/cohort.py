@@ -961,7 +961,7 @@ def _classes_of_grades(df, grade, file):
 # %% ../nbs/method/05_cohort.ipynb #60e992b4
 WHOLE = 200  # films of a folder up to which each is decoded to check it
 _AT_ONCE = 16  # films of which a thread reads the headers before it tells
-SOME = 12  # films, spread over a larger folder, that are decoded
+SOME = 12  # films, spread over a larger folder, that are decoded: one in a hundred at most
 
 
 def _once(problems, most=10):
@@ -991,7 +991,7 @@ def _alike_undecoded(found):
 def _headers(root, films, bodies, workers, pixels=False, max_failed=0.0):
     "Width, height, ... of each film, or why it is `unread`; and what is to be told."
     decoded = np.full(len(films), pixels or len(films) <= WHOLE)
-    decoded[np.linspace(0, len(films) - 1, SOME).astype(int) if len(films) else []] = True
+    decoded[np.linspace(0, len(films) - 1, min(SOME, len(films) // 100)).astype(int)] = True
     known = bodies.groupby('film_id').indices
     six = points(bodies)
 
