@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from . import manifest, nhanes
+from . import nhanes, runtime
 from .genant import LEVELS
 from .runtime import rng
 
@@ -460,7 +460,7 @@ def rounded(polygon):
 @lru_cache
 def _outlines():
     "Part of an arch -> its outline in the thoracic and in the lumbar spine, (2, M, 2) mm."
-    points = pd.read_csv(manifest.root() / 'arches.csv').set_index('part')
+    points = pd.read_csv(runtime.root() / 'arches.csv').set_index('part')
     sides = [['thoracic_a', 'thoracic_s'], ['lumbar_a', 'lumbar_s']]
     return {
         part: np.stack([points.loc[part, side].to_numpy(float) for side in sides])

@@ -99,7 +99,8 @@ def agreement(
     from ocf_study import patches, saliency
 
     ones, others = bodies[bodies.label == 1].head(n // 2), bodies[bodies.label == 0]
-    some = pd.concat([ones, others.head(n - n // 2)])
+    # n in all: with fewer where label 1 is rare, their number would tell that of label 1
+    some = pd.concat([ones, others.head(n - len(ones))])
     x = patches.originals(run.path('patches'), some.body_id)
     return saliency.sanity(run.network, x, twins, e.seed)
 

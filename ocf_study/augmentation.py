@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
+
 from . import runtime
 
 # %% ../nbs/method/08_augmentation.ipynb #936571ab

@@ -7,12 +7,14 @@ __all__ = ['correct', 'reliability', 'brier', 'slope', 'at_prevalence', 'ppv_lim
 
 # %% ../nbs/method/14a_calibration.ipynb #4f33c56b
 import warnings
+
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+
 from .metrics import checked, ratio
 from .resampling import Ranked, wilson
 from .runtime import rng

@@ -24,13 +24,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+
 import fsspec
 import numpy as np
 import pandas as pd
 import pydicom
 from fastcore.basics import patch_to
 from scipy.stats import hypergeom
-from . import alignment, genant, manifest, nhanes, placement, radiograph, runtime
+
+from . import alignment, disclosure, genant, manifest, nhanes, placement, radiograph
+from . import runtime
 from .frame import Film, Frame
 from .manifest import DataError, Problem
 from .run import Run
@@ -57,11 +60,13 @@ class Cohort:
     )  # key under which subjects are published, see `split_manifest`
 
     def __repr__(self):
+        rendered = self.about.get('rendered')
+        told = disclosure.Policy(self.about.get('limit', 0 if rendered else disclosure.LIMIT))
         return (
             f'Cohort of {self.films.subject_id.nunique():,} subjects, '
             f'{len(self.films):,} films, {len(self.bodies):,} bodies '
-            f'({int(self.bodies.label.sum()):,} label 1)'
-            + (', rendered' if self.about.get('rendered') else '')
+            f'({told.count(int(self.bodies.label.sum()))} label 1)'
+            + (', rendered' if rendered else '')
         )
 
     def path(self, film_id: str) -> str:  # path or address of the file
@@ -813,7 +818,7 @@ def _sound(df, schema, problems):
 
 def corrections() -> pd.DataFrame:  # ID, visit, film, what, source
     "Known corrections of single MrOS films."
-    return manifest.read_table(manifest.root() / 'corrections.csv', 'corrections').astype(str)
+    return manifest.read_table(runtime.root() / 'corrections.csv', 'corrections').astype(str)
 
 # %% ../nbs/method/05_cohort.ipynb #c0b0de02
 _NEIGHBOURS = ('T1', 'T2', 'T3', 'L5')  # levels of a spine that the method leaves out

@@ -49,11 +49,10 @@ class Answers:
 
     def __str__(self):
         right, count = self.correct, self.policy.count
-        n = count(len(right), 'validation', 'bodies')
-        return (
-            f'{self.threshold}; right on {count(int(right.sum()))} of {n} bodies, '
-            f'wrong on {count(int((~right).sum()))}'
-        )
+        n, wrong = count(len(right), 'validation', 'bodies'), count(int((~right).sum()))
+        # with all, the right ones would tell how few are wrong
+        found = '[masked]' if wrong.startswith('<') else count(int(right.sum()))
+        return f'{self.threshold}; right on {found} of {n} bodies, wrong on {wrong}'
 
 # %% ../nbs/method/17i_confounders.ipynb #470d295b
 def answered(

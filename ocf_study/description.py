@@ -7,8 +7,10 @@ __all__ = ['SETS', 'table1', 'masked_flow', 'check_labels', 'expected_posterior'
 
 # %% ../nbs/method/05a_description.ipynb #416eeb54
 import warnings
+
 import numpy as np
 import pandas as pd
+
 from . import genant, nhanes
 from .cohort import COUNTS, Cohort, points
 from .disclosure import hide
@@ -207,14 +209,15 @@ def masked_flow(
     known = (
         (flow.split == '') & ~flow.step.str.startswith('excluded: ') & (flow.step != flow.step[0])
     ).to_numpy()
-    start = ((n > 0) & (n < below)).to_numpy() & ~known[:, None]
+    known, small = np.repeat(known[:, None], len(COUNTS), 1), ((n > 0) & (n < below)).to_numpy()
+    known[:, 3:] &= ~small[:, 3:].any(axis=1, keepdims=True)  # both labels, or none
+    start = small & ~known
     if train.any():
         left_out = (
             n[(flow.split == 'train') & (flow.step == 'partitioned')].to_numpy()
             - n[train].to_numpy()
         )
         start[train] |= (left_out > 0) & (left_out < below)
-    known = np.repeat(known[:, None], len(COUNTS), 1)
     first = (flow.split == 'train').to_numpy()[:, None]  # results of the other splits can be shown
     hidden = hide(n, below, relations, start, known, first)
     if train.any() and hidden[train, -1].any():  # of label 0 a known multiple of label 1 stays

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch_to
 from scipy.linalg import null_space
 from scipy.optimize import linprog
-
-from fastcore.basics import patch_to
 
 from . import runtime
 from .run import Run
@@ -300,8 +299,8 @@ class Policy:
             return True
         if self.masks(split, column):
             return False
-        if column == 'subjects' and split in self.certificate.index:
-            if 0 < self.certificate.loc[split, column] - n < self.below:
+        if split in self.certificate.index and column in self.certificate:
+            if 0 < self.certificate.loc[split, column] - n < self.below:  # so few are left out
                 return False
         return not 0 < n < self.below
 
@@ -455,21 +454,23 @@ def rounded(
 
 # %% ../nbs/method/01a_disclosure.ipynb #39c183ad
 def pool(
+    rule: Policy,  # how many make a dot; where nothing is protected the table is left as it is
     df: pd.DataFrame,  # a row per body or film
     by: list,  # columns of the groups, each drawn apart
     values: list,  # columns that are drawn
-    below: int,  # how many make a dot; 0: the table is left as it is
 ) -> pd.DataFrame:  # `by` and `values`; none of a group smaller than the limit
     "Means of at least the limit of neighbours, column by column."
-    if not below:
+    if not rule.below:
         return df
     found = []
     for key, some in df.groupby(by, sort=False):
-        parts = len(some) // below
+        named, parts = dict(zip(by, key, strict=True)), len(some) // rule.below
+        if 'label' in named:  # so many dots tell how many bodies of a label there are
+            parts *= rule.tells(len(some), named['split'], f'label{named["label"]:.0f}')
         if parts:
             means = {
                 v: [p.mean() for p in np.array_split(np.sort(some[v].to_numpy(float)), parts)]
                 for v in values
             }
-            found.append(pd.DataFrame(means).assign(**dict(zip(by, key, strict=True))))
+            found.append(pd.DataFrame(means).assign(**named))
     return pd.concat(found) if found else df.iloc[:0][[*by, *values]]

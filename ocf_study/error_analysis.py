@@ -8,8 +8,8 @@ __all__ = ['CELLS', 'sample', 'write_sheet', 'picture_sheet', 'check_readings', 
            'kappa', 'reader_agreement']
 
 # %% ../nbs/method/15_error_analysis.ipynb #98c2f63a
-from pathlib import Path
 import warnings
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np

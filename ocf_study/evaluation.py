@@ -118,9 +118,13 @@ def sample(e: Evaluation) -> str:
 # %% ../nbs/method/17c_evaluation.ipynb #f78037cd
 def thresholds(e: Evaluation) -> Captioned:
     "Both thresholds, where they were set, and the share of bodies that each flags."
+    few = {s: not disclosure.shows(e.policy, e.rests_on(s)) for s in ('validation', 'test')}
     rows = [
         dict(threshold=name, rule=t.name, set_on=s, value=t.value)
-        | {f'alert_rate_{k}': t.alert_rate(e.sets[k].probability) for k in ('validation', 'test')}
+        | {
+            f'alert_rate_{k}': np.nan if few[k] else t.alert_rate(e.sets[k].probability)
+            for k in few
+        }
         for s, ts in e.thresholds.items()
         for name, t in ts.items()
     ]

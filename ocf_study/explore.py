@@ -8,13 +8,13 @@ __all__ = ['OUTCOMES', 'VIEWS', 'open_run', 'in_words', 'runs', 'outcome', 'choo
            'run_picker', 'threshold_slider', 'browser', 'gallery_browser', 'follow']
 
 # %% ../nbs/method/17a_explore.ipynb #7affb9b5
+import json
+import os
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from io import BytesIO
-import json
-import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt

@@ -8,15 +8,15 @@ __all__ = ['tf', 'BLOCKS', 'AUXILIARY', 'DIALECTS', 'OUTPUT', 'BATCH_NORM', 'LAR
            'convert', 'show']
 
 # %% ../nbs/method/11_googlenet.ipynb #e7c0c6a7
-from pathlib import Path
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from . import manifest, runtime
+from . import runtime
 
 # %% ../nbs/method/11_googlenet.ipynb #faf4f763
 tf = runtime.tensorflow()
@@ -347,7 +347,12 @@ def _stored(path):
     if path.suffix in ('.pth', '.pt'):
         state = _torch_state(path)
         return {name: array.shape for name, array in state.items()}, state.get
-    reader = tf.train.load_checkpoint(str(path))
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+    except Exception:  # each damage has another kind, and words about another API
+        raise ValueError(
+            'no whole TF-Slim checkpoint; other files of weights end in .pth or .safetensors'
+        ) from None
     return {
         name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()
     }, reader.get_tensor
@@ -393,7 +398,7 @@ def accepted() -> (
     dict
 ):  # file name -> dialect, tensors, sha256 (its beginning; null: unknown), input
     "The ImageNet files that the manifest knows."
-    path = manifest.root() / 'weights.json'
+    path = runtime.root() / 'weights.json'
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
+
 from . import runtime
 
 # %% ../nbs/method/07_inversion.ipynb #1b882775

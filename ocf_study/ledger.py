@@ -8,9 +8,9 @@ __all__ = ['noted', 'stamp', 'Checksums', 'files_below', 'held', 'notes', 'write
 # %% ../nbs/method/00c_ledger.ipynb #72f0c69b
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-import time
 
 from . import runtime
 from .run import PLACES, Run

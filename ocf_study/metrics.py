@@ -10,6 +10,7 @@ __all__ = ['MEASURES', 'PAPER_SHARE', 'PAPER_PPV', 'PAPER_PREVALENCE', 'RULES', 
 
 # %% ../nbs/method/10_metrics.ipynb #66d13636
 from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch_to

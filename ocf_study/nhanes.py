@@ -11,10 +11,12 @@ __all__ = ['SHIFT', 'N_OUTLINE', 'VALIDITY', 'ANSWER', 'CODES', 'EDGES', 'MM_PER
 import json
 from functools import lru_cache
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from . import genant, manifest, runtime
+
+from . import genant, runtime
 
 # %% ../nbs/method/02_nhanes.ipynb #4d5a921c
 SHIFT = 3  # columns by which the names run ahead of the values, from DXXSPX on
@@ -232,7 +234,7 @@ def package(
     dst=None,  # folder to write; None: data_manifest/nhanes
 ) -> Path:  # the folder written
     "The released files as four Parquet tables, with their checksums in provenance.json."
-    dst, paths = Path(dst or manifest.root() / 'nhanes'), _whole_release(src)
+    dst, paths = Path(dst or runtime.root() / 'nhanes'), _whole_release(src)
     tables, aside = {}, {}
     for name in _PEOPLE:
         raw = _once(pd.read_csv(paths[name]), paths[name])
@@ -278,7 +280,7 @@ def package(
 # %% ../nbs/method/02_nhanes.ipynb #1025a3b0
 @lru_cache
 def _participants():
-    df = pd.read_parquet(manifest.root() / 'nhanes/people.parquet')
+    df = pd.read_parquet(runtime.root() / 'nhanes/people.parquet')
     coded = [c for c in df if isinstance(df[c].dtype, pd.Int16Dtype | pd.Int32Dtype)]
     return df.astype(dict.fromkeys(coded, float))
 
@@ -290,7 +292,7 @@ def participants() -> pd.DataFrame:  # columns in the table below
 # %% ../nbs/method/02_nhanes.ipynb #7471a740
 @lru_cache
 def _scores():
-    df = pd.read_parquet(manifest.root() / 'nhanes/scores.parquet')
+    df = pd.read_parquet(runtime.root() / 'nhanes/scores.parquet')
     return df.astype({'final_score': float, 'invalid': float})
 
 
@@ -301,7 +303,7 @@ def scores() -> pd.DataFrame:  # seqn, level, final_score 0-3 or NaN, invalid (a
 # %% ../nbs/method/02_nhanes.ipynb #ffa7dac8
 @lru_cache
 def _bodies():
-    df = pd.read_parquet(manifest.root() / 'nhanes/bodies.parquet')
+    df = pd.read_parquet(runtime.root() / 'nhanes/bodies.parquet')
     df['software_grade'] = df.software_grade.astype(float)
     scored = df[['seqn', 'level']].merge(_scores(), how='left', on=['seqn', 'level'])
     df.insert(3, 'final_score', scored.final_score)
@@ -355,9 +357,7 @@ _TIPS = dict(superior_anterior=1, inferior_anterior=2, inferior_posterior=4, sup
 
 @lru_cache
 def _outlines():
-    steps = (
-        pq.read_table(manifest.root() / 'nhanes/outlines.parquet').to_pandas().to_numpy(np.int32)
-    )
+    steps = pq.read_table(runtime.root() / 'nhanes/outlines.parquet').to_pandas().to_numpy(np.int32)
     df = _bodies()
     start = np.rint(df[['x6', 'y6']].to_numpy() * 10)[:, None]
     return pd.MultiIndex.from_frame(df[['seqn', 'level']]), (

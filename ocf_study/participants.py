@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETS', 'SCORES', 'rendered_films', 'read', 'divided', 'certified', 'Participants', 'excluded', 'sizes', 'certificate',
-           'manifest_of', 'figure1', 'flow_chart', 'figure2', 'figure5', 'table1', 'six_point_scores', 'groups',
-           'Baseline', 'baseline', 'six_points', 'made_by_hand', 'in_words', 'label_audit', 'audit_figure',
+           'manifest_of', 'tells_sizes', 'figure1', 'flow_chart', 'figure2', 'figure5', 'table1', 'six_point_scores',
+           'groups', 'Baseline', 'baseline', 'six_points', 'made_by_hand', 'in_words', 'label_audit', 'audit_figure',
            'audit_drawn', 'keep_audit', 'areas', 'summary']
 
 # %% ../nbs/method/17j_participants.ipynb #c547c0da
@@ -169,6 +169,11 @@ def manifest_of(c: Cohort) -> Captioned:
     "The split manifest of a saved cohort."
     caption = 'Split manifest: keyed hash of each subject and its split.'
     return Captioned(cohort.split_manifest(c), caption, NOBODY)
+
+
+def tells_sizes(p: Participants) -> bool:
+    "Whether the people of each split may be counted, as the rows of its manifest do."
+    return bool(sizes(p).subjects.notna().all())
 
 # %% ../nbs/method/17j_participants.ipynb #40802220
 def figure1(p: Participants) -> Captioned:

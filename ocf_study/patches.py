@@ -7,6 +7,12 @@ __all__ = ['DRAWS', 'SHARD', 'CHUNK', 'READ', 'POOL', 'film_patches', 'identity'
            'standardise', 'averaged', 'arrays', 'originals', 'stream', 'dataset', 'detections', 'steps']
 
 # %% ../nbs/method/09_patches.ipynb #2a74b0bd
+import ctypes
+import hashlib
+import json
+import os
+import sys
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,12 +21,6 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import count, islice
 from pathlib import Path
-import ctypes
-import hashlib
-import json
-import os
-import sys
-import time
 
 import cv2
 import fsspec

@@ -7,13 +7,13 @@ __all__ = ['ROOM', 'WHITE_IS_ZERO', 'VERSION', 'height_loss', 'read_grade', 'pla
            'write_dicom', 'annotations', 'write_cohort', 'render']
 
 # %% ../nbs/method/03_phantom.ipynb #3af50874
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, fields
-from pathlib import Path
 import hashlib
 import json
 import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, fields
+from pathlib import Path
 from threading import Thread
 
 import cv2

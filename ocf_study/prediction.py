@@ -9,14 +9,14 @@ __all__ = ['BACKENDS', 'NEAREST', 'FAR', 'export', 'predictor', 'has_bfloat16', 
            'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 import json
 import shutil
 import tempfile
 import time
 import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np

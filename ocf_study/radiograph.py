@@ -8,21 +8,21 @@ __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_COMPRESSION', 'DENSE', 'SMALL', 'PHOT
            'framed']
 
 # %% ../nbs/method/04_radiograph.ipynb #7a570445
+import hashlib
+import math
+import struct
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import BoundedSemaphore
 from types import SimpleNamespace
-import hashlib
-import math
-import struct
-import warnings
 
 import cv2
 import fsspec
 import numpy as np
-from PIL import Image
 import pydicom
+from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array

@@ -12,12 +12,15 @@ __all__ = ['AREAS', 'INTERVALS', 'MOST_LEFT_OUT', 'LEAST_AT_PREVALENCE', 'simula
 import time
 import tracemalloc
 from functools import cached_property
+
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit, owens_t
+
 from .cohort import LEAST_PEOPLE
 from .metrics import at_least, checked, from_counts, ratio, share_count, threshold
 from .runtime import rng
@@ -95,50 +98,15 @@ class Ranked:
         return tp, fp
 
     @cached_property
-    def alike(self):  # float, 0-1; 1 where there is one unit
-        "Intraclass correlation of the ranks of label 0 bodies within a unit."
-        middle = (np.r_[0, self.ends[:-1]] + self.ends) / 2
-        rank, unit = np.repeat(middle, np.diff(self.ends, prepend=0))[~self.y], self.unit[~self.y]
-        sums, sizes = np.bincount(unit, rank), np.bincount(unit)
-        sums, sizes = sums[sizes > 0], sizes[sizes > 0]
-        n, k = len(unit), len(sizes)
-        if k < 2 or k == n:
-            return float(k < 2)
-        between = np.sum(sizes * (sums / sizes - rank.mean()) ** 2) / (k - 1)
-        within = (np.sum((rank - rank.mean()) ** 2) - between * (k - 1)) / (n - k)
-        whole = between + ((n - np.sum(sizes**2) / n) / (k - 1) - 1) * within
-        return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.0
-
-    def effective(
-        self,
-        some,  # (N,) which of the sorted bodies
-    ) -> float:
-        "Independent bodies that these are worth: their number over the design effect (Kish 1965)."
-        sizes = np.bincount(self.unit[some])
-        return (
-            float(sizes.sum() / (1 + (np.sum(sizes**2) / sizes.sum() - 1) * self.alike))
-            if sizes.sum()
-            else 0.0
-        )
-
-    def people(
-        self,
-        some,  # (N,) which of the sorted bodies
-    ) -> float:
-        "How many people with equally many bodies would be as even as those of these (Kish 1965)."
-        sizes = np.bincount(self.unit[some]).astype(float)
-        return float(sizes.sum() ** 2 / np.sum(sizes**2)) if len(sizes) else 0.0
-
-    @cached_property
     def enough(self):  # bool, are there `LEAST_PEOPLE` with label 1, and with label 0?
         return all(len(np.unique(self.unit[self.y == k])) >= LEAST_PEOPLE for k in (True, False))
 
-    @property
-    def knots(self):  # (K,) increasing numbers of bodies from the top
-        "Ends of each probability that a label 1 body has: curves are straight between them."
-        starts = np.r_[0, self.ends[:-1]]
-        has = np.add.reduceat(self.y, starts, dtype=int) > 0
-        return np.union1d(np.r_[starts[has], self.ends[has]], len(self.y))
+    @cached_property
+    def alike(self):  # float, 0-1; 1 where there is one unit
+        "Intraclass correlation of the ranks of label 0 bodies within a unit."
+        middle = (np.r_[0, self.ends[:-1]] + self.ends) / 2
+        rank = np.repeat(middle, np.diff(self.ends, prepend=0))
+        return _alike(rank[~self.y], self.unit[~self.y])
 
 # %% ../nbs/method/14_resampling.ipynb #9c234da7
 def _whole(subject, n):
@@ -149,6 +117,49 @@ def _whole(subject, n):
     if pd.isna(subject).any():
         raise ValueError(f'body {int(np.argmax(pd.isna(subject)))} has no subject')
     return subject
+
+# %% ../nbs/method/14_resampling.ipynb #62a7ea71
+@patch(as_prop=True)
+def knots(self: Ranked):  # (K,) increasing numbers of bodies from the top
+    "Ends of each probability that a label 1 body has: curves are straight between them."
+    starts = np.r_[0, self.ends[:-1]]
+    has = np.add.reduceat(self.y, starts, dtype=int) > 0
+    return np.union1d(np.r_[starts[has], self.ends[has]], len(self.y))
+
+# %% ../nbs/method/14_resampling.ipynb #62a7ea74
+def _alike(rank, unit):
+    "Intraclass correlation from a one-way analysis of variance; 1 where there is one unit."
+    sums, sizes = np.bincount(unit, rank), np.bincount(unit)
+    sums, sizes = sums[sizes > 0], sizes[sizes > 0]
+    n, k = len(unit), len(sizes)
+    if k < 2 or k == n:
+        return float(k < 2)
+    between = np.sum(sizes * (sums / sizes - rank.mean()) ** 2) / (k - 1)
+    within = (np.sum((rank - rank.mean()) ** 2) - between * (k - 1)) / (n - k)
+    whole = between + ((n - np.sum(sizes**2) / n) / (k - 1) - 1) * within
+    return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.0
+
+# %% ../nbs/method/14_resampling.ipynb #62a7ea75
+@patch
+def effective(
+    self: Ranked,
+    some,  # (N,) which of the sorted bodies
+) -> float:
+    "Independent bodies that these are worth: their number over the design effect (Kish 1965)."
+    sizes = np.bincount(self.unit[some])
+    if not sizes.sum():
+        return 0.0
+    return float(sizes.sum() / (1 + (np.sum(sizes**2) / sizes.sum() - 1) * self.alike))
+
+# %% ../nbs/method/14_resampling.ipynb #62a7ea76
+@patch
+def people(
+    self: Ranked,
+    some,  # (N,) which of the sorted bodies
+) -> float:
+    "How many people with equally many bodies would be as even as those of these (Kish 1965)."
+    sizes = np.bincount(self.unit[some]).astype(float)
+    return float(sizes.sum() ** 2 / np.sum(sizes**2)) if len(sizes) else 0.0
 
 # %% ../nbs/method/14_resampling.ipynb #96676e3f
 def resample_weights(

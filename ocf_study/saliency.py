@@ -9,6 +9,7 @@ __all__ = ['tf', 'grad_cam', 'shuffled', 'agreement', 'sanity']
 import cv2
 import numpy as np
 from scipy import stats
+
 from . import runtime
 from .patches import averaged
 

@@ -8,16 +8,16 @@ __all__ = ['LOST', 'DEFINITIONS', 'space', 'NumberedSampler', 'PerRound', 'sampl
            'rerun']
 
 # %% ../nbs/method/13_search.ipynb #b32261be
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 import json
 import os
 import socket
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import optuna

@@ -16,10 +16,9 @@ from functools import cache
 from pathlib import Path
 
 import fastjsonschema
-import nbformat
 import yaml
 
-from . import inversion, manifest, runtime
+from . import runtime
 
 # %% ../nbs/method/17b_settings.ipynb #7db7e22f
 class StudyError(RuntimeError):
@@ -59,7 +58,7 @@ def shortened(
 # %% ../nbs/method/17b_settings.ipynb #f807302a
 def study_folder() -> Path:
     "Where the notebooks of the study are"
-    return manifest.root().parent / 'nbs' / 'study'
+    return runtime.root().parent / 'nbs' / 'study'
 
 # %% ../nbs/method/17b_settings.ipynb #becd2ef7
 def stages() -> dict[str, Path]:  # name, in running order -> notebook
@@ -70,10 +69,12 @@ def stages() -> dict[str, Path]:  # name, in running order -> notebook
 def _parameters_cell(notebook):
     "Source of the cell tagged `parameters`"
     try:
-        cells = nbformat.read(notebook, 4).cells
-    except (ValueError, KeyError, AttributeError):
+        cells = json.loads(Path(notebook).read_text('utf-8'))['cells']
+        tagged = [
+            ''.join(c['source']) for c in cells if 'parameters' in c['metadata'].get('tags', [])
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise StudyError(f'{os.path.relpath(notebook)} is not a notebook.') from None
-    tagged = [c.source for c in cells if 'parameters' in c.metadata.get('tags', [])]
     if len(tagged) != 1:
         raise StudyError(
             f'{os.path.relpath(notebook)} has {len(tagged)} cells tagged `parameters`; '
@@ -208,7 +209,7 @@ def rule(
     parameter: str,
 ) -> dict:  # a JSON Schema; empty where anything of its kind may be given
     "What a parameter may be: an entry of its own, or one for the notebook that has another meaning"
-    known = _rules(manifest.root() / 'parameters.json')
+    known = _rules(runtime.root() / 'parameters.json')
     return known.get(f'{stage}.{parameter}', known.get(parameter, {}))
 
 
@@ -222,13 +223,18 @@ def _out_of_range(name, value, may_be):
     try:
         _checker(json.dumps(may_be))(value, name_prefix=name)
     except fastjsonschema.JsonSchemaValueException as e:
+        if 'description' in may_be:
+            return [f'{name} takes {may_be["description"]}, not {short(e.value)}']
         return [f'{e.message}, not {short(e.value)}']
     if isinstance(value, list) and name.endswith('_range') and value[0] > value[1]:
         return [f'{name} begins above its end: {value}']
     if name.endswith('fractions') and not math.isclose(sum(value), 1, abs_tol=1e-6):
         return [f'{name} sum to {sum(value):g}, not to 1']
-    if name.endswith('detector') and value not in inversion.DETECTORS:
-        return [f'{name} must be one of {", ".join(inversion.DETECTORS)}, not {short(value)}']
+    if name.endswith('detector'):
+        from ocf_study.inversion import DETECTORS
+
+        if value not in DETECTORS:
+            return [f'{name} must be one of {", ".join(DETECTORS)}, not {short(value)}']
     return []
 
 # %% ../nbs/method/17b_settings.ipynb #f2bc7f13
@@ -397,7 +403,7 @@ def _placed(overrides, takes):
     asked, unknown, problems = {}, [], []
     for name, value in overrides.items():
         stage, _, key = name.rpartition('.')
-        hit = [s for s in takes if key in takes[s] and stage in ('', s)]
+        hit = [s for s in takes if key in takes[s] and name in (key, f'{s}.{key}')]
         if len({type(takes[s][key]) for s in hit}) > 1:
             said = ' or '.join(f'{s}.{key}' for s in hit)
             problems.append(f'{key} is another thing in each of its notebooks: give {said}')

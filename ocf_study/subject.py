@@ -7,12 +7,14 @@ __all__ = ['TOP', 'RULES', 'people', 'scorer']
 
 # %% ../nbs/method/16_subject.ipynb #e2081a32
 import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
 from .metrics import checked
 
 # %% ../nbs/method/16_subject.ipynb #32af65c4

@@ -7,10 +7,6 @@ __all__ = ['tf', 'PRECISIONS', 'SCHEDULES', 'Recipe', 'loss', 'rate', 'data_iden
            'example_patches', 'curves', 'predict', 'average', 'ensemble', 'benchmark', 'waiting_share']
 
 # %% ../nbs/method/12_training.ipynb #ba16e3d5
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 import hashlib
 import json
 import os
@@ -20,13 +16,17 @@ import sys
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch_to
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit
-from fastcore.basics import patch_to
 
 from . import googlenet, manifest, metrics, patches, runtime
 from .run import Run

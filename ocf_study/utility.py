@@ -327,12 +327,14 @@ def prevalence(
     table: pd.DataFrame,  # of `ppv_over_prevalence`
 ) -> Captioned:
     "The PPV of both thresholds over the prevalence."
+    shown = disclosure.shows(e.policy, e.rests_on())
+    independent = f'{worth(e):.0f}' if shown else '[masked]'
     return Captioned(
         _over_prevalence(table, e.arrays()[0]),
         'PPV at other prevalences, thresholds set on validation and held; line: '
         f'prevalence of the test set. {e.level:.0%} limits on the log scale of the likelihood '
         f'ratio from {e.resamples:,} resamples of people; without a false alarm a one-sided lower '
-        f'bound (Jeffreys, {worth(e):.0f} independent bodies of label 0). {evaluation.sample(e)}.',
+        f'bound (Jeffreys, {independent} independent bodies of label 0). {evaluation.sample(e)}.',
         e.rests_on().keeping('prevalence'),
         alt='PPV rises with prevalence for both thresholds.',
         data=table,

@@ -32,7 +32,7 @@ STAGES = [s for s in study.stages() if s < '90']
 
 def start(out, until):
     "The command as somebody gives it, in a process of its own"
-    code = 'from ocf_study.study import main; main()'
+    code = 'from ocf_study.commands import main; main()'
     given = [a for k, v in small.SETTINGS.items() for a in ('--set', f'{k}={v}')]
     options = ['run', '--profile', 'smoke', '--out', str(out), '--until', until, *given]
     log = out.parent / 'said'
@@ -49,7 +49,10 @@ def start(out, until):
 
 def kill(process, way):
     "End the runner, its kernel or everything -> seconds until nothing of it is left"
-    runner = psutil.Process(process.pid)
+    try:
+        runner = psutil.Process(process.pid)
+    except psutil.NoSuchProcess:  # it has just ended
+        return process.wait()
     below = runner.children(recursive=True)
     while way == 'kernel' and not below and process.poll() is None:  # it has yet to start
         time.sleep(0.05)
@@ -185,7 +188,8 @@ def disturbed(folder, stage, turn, wanted, rng, kills):
         except subprocess.TimeoutExpired:
             writing = rng.random() < 0.5 and writes(process, out, 15)
             took = kill(process, way)
-            if process.returncode == 0:  # it has ended meanwhile
+            if process.returncode == 0 or log.read_text().splitlines()[-1:] == [f'Read {out.name}']:
+                process.returncode = 0  # it has ended meanwhile
                 print(f'{stage}: ended before {way}', flush=True)
             else:
                 problem = unlike(way, process, log, took)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ocf_study import cohort, description, disclosure, figures, genant, manifest
+from ocf_study import cohort, description, disclosure, figures, genant, runtime
 
 TABLE3 = dict(  # bodies flagged -> fractured ones among them (arithmetic of the paper's table 3)
     zip(
@@ -95,7 +95,7 @@ def write(out: Path, people: dict, per_person: dict, fractured: dict, limit: int
         age=np.where(code % 211 == 5, np.nan, first_age[code]) + 4 * (subjects.visit - 1),
         bmi=rng.normal(27, 4, len(subjects)),
         sex='M',
-        race_ethnicity=races[code],
+        race_ethnicity=np.where(code % 157 == 3, None, races[code]),
     )
     films = bodies[['film_id', 'subject_id', 'visit', 'region']].drop_duplicates()
     films = films.assign(
@@ -176,7 +176,7 @@ def run(out: Path, stages=STAGES, readings=(), resamples=20):
     }
     for stage in stages:
         papermill.execute_notebook(
-            str(manifest.root().parent / f'nbs/study/{stage}.ipynb'),
+            str(runtime.root().parent / f'nbs/study/{stage}.ipynb'),
             str(out / 'notebooks' / f'{stage}.ipynb'),
             kernel_name='python3',
             progress_bar=False,

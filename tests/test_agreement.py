@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 import openpyxl
 import pandas as pd
-from PIL import Image
 import pydicom
 import pytest
+from PIL import Image
 
 from ocf_study import cohort, manifest, study
 

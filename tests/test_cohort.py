@@ -1,23 +1,24 @@
 "The cohort: bad input, and what must hold for any partition, certificate and masked table"
 
-from dataclasses import replace
-from functools import partial
 import io
 import json
 import os
-from pathlib import Path
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pandas as pd
-from PIL import Image
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from ocf_study import (
     cohort,
@@ -30,6 +31,7 @@ from ocf_study import (
     overlay,
     placement,
     radiograph,
+    runtime,
 )
 from ocf_study.manifest import DataError
 
@@ -1287,7 +1289,10 @@ def test_no_masked_step_of_a_flow_follows_from_the_others(seed, below):
         flow[cohort.COUNTS].to_numpy(float).ravel(),
         m[cohort.COUNTS].isna().to_numpy().ravel(),
     )
-    whole = np.repeat(((flow.split == '') & (flow.step == 'included')).to_numpy(), 5)
+    whole = np.repeat(((flow.split == '') & (flow.step == 'included')).to_numpy()[:, None], 5, 1)
+    labels = flow[cohort.COUNTS[3:]]
+    whole[((labels > 0) & (labels < below)).any(axis=1), 3:] = False
+    whole = whole.ravel()
     small = (n > 0) & (n < below) & ~whole
     assert hidden[small].all() and not hidden[whole].any()
     relations = description._flow_relations(flow)
@@ -1333,6 +1338,19 @@ def test_flow_hides_both_labels(c):
     assert split.label1.isna().any() and (split.label0.isna() == split.label1.isna()).all()
     n = split[['subjects', 'films', 'bodies', 'label0', 'label1']].stack()
     assert not ((n > 0) & (n < 11)).any()
+
+
+def test_a_cohort_of_few_fractures_does_not_tell_how_many(c):
+    p = cohort.thin(cohort.partition(c, 7, (0.6, 0.15, 0.25)), seed=7)
+    flow = p.flow.copy()
+    flow['bodies'] = flow.bodies - (flow.label1 - (few := flow.label1.clip(upper=7)))
+    flow['label1'] = few
+    m = description.masked_flow(flow, 11)
+    assert m.loc[m.step == 'included', ['subjects', 'films', 'bodies']].notna().all(axis=None)
+    assert m.loc[m.step == 'included', ['label0', 'label1']].isna().all(axis=None)
+    few = replace(p, bodies=p.bodies.assign(label=(np.arange(len(p.bodies)) < 7).astype(float)))
+    assert '(< 11 label 1)' in repr(replace(few, about=dict(rendered=False)))
+    assert '(7 label 1)' in repr(replace(few, about=dict(rendered=True)))
 
 
 def test_table1_counts_people_and_masks(c):
@@ -1422,7 +1440,7 @@ def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
     root = cohort.write_example(tmp_path / 'data', subjects=24, seed=3)
     out = tmp_path / 'run'
     (out / 'notebooks').mkdir(parents=True)
-    notebook = manifest.root().parent / 'nbs/study/00_cohort.ipynb'
+    notebook = runtime.root().parent / 'nbs/study/00_cohort.ipynb'
     papermill.execute_notebook(
         str(notebook),
         str(out / 'notebooks/00_cohort.ipynb'),
@@ -1438,7 +1456,6 @@ def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
         '00_cohort.ipynb',
         'table1.csv',
         'certificate.csv',
-        'split.csv',
         'figure1.svg',
         'figure2.svg',
         'figure5a.csv',
@@ -1448,6 +1465,9 @@ def test_nothing_shared_names_a_subject(tmp_path, monkeypatch):
         assert not [i for i in ids if i.encode() in content], f.name
         assert not re.search(rb'PO6\d{3}|BI6\d{3}', content), f.name
     assert not any('label_audit' in f.name for f in shared)
+    assert not any(f.name == 'split.csv' for f in shared), 'its rows count the people of a split'
+    split = pd.read_csv(out / 'work/cohort/split.csv').split.value_counts()
+    assert 0 < split.validation < 11
     for name in ('figures/figure1', 'figures/figure5a', 'figures/figure2', 'tables/certificate'):
         d = (
             pd.read_csv(out / f'{name}.csv')
@@ -1470,7 +1490,7 @@ def test_a_failing_stage_names_nobody(tmp_path, monkeypatch):
     out.mkdir()
     with pytest.raises(papermill.PapermillExecutionError, match='name subjects'):
         papermill.execute_notebook(
-            str(manifest.root().parent / 'nbs/study/00_cohort.ipynb'),
+            str(runtime.root().parent / 'nbs/study/00_cohort.ipynb'),
             str(out / '00_cohort.ipynb'),
             kernel_name='python3',
             progress_bar=False,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from ocf_study import study
+from ocf_study import commands, study
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +29,7 @@ def pages():
     return found
 
 
-def commands():
+def printed_commands():
     "(page, command) of each line of a block of shell, and of each command within a sentence"
     for page, text in pages().items():
         blocks = re.findall(r'^```(\w*)\n(.*?)^```$', text, re.M | re.S)
@@ -48,7 +49,7 @@ def parsed(words, app):
     return words
 
 
-@pytest.mark.parametrize('page, command', sorted(set(commands())))
+@pytest.mark.parametrize('page, command', sorted(set(printed_commands())))
 def test_a_printed_command_is_one(page, command):
     launcher, *words = shlex.split(command)
     assert launcher == './ocf-study', f'{page}: {command}'
@@ -57,7 +58,7 @@ def test_a_printed_command_is_one(page, command):
         assert any(key in study.parameters(s) for s in study.stages().values()), key
     if '--profile' in words and words[words.index('--profile') + 1] in ('paper', 'paper-phantom'):
         assert any(w.startswith('checkpoint=') for w in words), f'{page}: refused without weights'
-    parsed(words, study.app)
+    parsed(words, commands.app)
 
 
 def test_the_launcher_runs_from_anywhere(tmp_path):
@@ -154,3 +155,26 @@ def test_none_for_a_checkpoint_is_a_start_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(study, '_run_stages', lambda values, *_: seen.update(values))
     study.run('paper-phantom', tmp_path, anyway=True, checkpoint='none', until='00_cohort')
     assert [seen[s]['checkpoint'] for s in ('20_search', '30_training')] == ['', '']
+
+
+@pytest.mark.parametrize(
+    'words, without',
+    [
+        (['--help'], {'numpy', 'pandas', 'ocf_study.settings'}),
+        (['check', '--help'], {'numpy', 'pandas', 'ocf_study.settings'}),
+        (['profiles'], {'pandas', 'cv2', 'nbformat', 'matplotlib'}),
+    ],
+)
+def test_what_needs_no_library_loads_none(words, without):
+    "So that help and the list of profiles come at once."
+    code = (
+        'import atexit, sys\n'
+        'from ocf_study import commands\n'
+        "atexit.register(lambda: print('loaded', *sys.modules))\n"
+        f'sys.argv[1:] = {words}\n'
+        'commands.main()'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.rpartition('loaded ')[2].split())
+    assert 'typer' in loaded and not loaded & without

@@ -3,13 +3,14 @@
 import ast
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import standin
 
-from ocf_study import manifest, study
+from ocf_study import disclosure, manifest, runtime, study
 
 LIMIT = 11
 COUNTS = (
@@ -156,6 +157,71 @@ def numbers_in(values):
     return [values] if isinstance(values, (int, float)) else []
 
 
+def test_no_count_follows_from_sums_products_and_digits(told):
+    "Percentages give those they are of, means of parts and whole their weights, sums the rest"
+    name, out, cohort = told
+    comparison = pd.read_csv(out / 'comparison.csv').fillna({'item': ''})
+    of = comparison[comparison.source == 'table1'].set_index(['item', 'measure']).this_run
+    demography = pd.read_csv(out / 'tables/table1.csv', dtype=str).fillna('')
+    titles = dict(train_before=2, train_after=3, validation=4, test=5, entire=6)
+    n = demography[demography.row == 'n'].iloc[0]
+    seen = 0
+    for word, item in (('White', 'white percent'), ('Black', 'black_or_african_american percent')):
+        for s, column in titles.items():
+            cell = demography[demography.level == word].iloc[0, column]
+            found = re.fullmatch(r'(\d+) \(([\d.]+)\)', cell)
+            assert bool(found) == bool(pd.notna(of[item, s])), (item, s)
+            if found and n.iloc[column].isdigit():
+                people = int(n.iloc[column])
+                assert abs(int(found[1]) - people * of[item, s] / 100) <= people / 2000 + 1e-9
+                seen += 1
+    assert seen >= 2 or name == 'twelve_to_test_on'
+    means = of[[i.endswith(('mean', 'sd')) for i in of.index.get_level_values(0)]].dropna()
+    assert len(means) > 10 and np.allclose(means * 10, (means * 10).round(), atol=1e-6)
+    assert cohort.subjects.race_ethnicity.isna().any() and cohort.subjects.age.isna().any()
+    sizes = pd.read_csv(out / 'tables/certificate.csv').set_index('split')
+    evaluated = json.loads((out / 'work/summary/50_evaluation.json').read_text())['evaluated']
+    for s, counts in evaluated.items():
+        for k, column in dict(bodies='bodies_used', subjects='subjects', label_1='label1').items():
+            if counts[k] is not None and pd.notna(sizes.loc[s, column]):
+                assert not 0 < sizes.loc[s, column] - counts[k] < LIMIT, (s, k)
+    rates = pd.read_csv(out / 'tables/thresholds.csv')
+    shown = pd.read_csv(out / 'tables/splits.csv').groupby('split').value.count() > 0
+    for s in ('validation', 'test'):
+        assert rates[f'alert_rate_{s}'].notna().any() == shown[s], (name, s)
+    page = (out / 'notebooks/60_error_analysis.ipynb').read_text()
+    right, everybody = re.search(r'right on (\S+) of (\S+) bodies', page).groups()
+    if right[0].isdigit() and everybody[0].isdigit():
+        wrong = int(everybody.replace(',', '')) - int(right.replace(',', ''))
+        assert not 0 < wrong < LIMIT
+
+
+def test_people_of_one_visit_do_not_follow_from_the_others(told, tmp_path):
+    name, out, cohort = told
+    if name != 'few_to_choose_on':
+        pytest.skip('one size is enough')
+    shutil.copytree(out, tmp_path / 'run', ignore=shutil.ignore_patterns('notebooks'))
+    people = cohort.subjects.subject_id.unique()
+    for k, shown in ((5, False), (20, True)):
+        gone = cohort.films.subject_id.isin(people[:k]) & (cohort.films.visit == 2)
+        films = pd.read_parquet(out / 'work/cohort/films.parquet')
+        films[~gone.to_numpy()].to_parquet(tmp_path / 'run/work/cohort/films.parquet')
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('OCF_RUN', '1')
+            standin.run(tmp_path / 'run', ['80_comparison'])
+        table = pd.read_csv(tmp_path / 'run/comparison.csv').set_index('item')
+        assert pd.notna(table.this_run['subjects_visit2']) == shown
+        assert table.why['subjects_visit2'].startswith('masked') != shown
+
+
+def test_a_count_that_lacks_few_of_the_certificate_is_not_told():
+    sizes = pd.DataFrame(dict(bodies_used=[2600], label1=[60], subjects=[130]), index=['test'])
+    rule = disclosure.Policy(LIMIT, sizes)
+    for column, n in (('bodies_used', 2600), ('label1', 60), ('subjects', 130)):
+        assert rule.tells(n, 'test', column) and rule.tells(n - LIMIT, 'test', column)
+        assert not any(rule.tells(n - k, 'test', column) for k in range(1, LIMIT))
+
+
 def test_a_split_of_few_has_no_results(told):
     name, out, _ = told
     few = dict(paper=[], few_to_choose_on=['validation'], twelve_to_test_on=['validation', 'test'])
@@ -217,7 +283,7 @@ def test_the_papers_numbers_are_shown(told):
 
 
 def test_every_figure_and_table_of_the_study_says_what_it_rests_on():
-    for path in sorted((manifest.root().parent / 'nbs/study').glob('*.ipynb')):
+    for path in sorted((runtime.root().parent / 'nbs/study').glob('*.ipynb')):
         if 'disclosure.declare(out)' in path.read_text():  # a public survey
             continue
         cells = json.loads(path.read_text())['cells']

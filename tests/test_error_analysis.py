@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.contingency_tables import Table2x2
 
-from ocf_study import error_analysis as ea, manifest
+from ocf_study import error_analysis as ea
+from ocf_study import manifest
 from ocf_study.manifest import CONFOUNDERS, DataError
 
 cells = st.lists(st.integers(0, 60), min_size=4, max_size=4)

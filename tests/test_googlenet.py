@@ -5,13 +5,12 @@ import json
 import zipfile
 from pathlib import Path
 
+import keras  # after the library, which imports TensorFlow quietly
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ocf_study import googlenet, runtime, study
-
-import keras  # after the library, which imports TensorFlow quietly
+from ocf_study import commands, googlenet, runtime
 
 tf = runtime.tensorflow()
 
@@ -439,7 +438,7 @@ def test_converted_file_is_read_without_torch_and_tensorflow_1(made, tmp_path, p
 
 
 def weights(*args):
-    done = CliRunner().invoke(study.app, ['weights', *map(str, args)])
+    done = CliRunner().invoke(commands.app, ['weights', *map(str, args)])
     assert done.exit_code == 0, done.output
     return done.stdout.strip()
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from skimage.filters import apply_hysteresis_threshold
 
 from ocf_study import inversion

@@ -1,17 +1,18 @@
 "Bad tables: every fault is found, with its line and its value, and quickly."
 
 import os
-from pathlib import Path
-import re
 import pickle
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ocf_study import manifest
+from ocf_study import manifest, runtime
 from ocf_study.manifest import DataError, Problem
 
 
@@ -218,16 +219,16 @@ def test_errors_travel_between_processes():
 
 def test_folder_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv('OCF_DATA_MANIFEST', str(tmp_path))
-    assert manifest.root() == tmp_path
+    assert runtime.root() == tmp_path
     monkeypatch.setenv('OCF_DATA_MANIFEST', str(tmp_path / 'none'))
     with pytest.raises(FileNotFoundError, match='OCF_DATA_MANIFEST'):
-        manifest.root()
+        runtime.root()
 
 
 def test_schemas_are_frictionless():
     from frictionless import Schema
 
-    for path in sorted((manifest.root() / 'schema').glob('*.json')):
+    for path in sorted((runtime.root() / 'schema').glob('*.json')):
         assert list(Schema.metadata_validate(manifest.schema(path.stem))) == []
         assert [f['name'] for f in manifest.schema(path.stem)['fields']] == Schema(
             manifest.schema(path.stem)
@@ -236,7 +237,7 @@ def test_schemas_are_frictionless():
 
 
 def test_manifest_files_keep_their_schemas():
-    corrections = manifest.read_table(manifest.root() / 'corrections.csv', 'corrections')
+    corrections = manifest.read_table(runtime.root() / 'corrections.csv', 'corrections')
     assert set(corrections.ID) == {'PO7267', 'PO6538'}
     assert [f['name'] for f in manifest.schema('readings')['fields']][2:-1] == manifest.CONFOUNDERS
 

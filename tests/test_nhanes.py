@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ocf_study import genant, manifest, nhanes
+from ocf_study import genant, nhanes, runtime
 
 BEFORE = [
     'SEQN',
@@ -196,7 +196,7 @@ def test_counts_of_the_release():
 
 
 def test_package_is_small():
-    assert sum(f.stat().st_size for f in (manifest.root() / 'nhanes').iterdir()) <= 10e6
+    assert sum(f.stat().st_size for f in (runtime.root() / 'nhanes').iterdir()) <= 10e6
 
 
 def test_outlines_follow_their_rows():
@@ -258,7 +258,7 @@ def test_what_is_missing_is_counted():
     found = nhanes.completeness().set_index('what')
     assert found.levels['six points and no final score'] == 21
     assert found.levels['marked invalid, with a final score'] == 1
-    about = json.loads((manifest.root() / 'nhanes/provenance.json').read_text())
+    about = json.loads((runtime.root() / 'nhanes/provenance.json').read_text())
     aside = pd.DataFrame(about['codes_set_aside'])
     at = aside.file == 'DXXVFA_H'
     assert found.levels['invalidity code not in the codebook'] == aside[at].participants.sum()

@@ -17,12 +17,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from ocf_study import augmentation, geometry, inversion, patches, phantom, radiograph, runtime
-from ocf_study.cohort import Cohort, read as read_cohort
+from ocf_study.cohort import Cohort
+from ocf_study.cohort import read as read_cohort
 from ocf_study.frame import Film, Frame
 from ocf_study.manifest import DataError
 from ocf_study.settings import settings as settings_of

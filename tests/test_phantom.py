@@ -1,14 +1,14 @@
 """Whole rendered cohorts, kills, and that nothing technical tells the label."""
 
-from dataclasses import replace
-from itertools import pairwise
 import json
 import shutil
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 import zlib
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +16,9 @@ import pandas as pd
 import psutil
 import pydicom
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score

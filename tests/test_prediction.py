@@ -1,12 +1,12 @@
 """Prediction of ungraded films: the same numbers on every way in, nothing half written, no HTML."""
 
-from pathlib import Path
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ocf_study import (
     cohort,
+    commands,
     genant,
     geometry,
     googlenet,
@@ -26,7 +27,6 @@ from ocf_study import (
     prediction,
     radiograph,
     runtime,
-    study,
     training,
 )
 from ocf_study.run import Run
@@ -139,7 +139,7 @@ def test_a_process_that_is_killed_leaves_nothing_in_the_temporary_folder(tmp_pat
     code = f"""
 import os, signal
 import numpy as np
-from ocf_study import googlenet, prediction, training
+from ocf_study import commands, googlenet, prediction, training
 model = googlenet.without_aux(googlenet.build(size=32))
 prediction.export(model, {str(tmp_path / 'export')!r}, ['openvino'])
 x = np.random.default_rng(1).normal(size=(4, 32, 32, 1)).astype('float32')
@@ -219,7 +219,7 @@ def test_a_folder_one_film_and_the_store_give_the_same_probabilities(run, new, t
 def test_the_command_scores_a_folder_on_the_back_end_asked_for(backend, run, new, tmp_path):
     stored = pd.read_parquet(run.path('predictions')).set_index('body_id').probability
     done = CliRunner().invoke(
-        study.app,
+        commands.app,
         [
             'predict',
             str(new),
@@ -249,7 +249,7 @@ def test_the_command_scores_one_film_with_its_points(run, new, tmp_path):
     bodies = pd.read_csv(new / 'bodies.csv').query('film_id == @film.film_id')
     bodies[['level', *cohort.XY]].to_csv(tmp_path / 'points.csv', index=False)
     done = CliRunner().invoke(
-        study.app,
+        commands.app,
         [
             'predict',
             str(new / film.path),
@@ -333,7 +333,7 @@ def test_a_damaged_film_is_listed_and_the_rest_is_scored(seen, run, new, tmp_pat
         _torn(monkeypatch, [films.film_id[1]])
     out = tmp_path / 'out'
     done = CliRunner().invoke(
-        study.app, ['predict', str(new), '--run', str(run), '--out', str(out)]
+        commands.app, ['predict', str(new), '--run', str(run), '--out', str(out)]
     )
     assert done.exit_code == 1 and films.film_id[1] in done.stderr, done.output
     assert 'Traceback' not in done.output and done.stdout.strip().endswith('index.html')

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ocf_study import error_analysis, manifest, metrics
+from ocf_study import error_analysis, manifest, metrics, runtime, settings
 
 TABLES = (
     'table1',
@@ -26,13 +26,13 @@ TABLES = (
 def test_data_package_is_valid(monkeypatch):
     from frictionless import Package
 
-    monkeypatch.chdir(manifest.root() / 'published')
+    monkeypatch.chdir(runtime.root() / 'published')
     package = Package('datapackage.json')
     report = package.validate()
     assert report.valid, report.flatten(['name', 'rowNumber', 'fieldName', 'note'])
     assert (
         set(package.resource_names)
-        == {p.stem for p in (manifest.root() / 'published').glob('*.csv')}
+        == {p.stem for p in (runtime.root() / 'published').glob('*.csv')}
         == set(TABLES)
     )
 
@@ -261,13 +261,8 @@ def test_what_the_package_is_said_to_do_is_its_default(row):
 
 
 def test_the_small_profiles_schedule_is_told():
-    import yaml
-
     steps = manifest.published('differences').set_index('step').package
-    folder = manifest.root().parent / 'nbs/study/profiles'
-
-    def ask(profile):
-        return yaml.safe_load((folder / f'{profile}.yaml').read_text())['stages']
+    ask = settings.settings
 
     assert (
         ask('demo')['30_training']['schedule'] == 'cosine'
@@ -315,9 +310,10 @@ def test_differences_are_the_defaults():
 
 def test_accepted_weights_are_the_dialects_of_the_network():
     import json
+
     from ocf_study import googlenet
 
-    accepted = json.loads((manifest.root() / 'weights.json').read_text())
+    accepted = json.loads((runtime.root() / 'weights.json').read_text())
     assert {w['dialect'] for w in accepted.values()} == {'slim', 'torchvision'}
     for name, w in accepted.items():
         assert w['tensors'] == len(googlenet.names(w['dialect'])), name

@@ -91,10 +91,6 @@ def test_notebook(path):
 
 
 LINES = {  # of code that a study notebook may have, without parameters and comments
-    '05_real_people': 106,
-    '10_preprocessing': 377,
-    '20_search': 189,
-    '30_training': 145,
     '40_prediction': 173,
     '90_benchmarks': 479,
     '91_ratio': 145,

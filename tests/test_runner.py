@@ -14,9 +14,9 @@ import pytest
 import stub
 import yaml
 
-from ocf_study import inversion, ledger, manifest, metrics, settings, study
+from ocf_study import commands, inversion, ledger, metrics, runtime, settings, study
 
-COMMAND = [sys.executable, '-c', 'from ocf_study.study import main; main()']
+COMMAND = [sys.executable, '-c', 'from ocf_study.commands import main; main()']
 
 
 @pytest.fixture
@@ -253,6 +253,7 @@ def test_who_uses_a_run_is_told_what_is_no_longer_what_it_left(small, capsys):
             '20_search.first is [1.0, 2.0]: it takes learning_rate, decay',
         ),
         ({'first': '[1, 2]'}, 'give 20_search.first or 60_error_analysis.first.'),
+        ({'.seed': 1}, 'Unknown parameter .seed'),
         (
             {'20_search.first': '[0.002, 1.5, 0.9, 1]'},
             '20_search.first begins with dropout 0.9, outside 0 to 0.6',
@@ -298,7 +299,7 @@ def test_one_fault_is_one_sentence():
 
 
 def test_every_number_has_an_upper_bound():
-    known = json.loads((manifest.root() / 'parameters.json').read_text())['properties']
+    known = json.loads((runtime.root() / 'parameters.json').read_text())['properties']
     kinds = {k: v.get('items', v) for k, v in known.items() if k != '20_search.first'}
     numbers = {k: v for k, v in kinds.items() if v.get('type') in ('integer', 'number')}
     assert len(numbers) > 50
@@ -362,6 +363,10 @@ def test_a_first_round_of_the_profile_gives_way_to_a_range():
     [
         (dict(scheduler='tcp://127.0.0.1:9'), 'No Dask scheduler answers at tcp://127.0.0.1:9'),
         (dict(scheduler='nonsense'), 'No Dask scheduler answers at nonsense'),
+        (dict(scheduler='http://127.0.0.1:9'), 'its address begins with tcp:// or tls://'),
+        (dict(scheduler='inproc://127.0.0.1/1/1'), 'its address begins with tcp:// or tls://'),
+        (dict(storage='sqlite://'), 'The database sqlite:// keeps nothing: name its file'),
+        (dict(storage='sqlite:///:memory:'), 'keeps nothing: name its file'),
         (dict(storage='mysql://nobody@127.0.0.1:9/x'), 'The storage cannot be used'),
         (dict(storage='sqlite:////nowhere/at/all.db'), 'There is no folder for the database'),
         (dict(readings='[one.csv]'), 'There is no file of readings'),
@@ -377,6 +382,17 @@ def test_what_is_not_there_is_told_before_anything_runs(given, says, tmp_path):
     with pytest.raises(study.StudyError, match=re.escape(says)) as e:
         study.run('smoke', tmp_path / 'run', **given)
     assert '~' not in str(e.value) and not (tmp_path / 'run').exists()
+
+
+def test_a_file_in_place_of_a_folder_is_named(small, capsys):
+    (small / 'work').mkdir(parents=True)
+    for place in ('work/stages', 'tables'):
+        (small / place).write_text('mine')
+    with pytest.raises(
+        study.StudyError, match='stages, .*tables: a file, where a run has a folder'
+    ):
+        study.run('stub', small)
+    assert (small / 'tables').read_text() == 'mine'
 
 
 def profile(text, folder):
@@ -477,8 +493,8 @@ def test_a_parameters_cell_that_is_none_is_named(source, says, small, tmp_path):
 def test_a_salt_that_is_none_is_one_sentence(salt, says, tmp_path):
     (tmp_path / 'salt').write_bytes(salt)
     with pytest.raises(study.StudyError, match=says):
-        study._salt(tmp_path / 'salt')
-    assert manifest.root().is_dir()
+        commands._salt(tmp_path / 'salt')
+    assert runtime.root().is_dir()
 
 
 def test_a_process_that_starts_kernels_keeps_its_own_temporary_folder(tmp_path):

@@ -12,7 +12,8 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocf_study import manifest, runtime, search
 
@@ -102,8 +103,9 @@ def test_after_kills_the_rounds_are_those_of_an_unbroken_search(tmp_path):
 def test_a_round_is_lost_with_its_process_or_after_a_long_silence(tmp_path):
     study = search.open_study(tmp_path / 's.log')
     mine, other, silent = (study.ask(search.space()) for _ in range(3))
-    import psutil
     import socket
+
+    import psutil
 
     for trial, host, beat in (
         (mine, socket.gethostname(), 0.0),

@@ -16,8 +16,8 @@ from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlparse
 
 import ipywidgets

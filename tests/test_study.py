@@ -546,6 +546,30 @@ def test_one_sentence_and_no_traceback(args, says, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    'args, says',
+    [
+        (['nonsense'], "No such command 'nonsense'"),
+        (['run', 'extra'], 'unexpected extra argument'),
+        (['run', '--sett', 'seed=1'], 'No such option'),
+        (['run', '--set'], "Option '--set' requires an argument"),
+        (['check'], 'Missing argument'),
+        (['predict', '.', '--pages', 'many'], "Invalid value for '--pages'"),
+        (['weights', 'look'], "No such command 'look'"),
+    ],
+)
+def test_a_wrong_option_is_told_with_the_way_to_help(args, says):
+    done = ocf(*args)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+    assert says in done.stderr.splitlines()[-1] and len(done.stderr.splitlines()) <= 5
+
+
+def test_what_the_system_says_of_a_file_begins_with_the_file():
+    done = ocf('run', '--profile', 'smoke', '--out', 'x' * 300)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert 'File name too long' in done.stderr and 'Errno' not in done.stderr
+
+
 def test_a_checkpoint_is_named_from_where_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ('index', 'data-00000-of-00001'):
@@ -676,6 +700,7 @@ def test_an_error_that_may_name_people_stays_in_work(tmp_path):
 
 def test_who_waits_for_a_run_folder_is_told(tmp_path):
     from threading import Thread
+
     from filelock import FileLock
     from rich.console import Console
 
@@ -751,7 +776,7 @@ def test_signals_end_the_study_and_all_of_its_processes(tmp_path):
         assert len(below) >= 3, 'a kernel and its two processes'
         process.send_signal(signum)
         _, alive = psutil.wait_procs(below, timeout=5)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=10)[1]
         assert alive == [] and process.returncode == 128 + signum
         assert said.splitlines()[-1] == 'Stopped. The same command resumes the run from here.'
         assert 'Traceback' not in said and list(temporary.iterdir()) == []

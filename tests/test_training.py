@@ -8,14 +8,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import keras  # after the library, which sets TensorFlow up
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocf_study import metrics, patches, runtime, training
-
-import keras  # after the library, which sets TensorFlow up
 
 tf = runtime.tensorflow()
 
