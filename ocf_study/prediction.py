@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'NEAREST', 'FAR', 'export', 'predictor', 'has_bfloat16', 'disagreement', 'compare', 'fastest', 'sample',
-           'benchmark', 'predict_store', 'describe', 'domain', 'describe_films', 'domain_of', 'unusual', 'remoteness',
-           'keep_features', 'unlike', 'ungraded', 'one_film', 'Seen', 'films_to_score', 'network_facts', 'by_height',
-           'predict_cohort']
+           'benchmark', 'predict_store', 'describe', 'domain', 'describe_films', 'domain_of', 'unusual',
+           'unusual_films', 'remoteness', 'keep_features', 'unlike', 'strange_films', 'ungraded', 'one_film', 'Seen',
+           'films_to_score', 'network_facts', 'by_height', 'predict_cohort']
 
 # %% ../nbs/method/13a_prediction.ipynb #a8fb091f
 import json
@@ -410,6 +410,16 @@ def unusual(
         f'level {level} was not in training' for level in sorted(set(levels) - set(known['levels']))
     ]
 
+
+def unusual_films(
+    facts: pd.DataFrame,  # a row per film_id, of `describe`
+    bodies: pd.DataFrame,  # with film_id and level
+    known: dict,  # of `domain`
+) -> dict:  # film_id -> sentences of `unusual`
+    "What about each film lies outside the training films."
+    levels = bodies.groupby('film_id')['level'].unique()
+    return {f: unusual(row, levels[f], known) for f, row in facts.to_dict('index').items()}
+
 # %% ../nbs/method/13a_prediction.ipynb #fea70001
 NEAREST = 5  # training bodies to which a distance is measured
 FAR = 0.99  # of the validation films lie nearer to the training bodies than the limit
@@ -493,6 +503,17 @@ def unlike(
         )
 
     return tell
+
+
+def strange_films(
+    run: Run,  # with `keep_features`
+    split: str = 'test',
+) -> dict:  # film_id -> sentence of `unlike`, empty where nothing is told
+    "What the network's features tell of each film of a split."
+    store, tell = run.path('patches'), unlike(run)
+    pixels = patches.open(store)['pixels']
+    films = patches.table(store, {'kind': 'original', 'split': split}).groupby('film_id')
+    return {film: tell(pixels[b.index.to_numpy()].values) for film, b in films}
 
 # %% ../nbs/method/13a_prediction.ipynb #745a05bb
 def ungraded(
