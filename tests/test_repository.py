@@ -93,7 +93,6 @@ def test_notebook(path):
 LINES = {  # of code that a study notebook may have, without parameters and comments
     '40_prediction': 173,
     '90_benchmarks': 479,
-    '91_ratio': 145,
 }
 STORY, CELL = 60, 8  # lines of a notebook that is told as a story, and of its longest cell
 
