@@ -45,6 +45,10 @@ class Problem:
     message: str
     severity: str = 'error'  # error | warning
 
+    def __post_init__(self):
+        if isinstance(self.value, np.generic):  # a cell of a table
+            object.__setattr__(self, 'value', self.value.item())
+
     def __str__(self):
         line = f'line {self.row}' if self.row else ''
         cell = (

@@ -25,6 +25,7 @@ PLACES = dict(
     model='work/model',  # 30_training
     best='work/model/best.keras',
     exported='work/model/export',  # 40_prediction
+    features='work/features.npz',
     predictions='work/predictions.parquet',
     predictions_augmented='work/predictions_augmented.parquet',
     readings='work/readings',  # 60_error_analysis

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import standin
 
+from ocf_study import cohort, study
 from ocf_study.run import Run
 
 PEOPLE = dict(train=60, validation=30, test=40)
@@ -43,7 +44,7 @@ def awkward(request, tmp_path):
     table.to_parquet(path, index=False)
     if request.param != 'reversed':  # of whom nothing is known but what was graded
         for name in ('age', 'bmi', 'sex', 'race_ethnicity'):
-            c.subjects[name] = None
+            c.subjects[name] = np.nan
         c.save(Run(out).path('cohort'))
     return out
 
@@ -53,3 +54,16 @@ def test_no_result_stops_a_study(awkward, monkeypatch):
     standin.run(awkward)
     summary = json.loads((awkward / 'work/summary/50_evaluation.json').read_text())
     assert 0 <= summary['test']['auc_roc'] <= 0.75
+
+
+def test_grades_that_the_points_do_not_follow_are_a_warning(tmp_path):
+    "Readers who grade by end-plates: half of the grades have nothing to do with the six points"
+    root = cohort.write_example(tmp_path / 'films', subjects=30)
+    a, rng = pd.read_csv(root / 'annotations.csv'), np.random.default_rng(0)
+    other = rng.random(len(a)) < 0.5
+    a.loc[other, 'XQSQ'] = rng.permutation(a.XQSQ[other])
+    a.to_csv(root / 'annotations.csv', index=False)
+    out = tmp_path / 'run'
+    study.run('smoke', out, until='00_cohort', data=root, stratify=True, resamples=40)
+    page = (out / 'notebooks' / '00_cohort.ipynb').read_text()
+    assert 'Warning: six points alone reach an AUC of' in page

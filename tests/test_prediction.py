@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
@@ -28,6 +29,7 @@ from ocf_study import (
     runtime,
     training,
 )
+from ocf_study.run import Run
 
 
 @pytest.fixture(scope='module')
@@ -506,6 +508,39 @@ def test_black_and_white_films_warn_and_grey_ones_do_not():
         for g in (0.0, 2000.0, 30000.0, 60000.0, 65535.0)
     ]
     assert found == [True, True, False, True, True]
+
+
+def test_another_kind_of_film_is_told_at_the_stated_rate():
+    "One held-out film of a hundred is told, whose bodies come from where the others do"
+    rng = np.random.default_rng(0)
+    training, scale = rng.normal(size=(1200, 64)), np.ones(64)
+
+    def films(n, shift=0.0):
+        bodies = rng.normal(size=(n, 5, 64)) + 0.5 * rng.normal(size=(n, 1, 64)) + shift
+        apart = [np.median(prediction.remoteness(b, training, scale)) for b in bodies]
+        return np.array(apart)
+
+    limit = np.quantile(films(400), prediction.FAR, method='higher')
+    assert 0 < (films(1000) > limit).mean() < 0.03
+    assert (films(100, 1.5) > limit).mean() > 0.9
+
+
+def test_a_film_of_another_kind_is_told_on_its_page(run, new, tmp_path):
+    own = Run(shutil.copytree(run.folder, tmp_path / 'run'))
+    kept = prediction.keep_features(own)
+    assert kept['training'].shape[1] == len(kept['scale']) == 1024 and kept['films'] >= 1
+    films = pd.read_csv(new / 'films.csv')
+    path = new / films.path[0]
+    ds = pydicom.dcmread(path)
+    noise = np.random.default_rng(0).integers(0, 60000, ds.pixel_array.shape, np.uint16)
+    ds.PixelData = noise.tobytes()
+    ds.save_as(path)
+    page = prediction.predict_cohort(new, own.folder, tmp_path / 'out')
+    told = pd.read_csv(page.parent / 'films.csv').set_index('film_id').warning.fillna('')
+    words = 'its bodies look like no training body to the network'
+    assert words in told[films.film_id[0]] and words in page.read_text()
+    before = prediction.predict_cohort(new, run, tmp_path / 'before')  # of a run without features
+    assert words not in before.read_text()
 
 
 def test_a_level_that_stands_twice_is_refused(run, new, tmp_path):
