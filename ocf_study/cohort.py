@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['XY', 'OVERLAP', 'ODD', 'NEVER', 'LOW', 'STEP', 'MM', 'TALL', 'OTHERS', 'AWAY', 'COUNTS', 'MAX_FAILED', 'WHOLE',
-           'SOME', 'LIKELY', 'SPLITS', 'LEAST_PEOPLE', 'Cohort', 'load', 'points', 'together', 'assign_film', 'count',
-           'flow_of', 'check_flow', 'exclude_films', 'write_example', 'is_mros', 'is_rendered', 'Inspection',
+           'SOME', 'ALIKE', 'LIKELY', 'SPLITS', 'LEAST_PEOPLE', 'Cohort', 'load', 'points', 'together', 'assign_film',
+           'count', 'flow_of', 'check_flow', 'exclude_films', 'write_example', 'is_mros', 'is_rendered', 'Inspection',
            'corrections', 'read_mros', 'repair_order', 'read_tables', 'read_film', 'inspect', 'verdict', 'check',
            'read', 'persons', 'partition', 'outlook', 'downsample', 'thin', 'LeakError', 'decoded', 'pixel_hashes',
            'certificate', 'confined', 'split_manifest', 'verify_split']
@@ -967,6 +967,7 @@ def _classes_of_grades(df, grade, file):
 WHOLE = 200  # films of a folder up to which each is decoded to check it
 _AT_ONCE = 16  # films of which a thread reads the headers before it tells
 SOME = 12  # films, spread over a larger folder, that are decoded: one in a hundred at most
+ALIKE = 200  # films that look like another one, decoded to compare them
 
 
 def _once(problems, most=10):
