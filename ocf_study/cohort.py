@@ -992,9 +992,7 @@ def _alike_undecoded(found):
     keys = [isinstance(h, dict) and (h['width'], h['height'], h['sample']) for h in found]
     count = Counter(keys)
     alike = [i for i, k in enumerate(keys) if k and count[k] > 1 and found[i]['seen'] is None]
-    return sorted(alike, key=lambda i: count[keys[i]])[
-        :WHOLE
-    ]  # pairs first, as many as take no time
+    return sorted(alike, key=lambda i: count[keys[i]])[:ALIKE]  # pairs first
 
 
 def _headers(root, films, bodies, workers, pixels=False, max_failed=0.0):
