@@ -990,7 +990,10 @@ def _alike_undecoded(found):
     "Places of headers whose films are not decoded, but look like another one's."
     keys = [isinstance(h, dict) and (h['width'], h['height'], h['sample']) for h in found]
     count = Counter(keys)
-    return [i for i, k in enumerate(keys) if k and count[k] > 1 and found[i]['seen'] is None]
+    alike = [i for i, k in enumerate(keys) if k and count[k] > 1 and found[i]['seen'] is None]
+    return sorted(alike, key=lambda i: count[keys[i]])[
+        :WHOLE
+    ]  # pairs first, as many as take no time
 
 
 def _headers(root, films, bodies, workers, pixels=False, max_failed=0.0):
