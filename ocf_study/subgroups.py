@@ -175,7 +175,7 @@ def in_words(found: Subgroups) -> str:
     "The same in a sentence."
     n = summary(found)
     if not n['tested']:
-        return f'No group has {found.few} fractures, so none was tested.'
+        return 'No group was tested.'
     some = n['below_05_after_holm'] or 'none'
     return (
         f'Of {n["tested"]} tested groups, {some} differ from the others in AUC-ROC '
