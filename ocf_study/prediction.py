@@ -446,16 +446,20 @@ def _pooled(model):
         model.input.shape[1],
     )
 
+    tf = runtime.tensorflow()
+    signature = [tf.TensorSpec((None, *model.input.shape[1:]))]
+    compiled = tf.function(lambda x: network(x, training=False), signature, autograph=False)
+
     def features(pixels):  # (N, S, S) uint16
         x = patches.averaged(patches.standardise(pixels)[..., None], side)
-        return np.asarray(network(x, training=False)).reshape(len(x), -1)
+        return compiled(x).numpy().reshape(len(x), -1)
 
     return features
 
 # %% ../nbs/method/13a_prediction.ipynb #fea70002
 def keep_features(
     run: Run,  # with patches and a network
-    most: int = 1500,  # bodies of each split, evenly taken
+    most: int = 500,  # training bodies, evenly taken
 ) -> dict:  # training (M, D), scale (D,), limit, films; {}: an ensemble has no features of its own
     "Keep what tells a film of another kind, from training and validation bodies alone."
     features = _pooled(run.network)
@@ -464,7 +468,7 @@ def keep_features(
         return {}
     training, _ = _features_of(run, features, 'train', most)
     scale = np.maximum(training.std(0), 1e-6)
-    held_out, films = _features_of(run, features, 'validation', most)
+    held_out, films = _features_of(run, features, 'validation', 3 * most)
     apart = pd.Series(remoteness(held_out, training, scale)).groupby(films).median()
     limit = np.quantile(apart, FAR, method='higher')
     kept = dict(training=training.astype(np.float16), scale=scale, limit=limit, films=len(apart))

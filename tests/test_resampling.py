@@ -925,7 +925,9 @@ def test_the_coverage_that_the_guide_shows():
     bands = found[found.kind == 'band']
     assert (bands.coverage >= 0.93).all()
     rest = found[found.interval.isin(['paired', 'sandwich'])].groupby('measure').coverage
-    shown = {k: (f'{low:.0%}', f'{high:.0%}') for k, low, high in rest.agg(['min', 'max']).itertuples()}
+    shown = {
+        k: (f'{low:.0%}', f'{high:.0%}') for k, low, high in rest.agg(['min', 'max']).itertuples()
+    }
     assert shown == {
         'calibration slope': ('89%', '94%'),
         'difference of auc_roc': ('91%', '96%'),
