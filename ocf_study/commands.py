@@ -93,6 +93,8 @@ def _run(
             f'--{own[0]}.'
         )
     more = {k: v for k, v in (('data', data), ('scheduler', scheduler)) if v}
+    if twice := [k for k, *_ in pairs if k in more]:
+        raise StudyError(f'{twice[0]} is given twice: by --{twice[0]} and by --set.')
     folder = study.run(
         profile,
         out or None,

@@ -51,6 +51,16 @@ class Evaluation:
         "How intervals are drawn, in the words of a caption."
         return resampling.described(self.level, self.resamples)
 
+    @property
+    def method_held(self) -> str:
+        "The same where thresholds are held."
+        return resampling.described(self.level, self.resamples, rechoose=False)
+
+    @property
+    def method_of_areas(self) -> str:
+        "The same where there is no threshold."
+        return resampling.described(self.level, self.resamples, rechoose=None)
+
     def arrays(self, split: str = 'test') -> tuple:
         "Label, probability and person of each body of a split, (N,) each."
         return tuple(self.sets[split][c].to_numpy() for c in ('label', 'probability', 'person'))
@@ -452,7 +462,7 @@ def real_and_made(e: Evaluation) -> Captioned:
         'Areas of the model and of the six points (largest height loss, '
         'for a crush against the neighbours, as sound training bodies grow from level to level), '
         'for fractures that are real and that were made, against all bodies of label 0 (areas: '
-        f'{e.method}; paired differences from the same resamples). {sample(e)}.',
+        f'{e.method_of_areas}; paired differences from the same resamples). {sample(e)}.',
         e.rests_on(),
     )
 

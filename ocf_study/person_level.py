@@ -73,7 +73,9 @@ def areas(e: Evaluation, people: People) -> Captioned:
         table = pd.concat(found)[columns]
     table = table[table.measure != 'auc_pr_trapezoid']
     caption = f'Areas over people. {sample(e, people)}, whom early stopping and the search'
-    return Captioned(table, f'{caption} have seen; {e.method}.', disclosure.whole(people.tested))
+    return Captioned(
+        table, f'{caption} have seen; {e.method_of_areas}.', disclosure.whole(people.tested)
+    )
 
 # %% ../nbs/method/17f_person_level.ipynb #befbaf6d
 def summary(

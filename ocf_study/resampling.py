@@ -584,17 +584,16 @@ def bootstrap(
 def described(
     level=0.95,  # of confidence
     n=2000,  # resamples
-    rechoose=True,  # are threshold rules applied anew in each?
+    rechoose=True,  # are threshold rules applied anew in each? None: there is no threshold
     method='score',  # of `INTERVALS`
     unit='people',  # what is drawn
 ) -> str:
     "How intervals were made, in the words of every caption."
     names = dict(score="Wilson's score with effective numbers", bca='BCa')
-    rules = 'anew in each' if rechoose else 'not chosen again'
+    rules = {True: ', thresholds chosen anew in each', False: ', thresholds held', None: ''}
     return (
-        f'{level:.0%} intervals ({names.get(method, method)}) from {n:,} resamples of {unit}, '
-        f'thresholds {"chosen " if rechoose else ""}{rules}; none under {LEAST_PEOPLE} {unit} '
-        'of either label'
+        f'{level:.0%} intervals ({names.get(method, method)}) from {n:,} resamples of {unit}'
+        f'{rules[rechoose]}; none under {LEAST_PEOPLE} {unit} of either label'
     )
 
 # %% ../nbs/method/14_resampling.ipynb #2caa879d

@@ -314,7 +314,7 @@ def _profile_file(name):
     "What one profile's file says, or one error that names it"
     path = study_folder() / 'profiles' / f'{name}.yaml'
     where = os.path.relpath(path)
-    if not path.is_file():
+    if name not in _names():
         raise StudyError(f'Unknown profile {short(name)}: there are {", ".join(_names())}.')
     if path.stat().st_size > _LARGEST:
         raise StudyError(f'{where} is no profile: it has more than {_LARGEST:,} bytes.')
@@ -373,9 +373,13 @@ def profile_named(
             f'Profile {name} extends {own["extends"]}, which extends {base["extends"]}: '
             'extend one that stands alone.'
         )
+    inherited = {
+        stage: {k: v for k, v in given.items() if k not in own['common']}
+        for stage, given in base['stages'].items()
+    }
     stages = {
-        s: base['stages'].get(s, {}) | own['stages'].get(s, {})
-        for s in base['stages'] | own['stages']
+        stage: inherited.get(stage, {}) | own['stages'].get(stage, {})
+        for stage in inherited | own['stages']
     }
     return own | dict(common=base['common'] | own['common'], stages=stages)
 

@@ -8,6 +8,7 @@ __all__ = ['REAL_PEOPLE', 'run', 'prepare']
 # %% ../nbs/method/18_study.ipynb #a9a99f84
 import ast
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -842,3 +843,10 @@ def _pages(out, summary, provenance):
         page = escaping.render('notebook.html', title=name, stage=name, body=body, **common)
         with runtime.atomic(path.with_suffix('.html')) as t:
             t.write_text(page, encoding='utf-8')
+
+# %% ../nbs/method/18_study.ipynb #18a11a51
+def __getattr__(name):
+    "`main` and `app` of the commands"
+    if name in ('main', 'app'):
+        return getattr(importlib.import_module('ocf_study.commands'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

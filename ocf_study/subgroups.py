@@ -121,7 +121,8 @@ def by_group(e: Evaluation, found: Subgroups) -> Captioned:
         'and the difference of the area to the other groups; '
         'p from the spread pooled over the group and the others, '
         f'Holm and Benjamini-Hochberg over {found.tested.sum()} tests, one for two groups. '
-        f'No limits under {few} fractures or people with one. {evaluation.sample(e)}; {e.method}.',
+        f'No limits under {few} fractures or people with one. '
+        f'{evaluation.sample(e)}; {e.method_held}.',
         found.rests_on,
     )
 
@@ -144,7 +145,7 @@ def forest(e: Evaluation, found: Subgroups) -> Captioned:
     return Captioned(
         figures.forest(table, log=False, reference=whole, xlabel=xlabel),
         f'AUC-ROC by subgroup; hollow: fewer than {found.few} fractures or people with one, '
-        f'no interval. {evaluation.sample(e)}; {e.method}.',
+        f'no interval. {evaluation.sample(e)}; {e.method_of_areas}.',
         found.rests_on,
         alt='A row per subgroup with its area under the ROC curve and interval around the area of '
         'the whole test set.',

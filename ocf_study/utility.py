@@ -358,7 +358,7 @@ def auc_pr_at_prevalence(e: Evaluation) -> Captioned:
         'which every resample is weighted to have: the limits leave out the chance of how many '
         'fractures there are. At a rarer prevalence the value is less the bias that the resamples '
         f'show; under {resampling.LEAST_AT_PREVALENCE} bodies of label 1 it is left out, '
-        f'since it comes out too high. {evaluation.sample(e)}; {e.method}.',
+        f'since it comes out too high. {evaluation.sample(e)}; {e.method_of_areas}.',
         e.rests_on(),
     )
 
@@ -385,7 +385,7 @@ def morphometry(e: Evaluation) -> Captioned:
         'Areas of the network, of the largest height loss at the six points (for a crush '
         'against the neighbours, as sound training bodies grow from level to level), '
         'of both (ridge logistic regression, C = 10, on validation), and paired differences. '
-        f'{evaluation.sample(e)}; {e.method}.',
+        f'{evaluation.sample(e)}; {e.method_of_areas}.',
         e.rests_on(),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from ocf_study import commands, study
 
@@ -178,3 +179,16 @@ def test_what_needs_no_library_loads_none(words, without):
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.rpartition('loaded ')[2].split())
     assert 'typer' in loaded and not loaded & without
+
+
+def test_what_is_given_twice_is_one_sentence():
+    with pytest.raises(study.StudyError, match='data is given twice'):
+        CliRunner().invoke(
+            commands.app, ['run', '--data', 'a', '--set', 'data=b'], catch_exceptions=False
+        )
+
+
+def test_an_older_console_script_finds_the_commands():
+    assert study.main is commands.main and study.app is commands.app
+    with pytest.raises(AttributeError, match='nothing'):
+        _ = study.nothing

@@ -933,3 +933,11 @@ def test_the_coverage_that_the_guide_shows():
         'difference of auc_roc': ('91%', '96%'),
         'difference of auc_pr': ('93%', '96%'),
     }
+
+
+@pytest.mark.parametrize(
+    'rechoose, said', [(True, 'chosen anew in each'), (False, 'thresholds held'), (None, None)]
+)
+def test_a_caption_says_of_thresholds_what_was_done(rechoose, said):
+    words = resampling.described(0.95, 2000, rechoose)
+    assert (said in words) if said else 'threshold' not in words

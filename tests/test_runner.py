@@ -459,6 +459,10 @@ def test_a_profile_says_what_differs(small, tmp_path):
     assert study.settings('mine')['20_search'] == stub | dict(rounds=5)
     profile('about: x\nextends: stub\ncommon: {seed: 8}\n', tmp_path)
     assert study.settings('mine')['20_search'] == stub | dict(seed=8)
+    profile('about: x\nextends: stub\ncommon: {rounds: 9}\n', tmp_path)
+    assert study.settings('mine')['20_search'] == stub | dict(rounds=9)
+    with pytest.raises(study.StudyError, match='Unknown profile'):
+        study.settings('../profiles/mine')
 
 
 @pytest.mark.parametrize(
