@@ -2008,9 +2008,10 @@ def outlook(
         )
     none = _without(sick, n, fractions)
     if not stratify and none > 0.01:
+        enough = sick * min(fractions) >= 1
         said.append(
             f'A split without label 1 comes up with {none:.0%} of the seeds: '
-            '`stratify` keeps some in each.'
+            + ('`stratify` keeps some in each.' if enough else 'too few people have label 1.')
         )
     return said
 

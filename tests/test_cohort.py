@@ -2131,6 +2131,13 @@ def test_what_a_cohort_can_show(c, tables, tmp_path):
     people = c.bodies.groupby('subject_id').label.max()
     assert said[0].startswith(f'20 people, 180 bodies; label 1: {c.bodies.label.sum()} bodies of')
     assert f'in test: 5.0 people, {people.sum() / 4:.1f} of them' in said[3]
+    for sick, advice in (
+        (7, '`stratify` keeps some in each.'),
+        (3, 'too few people have label 1.'),
+    ):
+        some = c.bodies.subject_id.isin(people[people == 1].index[:sick])
+        few = replace(c, bodies=c.bodies.assign(label=c.bodies.label * some))
+        assert cohort.outlook(few, (0.7, 0.15, 0.15))[-1].endswith(advice)
     out = subprocess.run(
         [
             Path(sys.executable).with_name('ocf-study'),
