@@ -35,6 +35,7 @@ from ocf_study.settings import (
     listed,
     parameters,  # noqa: F401, for those who look through a study
     profile_named,
+    profiles,  # noqa: F401, likewise
     settings,
     shortened,
     stages,
