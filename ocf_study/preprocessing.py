@@ -382,7 +382,8 @@ def in_words(t: Tests, judgement: Captioned | None) -> str:  # of `confusion`; N
         f'this run uses {t.detector}.'
     )
     warning = (
-        f'\n\nWarning: on these films "{best.detector}" is right more often than the test '
+        '\n\n'
+        f'Warning: on these films "{best.detector}" is right more often than the test '
         f'of this run, "{t.detector}".'
     )
     return words + (warning if best.detector != t.detector else '')
